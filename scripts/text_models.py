@@ -12,7 +12,7 @@ import sys
 from typing import NamedTuple
 
 from tfm.cli.sheets import Sheet
-from tfm.hub.text_part import OUTER
+from tfm.hub.multimodal import MULTIMODAL
 from tfm.zoo import weights
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -115,8 +115,8 @@ class Row(NamedTuple):
 
 def reads(kind: str, architecture: str) -> bool:
   """Return whether tfm supports folders of this `model_type` and class."""
-  if kind in OUTER:
-    return OUTER[kind].architecture == architecture
+  if kind in MULTIMODAL:
+    return MULTIMODAL[kind].architecture == architecture
   kind = WRITTEN_AS.get(kind, kind)
   if kind not in weights.TABLE:
     return False

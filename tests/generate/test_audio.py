@@ -253,7 +253,11 @@ def test_decoder_begins_with_language_and_task(tmp_path, fields, given, ids):
 @pytest.mark.parametrize(
   ('fields', 'given', 'problem'),
   [
-    (SETTINGS, {}, r'language is None, and the model knows 2\. Expected language=.*en, de'),
+    (
+      SETTINGS,
+      {},
+      r'language is None, but the model has 2 languages\. Expected a code such as en, de',
+    ),
     (SETTINGS, {'language': 'dee'}, "unknown language 'dee'. Did you mean 'de'"),
     (
       SETTINGS,

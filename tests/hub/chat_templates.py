@@ -1,4 +1,4 @@
-"""Chat templates in the manner of published ones, whose lines stay as they are."""
+"""Chat templates in the style of published models."""
 # ruff: noqa: E501
 
 CHATML = (
@@ -222,6 +222,5 @@ GROUNDED = (
 
 TEMPLATES = {
   'chatml': CHATML, 'deepseek': DEEPSEEK, 'gemma': GEMMA, 'llama2': LLAMA_2, 'llama3': LLAMA_3,
-  'mistral': MISTRAL,
-  'phi3': PHI_3, 'qwen3': QWEN_3, 'zephyr': ZEPHYR,
+  'mistral': MISTRAL, 'phi3': PHI_3, 'qwen3': QWEN_3, 'zephyr': ZEPHYR,
 }  # fmt: skip

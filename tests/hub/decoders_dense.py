@@ -1,4 +1,4 @@
-"""More dense decoders of transformers at toy size."""
+"""Toy configs of further dense decoders in transformers."""
 
 from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
@@ -14,8 +14,7 @@ _DEFAULT = {'rope_type': 'default', 'rope_theta': 5e5}
 _PATTERN = ['sliding_attention', 'full_attention', 'full_attention', 'sliding_attention']
 _XGLM = {
   'vocab_size': V, 'd_model': D, 'num_layers': L, 'attention_heads': N, 'ffn_dim': F,
-  'max_position_embeddings': 64,
-  'pad_token_id': 0,
+  'max_position_embeddings': 64, 'pad_token_id': 0,
 }  # fmt: skip
 _CTRL = {'vocab_size': V, 'n_embd': D, 'n_layer': L, 'n_head': N, 'dff': F, 'n_positions': 64}
 _JAPANESE = {name: value for name, value in SIZES.items() if name != 'intermediate_size'}
@@ -33,8 +32,7 @@ _LATENT = {
 _YOUTU = {name: value for name, value in _LATENT.items() if name != 'dim_model_base'}
 _MODERN = {
   **SIZES, 'num_hidden_layers': 5, 'local_attention': 8, 'pad_token_id': 0, 'bos_token_id': 1,
-  'eos_token_id': 2,
-  'cls_token_id': 1, 'sep_token_id': 2,
+  'eos_token_id': 2, 'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
 _GPT2 = {'vocab_size': V, 'n_embd': D, 'n_layer': 3, 'n_head': N, 'n_positions': 64}
 
@@ -47,17 +45,23 @@ CASES = {
     **_GPT2, 'scale_attn_weights': False, 'scale_attn_by_inverse_layer_idx': True,
   }, 'LMHeadModel'),
   'glm': _of('Glm', {**_GQA, 'head_dim': 8}),
-  'glm-no-bias': _of('Glm', {**_GQA, 'head_dim': 12, 'attention_bias': False, 'tie_word_embeddings': True}),
+  'glm-no-bias': _of('Glm', {
+    **_GQA, 'head_dim': 12, 'attention_bias': False, 'tie_word_embeddings': True,
+  }),
   'olmo3': _of('Olmo3', {
     **_GQA, 'num_hidden_layers': 5, 'sliding_window': 4, 'attention_bias': True,
     'rope_parameters': {'full_attention': _YARN, 'sliding_attention': _DEFAULT},
   }),
   'olmo3-pattern': _of('Olmo3', {
     **_GQA, 'num_hidden_layers': 4, 'sliding_window': 3, 'layer_types': _PATTERN,
-    'rope_parameters': {'full_attention': _DEFAULT, 'sliding_attention': {**_DEFAULT, 'rope_theta': 1e4}},
+    'rope_parameters': {'full_attention': _DEFAULT, 'sliding_attention': {
+      **_DEFAULT, 'rope_theta': 1e4,
+    }},
   }),
   'arcee': _of('Arcee', {**_GQA, 'head_dim': 12}),
-  'arcee-biases': _of('Arcee', {**_GQA, 'attention_bias': True, 'mlp_bias': True, 'rope_parameters': _YARN}),
+  'arcee-biases': _of('Arcee', {
+    **_GQA, 'attention_bias': True, 'mlp_bias': True, 'rope_parameters': _YARN,
+  }),
   'helium': _of('Helium', {**_GQA, 'head_dim': 8}),
   'helium-biases': _of('Helium', {**_GQA, 'head_dim': 8, 'attention_bias': True, 'mlp_bias': True}),
   'seed-oss': _of('SeedOss', {**_GQA, 'head_dim': 12}),
@@ -72,8 +76,7 @@ CASES = {
   'ministral3': _of('Ministral3', {
     **_GQA, 'head_dim': 8, 'rope_parameters': {
       **_YARN, 'original_max_position_embeddings': 4, 'beta_fast': 32.0, 'beta_slow': 1.0,
-      'mscale': 1.0,
-      'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.5,
+      'mscale': 1.0, 'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.5,
     },
   }, whole=True),
   'ministral3-window': _of('Ministral3', {
@@ -102,30 +105,33 @@ CASES = {
   'minicpm3-longrope': _of('MiniCPM3', {
     **_LATENT, 'rope_parameters': {
       'rope_type': 'longrope', 'rope_theta': 1e4, 'short_factor': [1.0, 1.5],
-      'long_factor': [1.0, 3.0],
-      'original_max_position_embeddings': 64,
+      'long_factor': [1.0, 3.0], 'original_max_position_embeddings': 64,
     },
   }),
-  'cwm': _of('Cwm', {**_GQA, 'num_hidden_layers': 5, 'head_dim': 8, 'sliding_window': 4, 'rope_parameters': _YARN}),
+  'cwm': _of('Cwm', {
+    **_GQA, 'num_hidden_layers': 5, 'head_dim': 8, 'sliding_window': 4, 'rope_parameters': _YARN,
+  }),
   'cwm-biases': _of('Cwm', {
     **_GQA, 'head_dim': 8, 'sliding_window': 4, 'mlp_bias': True,
-    'layer_types': ['full_attention'] * 2,
-    'tie_word_embeddings': True,
+    'layer_types': ['full_attention'] * 2, 'tie_word_embeddings': True,
   }),
   'hyperclovax': _of('HyperCLOVAX', {
     **_GQA, 'head_dim': 8, 'embedding_multiplier': 6.0, 'attention_multiplier': 0.25,
-    'residual_multiplier': 0.3,
-    'logits_scaling': 0.125, 'attention_bias': True,
+    'residual_multiplier': 0.3, 'logits_scaling': 0.125, 'attention_bias': True,
   }),
   'hyperclovax-pre-norm': _of('HyperCLOVAX', {**_GQA, 'use_post_norm': False, 'mlp_bias': True}),
   'jais2': _of('Jais2', _GQA, whole=True),
-  'jais2-no-biases': _of('Jais2', {**_GQA, 'attention_bias': False, 'mlp_bias': False, 'tie_word_embeddings': True}),
+  'jais2-no-biases': _of('Jais2', {
+    **_GQA, 'attention_bias': False, 'mlp_bias': False, 'tie_word_embeddings': True,
+  }),
   'youtu': _of('Youtu', _YOUTU),
   'youtu-halves': _of('Youtu', {
     **_YOUTU, 'q_lora_rank': None, 'rope_interleave': False, 'attention_bias': True,
     'tie_word_embeddings': False,
   }),
-  'vaultgemma': _of('VaultGemma', {**_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4}),
+  'vaultgemma': _of('VaultGemma', {
+    **_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4,
+  }),
   'persimmon': _of('Persimmon', SIZES, whole=True),
   'persimmon-no-norms': _of('Persimmon', {
     **SIZES, 'qk_layernorm': False, 'tie_word_embeddings': True, 'rope_parameters': _DEFAULT,
@@ -133,7 +139,9 @@ CASES = {
   'xglm': _of('XGLM', _XGLM, whole=True),
   'xglm-unscaled': _of('XGLM', {**_XGLM, 'scale_embedding': False, 'activation_function': 'relu'}),
   'biogpt': _of('BioGpt', {**SIZES, 'pad_token_id': 0}, whole=True),
-  'biogpt-classifier': _of('BioGpt', {**SIZES, **_LABELS, 'scale_embedding': False}, 'ForSequenceClassification'),
+  'biogpt-classifier': _of('BioGpt', {
+    **SIZES, **_LABELS, 'scale_embedding': False,
+  }, 'ForSequenceClassification'),
   'ctrl': _of('CTRL', _CTRL, 'LMHeadModel', whole=True),
   'gpt-neox-japanese': _of('GPTNeoXJapanese', {**_JAPANESE, 'num_hidden_layers': 3}, whole=True),
   'gpt-neox-japanese-part': _of('GPTNeoXJapanese', {
@@ -150,9 +158,9 @@ CASES = {
   }, 'ForSequenceClassification'),
 }  # fmt: skip
 
-# Steps through a cache have no token types.
+# Cached decoding steps have no token types.
 _DECODER = {**SIZES, 'is_decoder': True, 'type_vocab_size': 1}
-#: Encoders with a causal mask, which stand after the cases of the encoders.
+#: Encoders with a causal mask, which follow the encoder cases.
 OF_ENCODERS = {
   'bert-decoder': _of('Bert', {**_DECODER}, 'LMHeadModel', whole=True),
   'bert-decoder-body': _of('Bert', {**_DECODER}, 'Model'),

@@ -1,4 +1,4 @@
-"""Encoders of transformers at toy size, with their heads."""
+"""Toy configs of encoders in transformers, with their heads."""
 
 from tests.hub.published import SIZES, Case, D, F, L, N, V
 
@@ -15,8 +15,7 @@ _ALBERT = {**SIZES, 'embedding_size': 24, 'num_hidden_layers': 3}
 _FNET = {**{n: x for n, x in SIZES.items() if n != 'num_attention_heads'}, 'pad_token_id': 0}
 _MODERN = {
   **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1,
-  'eos_token_id': 2,
-  'cls_token_id': 1, 'sep_token_id': 2,
+  'eos_token_id': 2, 'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
 _DEBERTA = {
   **SIZES, 'relative_attention': True, 'pos_att_type': 'p2c|c2p', 'position_buckets': 8,
@@ -29,7 +28,19 @@ _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F
 def heads(
   name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case
 ) -> dict[str, Case]:
-  """Classes of a family, where they are not those of a family that has a case of them already."""
+  """Return the cases of further classes of a family.
+
+  Args:
+    name: The prefix of the case names.
+    stem: The prefix of the classes.
+    fields: The fields of the config.
+    *tops: The heads: sequence, tokens, questions, choices or body.
+    idle: See `Case`.
+    **case: Further fields of `Case`.
+
+  Returns:
+    The cases by name.
+  """
   endings = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
     'tokens': ('ForTokenClassification', {'num_labels': 5}),
@@ -37,10 +48,10 @@ def heads(
     'choices': ('ForMultipleChoice', {}),
     'body': ('Model', {}),
   }
-  made = {n: endings[n] for n in tops}
+  chosen = {n: endings[n] for n in tops}
   return {
     f'{name}-{n}': Case(f'{stem}Config', stem + end, {**fields, **more}, idle=idle, **case)
-    for n, (end, more) in made.items()
+    for n, (end, more) in chosen.items()
   }
 
 
@@ -50,13 +61,17 @@ CASES = {
   'bert-next': Case('BertConfig', 'BertForNextSentencePrediction', SIZES),
   **heads('bert', 'Bert', SIZES, 'sequence', 'tokens', 'questions', 'choices', 'body'),
   'roberta': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'hidden_act': 'relu'}, first=2),
-  'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'pad_token_id': 0}, first=1),
+  'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {
+    **SIZES, 'pad_token_id': 0,
+  }, first=1),
   **heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, 'sequence', 'choices', first=2),
   'camembert': Case('CamembertConfig', 'CamembertForMaskedLM', SIZES, first=2),
   'xlm-roberta': Case('XLMRobertaConfig', 'XLMRobertaForMaskedLM', SIZES, first=2),
   'distilbert': Case('DistilBertConfig', 'DistilBertForMaskedLM', _DISTIL),
   **heads('distilbert', 'DistilBert', _DISTIL, 'sequence', 'tokens', 'questions', 'body'),
-  'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': 24, 'hidden_act': 'relu'}),
+  'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {
+    **SIZES, 'embedding_size': 24, 'hidden_act': 'relu',
+  }),
   'electra-wide': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': D}),
   'electra-found': Case('ElectraConfig', 'ElectraForPreTraining', {**SIZES, 'embedding_size': 24}),
   **heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
@@ -69,10 +84,12 @@ CASES = {
   **heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
   'mpnet': Case('MPNetConfig', 'MPNetForMaskedLM', SIZES, first=2),
   **heads('mpnet', 'MPNet', SIZES, 'body', first=2),
-  'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {**SIZES, 'embedding_size': 24}, kept='embed_positions'),
+  'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {
+    **SIZES, 'embedding_size': 24,
+  }, kept='embed_positions'),
   **heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
   'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
-  # Poolers stand there for every class.
+  # transformers has a pooler for every class.
   **heads('fnet', 'FNet', _FNET, 'tokens', padded=False, idle='pooler'),
   'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
   'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {

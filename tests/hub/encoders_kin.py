@@ -1,4 +1,4 @@
-"""BERT's kin of transformers at toy size, with their heads."""
+"""Toy configs of BERT variants in transformers, with their heads."""
 
 from tests.hub.encoders import heads
 from tests.hub.published import SIZES, Case, D, K, L, N, V
@@ -27,10 +27,9 @@ _DEBERTA = {
 _LUKE = {**SIZES, 'entity_vocab_size': 7, 'entity_emb_size': 6}
 _LONGFORMER = {**SIZES, 'attention_window': [4, 6]}
 _ENTITIES = r'entity|(w2e|e2w|e2e)_query'
-#: Poolers stand there for every class.
+#: transformers has a pooler for every class.
 _ENTITIES_AND_POOLER = rf'{_ENTITIES}|pooler|^lm_head.bias$'
-#: Tensors of transformers' that change nothing: a head that reads attention maps, and buffers of
-#: integers.
+#: Unused tensors of transformers: a head on attention maps, and integer buffers.
 _CONTACTS = r'contact_head|inv_freq'
 _INTEGERS = r'_integer$|scaling_factor$|x_min$|x_max$|shift$'
 
@@ -45,13 +44,19 @@ CASES = {
   **heads('data2vec-text', 'Data2VecText', SIZES, 'sequence', 'tokens', first=2),
   'ibert': Case('IBertConfig', 'IBertForMaskedLM', SIZES, first=2, idle=_INTEGERS),
   **heads('ibert', 'IBert', SIZES, 'sequence', 'questions', first=2, idle=_INTEGERS),
-  'roberta-prelayernorm': Case('RobertaPreLayerNormConfig', 'RobertaPreLayerNormForMaskedLM', SIZES, first=2),
-  **heads('roberta-prelayernorm', 'RobertaPreLayerNorm', SIZES, 'sequence', 'choices', 'body', first=2),
+  'roberta-prelayernorm': Case(
+    'RobertaPreLayerNormConfig', 'RobertaPreLayerNormForMaskedLM', SIZES, first=2,
+  ),
+  **heads(
+    'roberta-prelayernorm', 'RobertaPreLayerNorm', SIZES, 'sequence', 'choices', 'body', first=2,
+  ),
   'xlm-roberta-xl': Case('XLMRobertaXLConfig', 'XLMRobertaXLForMaskedLM', SIZES, first=2),
   **heads('xlm-roberta-xl', 'XLMRobertaXL', SIZES, 'sequence', 'tokens', 'body', first=2),
   'rembert': Case('RemBertConfig', 'RemBertForMaskedLM', _REMBERT, whole=True),
   **heads('rembert', 'RemBert', _REMBERT, 'sequence', 'tokens', 'body'),
-  'esm': Case('EsmConfig', 'EsmForMaskedLM', _ESM, first=2, idle=_CONTACTS, merged=True, whole=True),
+  'esm': Case(
+    'EsmConfig', 'EsmForMaskedLM', _ESM, first=2, idle=_CONTACTS, merged=True, whole=True,
+  ),
   'esm-absolute': Case('EsmConfig', 'EsmForMaskedLM', {
     **_ESM, 'position_embedding_type': 'absolute', 'emb_layer_norm_before': True,
     'token_dropout': False,
@@ -74,17 +79,25 @@ CASES = {
   'flaubert': Case('FlaubertConfig', 'FlaubertWithLMHeadModel', {
     **XLM, 'gelu_activation': False, 'tie_word_embeddings': False,
   }, whole=True),
-  'flaubert-tokens': Case('FlaubertConfig', 'FlaubertForTokenClassification', {**XLM, 'num_labels': 5}),
-  # `deberta` is the name of the cases of its second version.
-  'deberta-v1': Case('DebertaConfig', 'DebertaForMaskedLM', {**_DEBERTA, 'max_relative_positions': 5}, whole=True),
+  'flaubert-tokens': Case(
+    'FlaubertConfig', 'FlaubertForTokenClassification', {**XLM, 'num_labels': 5},
+  ),
+  # The cases `deberta` are DeBERTa v2.
+  'deberta-v1': Case('DebertaConfig', 'DebertaForMaskedLM', {
+    **_DEBERTA, 'max_relative_positions': 5,
+  }, whole=True),
   'deberta-v1-content': Case('DebertaConfig', 'DebertaForMaskedLM', {
     **_DEBERTA, 'pos_att_type': 'c2p', 'type_vocab_size': 2, 'position_biased_input': True,
   }),
   'deberta-v1-plain': Case('DebertaConfig', 'DebertaForMaskedLM', SIZES),
   **heads('deberta-v1', 'Deberta', _DEBERTA, 'sequence', 'tokens', 'body'),
-  'luke': Case('LukeConfig', 'LukeForMaskedLM', _LUKE, first=2, idle=_ENTITIES_AND_POOLER, whole=True),
+  'luke': Case(
+    'LukeConfig', 'LukeForMaskedLM', _LUKE, first=2, idle=_ENTITIES_AND_POOLER, whole=True,
+  ),
   **heads('luke', 'Luke', _LUKE, 'sequence', 'body', first=2, idle=_ENTITIES),
   **heads('luke', 'Luke', _LUKE, 'tokens', 'questions', first=2, idle=_ENTITIES_AND_POOLER),
-  'longformer': Case('LongformerConfig', 'LongformerForMaskedLM', _LONGFORMER, first=2, left=False, whole=True),
+  'longformer': Case(
+    'LongformerConfig', 'LongformerForMaskedLM', _LONGFORMER, first=2, left=False, whole=True,
+  ),
   **heads('longformer', 'Longformer', _LONGFORMER, 'tokens', 'body', first=2, left=False),
 }  # fmt: skip

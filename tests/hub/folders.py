@@ -20,7 +20,16 @@ def byte_level(
   specials=('<|endoftext|>', '<|im_start|>', '<|im_end|>'),
   vocab=290,
 ):
-  """Return a small byte-level tokenizer."""
+  """Return a small byte-level BPE tokenizer.
+
+  Args:
+    words: The training texts.
+    specials: The special tokens.
+    vocab: The size of the vocabulary without special tokens.
+
+  Returns:
+    The tokenizer.
+  """
   inner = Tokenizer(models.BPE())
   inner.pre_tokenizer, inner.decoder = (
     pre_tokenizers.ByteLevel(add_prefix_space=False),

@@ -1,11 +1,17 @@
-"""GGUF files for tests: a writer from the format's definition, and models converted as llama.cpp
-does.
+"""Write GGUF files for tests.
+
+The writer follows the definition of the format. Models are converted as llama.cpp does.
 """
 
 import struct
 
 import numpy as np
 
+from tfm.hub.gguf.blocks import TYPES
+
+RNG = np.random.default_rng(0)
+#: Name of a tensor type -> its number.
+KINDS = {t.name: number for number, t in TYPES.items()}
 _FORMS = {bool: (7, '?'), int: (4, 'I'), float: (6, 'f')}
 
 
@@ -27,7 +33,17 @@ def _value(value):
 
 
 def write(path, fields, tensors, version=3):
-  """Write `fields` and `tensors`: name -> (shape with rows first, number of the type, bytes)."""
+  """Write a GGUF file.
+
+  Args:
+    path: The file.
+    fields: The values of the header by name.
+    tensors: Name -> (shape in row-major order, number of the type, bytes).
+    version: The version of the format.
+
+  Returns:
+    The path.
+  """
   head = struct.pack('<4sIQQ', b'GGUF', version, len(tensors), len(fields))
   head += b''.join(_text(name) + _value(value) for name, value in fields.items())
   body = b''
@@ -40,13 +56,26 @@ def write(path, fields, tensors, version=3):
   return path
 
 
+def random_blocks(name, rows):
+  """Return random blocks of a tensor type with small scales, bytes `[rows, size]`."""
+  kind = TYPES[KINDS[name]]
+  blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
+  scales = {
+    'Q2_K': (80, 82), 'Q3_K': (108,), 'Q6_K': (208,), 'Q4_0': (0,), 'Q5_0': (0,), 'Q8_0': (0,),
+  }  # fmt: skip
+  for at in scales.get(name, (0, 2)):
+    factors = RNG.uniform(1e-4, 1e-3, rows).astype(np.float16)
+    blocks[:, at : at + 2] = factors[:, None].view(np.uint8)
+  return blocks
+
+
 def plain(arrays):
-  """Tensors of float32 arrays."""
+  """Return the tensors for `write` of float32 arrays."""
   return {name: (a.shape, 0, np.asarray(a, np.float32).tobytes()) for name, a in arrays.items()}
 
 
 def permuted(rows, heads):
-  """Rows of queries or keys as llama.cpp orders them for Llama: the halves of each head in turns."""
+  """Return query or key rows in llama.cpp's order: the halves of a head interleaved."""
   return (
     rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
     .swapaxes(1, 2)
@@ -54,7 +83,7 @@ def permuted(rows, heads):
   )
 
 
-#: Parts of a layer -> names of transformers.
+#: llama.cpp module of a layer -> module in transformers.
 LAYER = {
   'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj',
   'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj',
@@ -71,7 +100,7 @@ SANDWICH = LAYER | {
 
 
 def stems(architecture, layers):
-  """Module of transformers -> module of llama.cpp."""
+  """Return the llama.cpp module for each module of transformers."""
   layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
   found = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
   return found | {
@@ -82,7 +111,7 @@ def stems(architecture, layers):
 
 
 def names_of(architecture, layers):
-  """Name of transformers -> name of llama.cpp, for weights and biases."""
+  """Return the llama.cpp name of each weight and bias in transformers."""
   pairs = stems(architecture, layers).items()
   return {
     f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in pairs for leaf in ('weight', 'bias')
@@ -90,7 +119,7 @@ def names_of(architecture, layers):
 
 
 def sizes(architecture, config):
-  """The fields of the header about a config of transformers."""
+  """Return the size fields of the header for a config of transformers."""
   fields = {
     'context_length': config.max_position_embeddings, 'block_count': config.num_hidden_layers,
     'embedding_length': config.hidden_size, 'feed_forward_length': config.intermediate_size,
@@ -105,25 +134,23 @@ def sizes(architecture, config):
   }
 
 
-#: The header of a Llama of one layer.
+#: The header of a Llama with one layer.
 TINY = {
   'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1,
-  'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4,
-  'llama.attention.head_count_kv': 2,
-  'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
+  'llama.embedding_length': 32, 'llama.feed_forward_length': 64, 'llama.attention.head_count': 4,
+  'llama.attention.head_count_kv': 2, 'llama.attention.layer_norm_rms_epsilon': 1e-5,
+  'llama.rope.dimension_count': 8,
 }  # fmt: skip
 
 
 def tiny_arrays():
-  """Its tensors."""
+  """Return the tensors of the `TINY` model."""
   rng = np.random.default_rng(0)
   shapes = {
     'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32),
-    'blk.0.attn_k': (16, 32),
-    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,),
-    'blk.0.ffn_gate': (64, 32),
-    'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
+    'blk.0.attn_k': (16, 32), 'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32),
+    'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32), 'blk.0.ffn_up': (64, 32),
+    'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
   }  # fmt: skip
   return {
     f'{name}.weight': rng.standard_normal(shape).astype(np.float32)

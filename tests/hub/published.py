@@ -1,6 +1,4 @@
-"""A published family at toy size: made by transformers, read by us, and all that both must agree
-on.
-"""
+"""Compare published families at toy size between transformers and tfm."""
 
 from collections.abc import Collection
 import copy
@@ -28,30 +26,38 @@ from tfm.model.transformer import apply
 
 V, D, L, N, K, F, T = 61, 32, 2, 4, 2, 48, 12
 EOS = 2
-#: What enters each layer and what leaves the last, by the names of the outputs.
+#: The outputs with the hidden states of all layers.
 HIDDEN = ('hidden_states', 'encoder_hidden_states', 'decoder_hidden_states')
 
-#: The sizes that most configs call by these names.
+#: Sizes under the field names of most configs.
 SIZES = {
   'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N,
-  'intermediate_size': F,
-  'max_position_embeddings': 64,
+  'intermediate_size': F, 'max_position_embeddings': 64,
 }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """`<config>(**fields)` and the class `model`, both of transformers.
+  """A toy model of transformers.
 
-  `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the
-  difference of numbers of order 1. `kept` is in the names of tensors that stay as they start,
-  `buffers` names some that are drawn too and have gradients. Without `left` no row is padded to the
-  left: theirs count positions from there; without `padded` none at all. Tensors whose names match
-  `idle` are of theirs, and ours has none; `first` is the position of a row's first token as theirs
-  count. `merged` are theirs that have several tensors of a checkpoint as one parameter (experts).
-  `image` is the size of images in place of the config's. With `leaving` their hidden states are
-  what leaves each layer, and the normalised last. Of `whole` cases, beside those that
-  test_published names, gradients and a cache in steps are compared too."""
+  Attributes:
+    config: The name of the config class.
+    model: The name of the model class.
+    fields: The fields of the config.
+    std: The standard deviation of the noise on each parameter, so that none has its initial value.
+    atol: The tolerance of outputs of order 1.
+    attend: The attention implementation.
+    kept: Part of the names of tensors that keep their initial values.
+    buffers: Buffers that are also drawn at random and have gradients.
+    left: Whether a sequence has left padding. transformers counts some positions from there.
+    padded: Whether sequences are padded at all.
+    idle: A pattern of tensors that tfm does not have.
+    first: The position of the first token in transformers.
+    merged: Whether transformers has one parameter for several tensors of a checkpoint (experts).
+    whole: Whether gradients and cached decoding are compared, too.
+    leaving: Whether hidden states are the outputs of layers, with the last one normalised.
+    image: The size of images, in place of the size in the config.
+  """
 
   config: str
   model: str
@@ -72,13 +78,22 @@ class Case:
 
   @property
   def choosing(self) -> bool:
-    """Whether rows of theirs are choices of one question."""
+    """Whether the batch of transformers holds choices of one question."""
     return self.model.endswith('ForMultipleChoice')
 
 
 @dataclasses.dataclass
 class Both:
-  """A case in both libraries, and what theirs says."""
+  """A case in both libraries.
+
+  Attributes:
+    case: The case.
+    folder: The published folder.
+    theirs: The model of transformers.
+    ours: The model that tfm loaded.
+    inputs: The inputs by name.
+    real: Where the scored tokens are, `[B, T]`.
+  """
 
   case: Case
   folder: Path
@@ -92,13 +107,13 @@ class Both:
     return self.ours.spec.causal and self.ours.spec.lm is not None and self.ours.spec.apart
 
   @functools.cached_property
-  def said(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """`their_outputs`, found once."""
+  def reference(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The result of `their_outputs`."""
     return their_outputs(self)
 
 
 def build(case: Case, folder: Path) -> Both:
-  """The case, its weights drawn anew and written by `save_pretrained`, read by `hub.load`."""
+  """Return a case with random weights, written by `save_pretrained` and loaded by tfm."""
   import torch
   import transformers
 
@@ -115,41 +130,40 @@ def build(case: Case, folder: Path) -> Both:
       p.copy_(kept.get(name, p))
     for name in case.buffers:
       theirs.get_buffer(name).normal_().requires_grad_()
-  theirs.requires_grad_()  # also of a table that the class does not train
+  theirs.requires_grad_()  # Some classes freeze a table.
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
-  # As numpy's: one by one, jax would compile a program for each slice of a layer.
+  # Use NumPy arrays, because JAX would compile a program for each slice of a layer.
   ours = ours._replace(params=jax.tree.map(np.asarray, ours.params))
   inputs, real = _inputs(ours.spec, case)
   return Both(case, folder, theirs, ours, inputs, real)
 
 
 def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored
-  tokens are.
+  """Return three sequences and a mask of the scored tokens.
+
+  The first is full, the second has right padding, the third has mostly left padding.
   """
   if not spec.vocab:
     return _arrays(spec, case), np.ones((3, spec.embed.tokens(T)), bool)
   mask = np.ones((3, T), np.int32)
   if case.padded:
     mask[1, 9:] = 0
-  first = (
-    spec.classifier is not None and spec.classifier.pick == 'first'
-  )  # theirs take whatever stands there
+  # transformers uses the first token even if it is padding.
+  first = spec.classifier is not None and spec.classifier.pick == 'first'
   if case.left and case.padded and not first:
     mask[2, :4] = 0
-  # Padding is token 0, which some of theirs look for.
+  # Padding is token 0, which some classes of transformers search for.
   ids = copying.tokens(3, T, vocab=V).astype(np.int32)
-  # The rows of theirs that stand for padding have no gradient.
+  # In transformers, the embedding of the padding token has no gradient.
   ids = np.where(ids == case.first - 1, V - 1, ids) * mask
   inputs = {'input_ids': ids, 'attention_mask': mask}
   if spec.embed.types or 'type' in token_extras(spec):
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if 'global' in token_extras(spec if spec.encoder is None else spec.tower('encoder')):
-    inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones(
-      (3, 1), np.int32
-    )
+    global_T = np.isin(np.arange(T), (0, 7)).astype(np.int32)
+    inputs['global_attention_mask'] = np.tile(global_T, (3, 1))
   if spec.encoder is None:
     return inputs, mask > 0
   if 'input_features' in spec.tower('encoder').embed.needs:
@@ -158,13 +172,11 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
     return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)
   if spec.classifier is not None and spec.classifier.pick == 'last':
-    # Theirs look under the source's last EOS; ours at the last token of what they make of the
-    # source.
+    # transformers pools at the last EOS of the source, tfm at the last decoder token.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
     inputs['input_ids'][np.arange(3), [T - 1, 8, T - 1]] = EOS
-    inputs['decoder_input_ids'] = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)[
-      :, :-1
-    ]
+    shifted = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)
+    inputs['decoder_input_ids'] = shifted[:, :-1]
     inputs['decoder_attention_mask'] = mask
     return inputs, mask > 0
   inputs['decoder_input_ids'] = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
@@ -172,7 +184,7 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
-  """Three rows of random images (or what else the model reads that is no text)."""
+  """Return a batch of three random images or other arrays that the model reads."""
   rng = np.random.default_rng(0)
   embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
   inputs = {
@@ -184,8 +196,9 @@ def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
-  """The inputs that they know as their tensors; of one that chooses, each row is the one choice of
-  a question.
+  """Return the inputs that transformers reads as tensors.
+
+  For multiple choice, each sequence is the single choice of a question.
   """
   import torch
 
@@ -196,29 +209,30 @@ def their_inputs(both: Both) -> dict[str, Any]:
   }
   if both.case.image is not None and 'interpolate_pos_encoding' in known:
     tensors['interpolate_pos_encoding'] = True
-  return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
+  if both.case.choosing:
+    return {n: x[:, None] for n, x in tensors.items()}
+  return tensors
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """(their logits and hidden states, 'hidden_states/0' and on; the gradient of each of their
-  tensors, where asked).
+  """Return the logits and hidden states of transformers, and gradients by tensor.
+
+  Hidden states have names such as 'hidden_states/0'. Gradients are empty except for `whole` cases.
   """
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
   inputs = their_inputs(both)
-  choosing = (
-    both.case.choosing and not both.case.first
-  )  # DistilBERT's takes positions, and does not fold them
+  # Some classes do not fold the choices of positions.
+  choosing = both.case.choosing and not both.case.first
   if (
     'position_ids' in known
     and both.ours.spec.vocab
     and both.ours.spec.encoder is None
     and not choosing
   ):
-    places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(
-      inputs['input_ids'].shape
-    )
+    mask = torch.tensor(both.inputs['attention_mask'], dtype=torch.long)
+    places = mask.reshape(inputs['input_ids'].shape)
     inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
   for name in both.case.buffers:
@@ -235,7 +249,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     layers = {f'hidden_states/{i}': x for i, x in enumerate(stack)}
   last = hidden[-1] if both.ours.spec.embed.ends_with_norm else out.get('last_hidden_state')
   found = ({} if last is None else {'last_hidden_state': last}) | _logits(out)
-  if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token
+  if found.get('logits', hidden[-1]).shape == both.real.shape:  # One number per token.
     found['logits'] = found['logits'][..., None]
   outputs = {n: v.detach().numpy() for n, v in {**found, **layers}.items()}
   if not both.case.whole:
@@ -255,9 +269,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
 
 def _as_written(both: Both, grads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Numbers of parameters under the names that `save_pretrained` gives to them, cut as it cuts
-  them.
-  """
+  """Return arrays by parameter as arrays by the tensor names of `save_pretrained`."""
   import torch
 
   holder, folder = copy.deepcopy(both.theirs), both.folder.with_name('gradients')
@@ -269,7 +281,7 @@ def _as_written(both: Both, grads: dict[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def _logits(out: Any) -> dict[str, Any]:
-  """What of their output ours calls by these names."""
+  """Return the outputs of transformers under tfm's names."""
   import torch
 
   if 'start_logits' in out:
@@ -288,15 +300,13 @@ def _logits(out: Any) -> dict[str, Any]:
 
 def _weight(name: str, shape: Any, real: np.ndarray) -> np.ndarray:
   weight = np.random.default_rng(len(name)).standard_normal(tuple(shape)).astype(np.float32)
-  return (
-    weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
-  )
+  if weight.ndim == 3 and weight.shape[:2] == real.shape:
+    return weight * real[:, :, None]
+  return weight
 
 
 def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarray], Any]:
-  """(our outputs and hidden states of these names, the gradient of our parameters or None): one
-  program.
-  """
+  """Return the outputs of these names, and the gradient of the parameters or None."""
   plain = [n for n in names if '/' not in n]
   scored = [n for n in plain if n != 'last_hidden_state'] or ['last_hidden_state']
   spec = both.ours.spec
@@ -314,37 +324,29 @@ def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarra
 
 
 def as_ours(both: Both, tensors: dict[str, np.ndarray]) -> Any:
-  """Tensors under their names as a tree of ours."""
+  """Return tensors by name as a tree of tfm parameters."""
   found = read_config(both.folder)
-  zeros = {n: np.zeros(t.shape, np.float32) for n, t in _planned(both).items()}
-  filled = Tensors({**zeros, **{n: v for n, v in tensors.items() if n in zeros}})
-  return fill_params(
-    both.ours.spec,
-    check_tensors('gradients', found._replace(spec=both.ours.spec), filled),
-    filled,
-    None,
-    None,
-  )
+  arrays = {n: np.zeros(t.shape, np.float32) for n, t in _tensor_map(both).items()}
+  arrays |= {n: v for n, v in tensors.items() if n in arrays}
+  filled = Tensors(arrays)
+  expected = check_tensors('gradients', found._replace(spec=both.ours.spec), filled)
+  return fill_params(both.ours.spec, expected, filled, None, None)
 
 
-def _planned(both: Both) -> dict[str, Any]:
+def _tensor_map(both: Both) -> dict[str, Any]:
   found = read_config(both.folder)._replace(spec=both.ours.spec)
   return {t.name: t for t in check_tensors('file', found, open_tensors(both.folder))}
 
 
 def in_steps(both: Both) -> np.ndarray:
-  """Our logits of the first row's tokens read through a cache, two at a time: one program, or two
-  with a source.
-  """
+  """Return the logits of the first sequence, decoded through a cache two tokens at a time."""
   spec, inputs = both.ours.spec, both.inputs
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = (
-    {}
-    if spec.encoder is None
-    else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
-  )
+  source = {}
+  if spec.encoder is not None:
+    source = {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
 
   @jax.jit
   def run(params, ids, source):
@@ -362,8 +364,9 @@ def in_steps(both: Both) -> np.ndarray:
 
 
 def reached(case: str, **found: object) -> None:
-  """Add the measured differences of a case to the file TFM_REACHED, which `scripts/model_cards.py`
-  reads.
+  """Append the measured differences of a case to the file TFM_REACHED.
+
+  `scripts/model_cards.py` reads the file.
   """
   if path := os.environ.get('TFM_REACHED'):
     with open(path, 'a', encoding='utf-8') as file:

@@ -1,4 +1,4 @@
-"""Chat templates render as `apply_chat_template` of transformers renders them."""
+"""Chat templates match `apply_chat_template` of transformers."""
 
 import dataclasses
 import enum
@@ -69,7 +69,16 @@ def base(tmp_path_factory):
 
 
 def with_template(base, template, folder=None):
-  """Return the folder with a template in its tokenizer_config.json."""
+  """Write a template into the tokenizer_config.json of a folder.
+
+  Args:
+    base: The folder with the tokenizer.
+    template: The chat template.
+    folder: The folder to return. By default `base`.
+
+  Returns:
+    The folder.
+  """
   path = base / 'tokenizer_config.json'
   config = json.loads(path.read_text()) | {'chat_template': template}
   path.write_text(json.dumps(config))
@@ -104,12 +113,12 @@ def test_tools_match_transformers(base, name):
     'type': 'function',
     'function': {'name': 'weather', 'arguments': {'place': 'Köln', 'days': 2}},
   }
-  asked = [
+  with_call = [
     USER,
     {'role': 'assistant', 'content': '', 'tool_calls': [call]},
     {'role': 'tool', 'content': '"12"'},
   ]
-  for messages in ([USER], asked):
+  for messages in ([USER], with_call):
     for tools in ([schema], [weather, convert]):
       text = expected.apply_chat_template(
         messages, tools=tools, tokenize=False, add_generation_prompt=True
@@ -157,7 +166,7 @@ def test_schemas_of_functions_match_transformers(tool):
   assert schema_of(tool, 'tools[0]') == get_json_schema(tool)
 
 
-def test_files_count_before_the_config(base, tmp_path):
+def test_template_files_override_the_config(base, tmp_path):
   with_template(base, 'config')
   for path in base.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -176,7 +185,7 @@ def test_chat_template_json_of_older_folders_is_read(tmp_path):
   assert ChatTemplate.read(tmp_path) is None
 
 
-def test_templates_see_plain_values():
+def test_templates_get_json_values():
   @dataclasses.dataclass
   class Image:
     width: int
@@ -193,24 +202,24 @@ def test_templates_see_plain_values():
   [
     (
       "{{ raise_exception('no system role') }}",
-      'its chat template refuses the conversation: no system role',
+      'the chat template rejects the conversation: no system role',
     ),
-    ('{{ ().__class__.__mro__ }}', 'refuses the conversation: access to attribute'),
+    ('{{ ().__class__.__mro__ }}', 'rejects the conversation: access to attribute'),
     (
       '{% set ns = namespace(_x=1) %}',
-      "refuses the conversation: a namespace may not have the attribute '_x'",
+      "rejects the conversation: a namespace may not have the attribute '_x'",
     ),
-    ('{{ messages.append(1) }}', 'refuses the conversation: '),
-    ('{% if %}', r'its chat template is not Jinja: .* \(line 1\)'),
-    ('{{ messages[0].content + 1 }}', 'its chat template fails on the conversation'),
+    ('{{ messages.append(1) }}', 'rejects the conversation: '),
+    ('{% if %}', r'invalid chat template: .* \(line 1\)\. Expected Jinja'),
+    ('{{ messages[0].content + 1 }}', 'the chat template fails on the conversation'),
   ],
 )
-def test_errors_of_templates_are_sentences(template, message):
+def test_invalid_templates_raise_errors(template, message):
   with pytest.raises(UserError, match=message):
     ChatTemplate({'default': template}).render([USER])
 
 
-def test_errors_of_conversations_are_sentences():
+def test_invalid_conversations_raise_errors():
   template = ChatTemplate({'default': CHATML, 'rag': GROUNDED}, where='m')
   with pytest.raises(UserError, match=r'm: messages is empty\. Expected at least one message'):
     template.render([])
@@ -218,9 +227,7 @@ def test_errors_of_conversations_are_sentences():
     UserError, match=r"m: messages\[1\] has no role \(\{'content': 'x'\}\)\. Expected"
   ):
     template.render([USER, {'content': 'x'}])
-  with pytest.raises(
-    UserError, match=r"unknown chat template 'tools'\. Expected one of 'default', 'rag'"
-  ):
+  with pytest.raises(UserError, match=r"unknown chat template 'tools'\. Expected 'default', 'rag'"):
     template.render([USER], name='tools')
   with pytest.raises(UserError, match=r"documents\[0\] is 'text'\. Expected a dict"):
     template.render([USER], name='rag', documents=['text'])
@@ -234,7 +241,7 @@ def test_errors_of_conversations_are_sentences():
     raise no_template('m')
 
 
-def test_errors_of_tools_are_sentences():
+def test_invalid_tools_raise_errors():
   def bare(x: int):
     pass
 
@@ -254,7 +261,7 @@ def test_errors_of_tools_are_sentences():
   for tool, message in (
     (bare, 'the function bare has no docstring'),
     (untyped, 'untyped: the argument x has no type hint'),
-    (undescribed, 'the docstring does not describe the argument x'),
+    (undescribed, 'the docstring has no argument x'),
     (odd, "the type hint <class 'bytes'> has no JSON schema"),
     ('f', "is 'f'. Expected a JSON schema"),
   ):
@@ -262,7 +269,7 @@ def test_errors_of_tools_are_sentences():
       schema_of(tool, 'tools[0]')
 
 
-def test_a_message_is_continued_where_its_text_ends():
+def test_continued_message_ends_with_its_text():
   template = ChatTemplate({'default': CHATML})
   text = template.render(
     [USER, {'role': 'assistant', 'content': 'It is '}], continue_final_message=True

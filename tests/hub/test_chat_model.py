@@ -1,4 +1,4 @@
-"""Chat with a loaded model: `m.chat`, and `tfm generate --chat`."""
+"""Chat with a loaded model: `m.chat` and `tfm generate --chat`."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_reply_is_the_decoded_continuation(folder):
 
 
 def test_reply_ends_with_the_tokenizer_end(tmp_path):
-  """The turn's end token counts even where generation_config.json names another."""
+  """The tokenizer's end token also ends a reply if generation_config.json has another one."""
   folder = chat_folder(tmp_path / 'model')
   (folder / 'generation_config.json').write_text('{"eos_token_id": [5]}')
   m = tfm.load(folder)
@@ -59,7 +59,7 @@ def test_continued_message_keeps_its_space(folder):
   assert whole == m.tokenizer.decode(ids) + reply
 
 
-def test_model_without_template_is_refused(tmp_path):
+def test_model_without_template_raises_an_error(tmp_path):
   folder = chat_folder(tmp_path / 'model')
   (folder / 'chat_template.jinja').unlink()
   (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
@@ -119,10 +119,8 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
     {'role': 'assistant', 'content': first},
     {'role': 'user', 'content': 'on the mat'},
   ]
-  assert (
-    out
-    == f'Type a message. An empty line ends the conversation.\n{first}\n{m.chat(turns, **options)}\n'
-  )
+  second = m.chat(turns, **options)
+  assert out == f'Type a message. An empty line ends the conversation.\n{first}\n{second}\n'
 
 
 @pytest.mark.parametrize(
@@ -137,6 +135,6 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
     (['--chat', '--audio=a.wav'], '--audio: does not go with --chat'),
   ],
 )
-def test_wrong_chat_flags_are_named(folder, capsys, words, problem):
+def test_invalid_chat_flags_raise_errors(folder, capsys, words, problem):
   assert main.run(['generate', f'--checkpoint={folder}', *words]) == 2
   assert problem in capsys.readouterr().err

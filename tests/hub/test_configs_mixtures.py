@@ -1,4 +1,4 @@
-"""What configs of mixtures and hybrids may not say; and that old names of their fields are read."""
+"""Unsupported options and older field names of mixtures and hybrid models."""
 
 import dataclasses
 import math
@@ -19,13 +19,11 @@ from tfm.zoo import weights
 
 _SIZES = {
   'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
-  'vocab_size': 61,
-  'max_position_embeddings': 64,
+  'vocab_size': 61, 'max_position_embeddings': 64,
 }  # fmt: skip
 _LONGROPE = {
   'type': 'longrope', 'short_factor': [1.0] * 4, 'long_factor': [2.0] * 4, 'short_mscale': 1.1,
-  'long_mscale': 1.1,
-  'original_max_position_embeddings': 16,
+  'long_mscale': 1.1, 'original_max_position_embeddings': 16,
 }  # fmt: skip
 
 
@@ -36,10 +34,16 @@ def read(kind, **fields):
 @pytest.mark.parametrize(
   ('kind', 'fields', 'message'),
   [
-    ('phimoe', {'rope_scaling': {**_LONGROPE, 'long_mscale': 1.2}}, r'short_mscale is 1\.1 and long_mscale 1\.2'),
+    ('phimoe', {
+      'rope_scaling': {**_LONGROPE, 'long_mscale': 1.2},
+    }, r'short_mscale is 1\.1 and long_mscale 1\.2'),
     ('phimoe', {'num_experts_per_tok': 3}, r'num_experts_per_tok is 3'),
-    ('qwen3_next', {'layer_types': ['linear_attention', 'full']}, r"layer_types: unknown value 'full'"),
-    ('qwen3_next', {'layer_types': ['full_attention']}, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
+    ('qwen3_next', {
+      'layer_types': ['linear_attention', 'full'],
+    }, r"layer_types: unknown value 'full'"),
+    ('qwen3_next', {
+      'layer_types': ['full_attention'],
+    }, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
     ('qwen3_5_text', {'attn_output_gate': False}, r'attn_output_gate is False'),
     ('bamba', {'mamba_n_heads': 4, 'mamba_d_head': 15}, r'mamba_n_heads \(4\) x mamba_d_head \(15\) is 60\. Expected 64'),
     ('granitemoehybrid', {'layer_types': ['mamba', 'conv'], 'mamba_n_heads': 4}, r"unknown value 'conv'"),
@@ -49,8 +53,13 @@ def read(kind, **fields):
     ('llama4_text', {'attention_chunk_size': None}, 'attention_chunk_size is null, and layer_types'),
     ('recurrent_gemma', {'block_types': ['recurrent', 'attend']}, r"block_types: unknown value 'attend'"),
     ('lfm2', {'layer_types': ['conv', 'full']}, r"layer_types: unknown value 'full'"),
-    ('lfm2', {'layer_types': ['conv']}, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
-    ('falcon_h1', {'mamba_d_ssm': 64, 'mamba_n_heads': 4, 'projectors_bias': True}, r'projectors_bias is True and'),
+    (
+      'lfm2', {'layer_types': ['conv']},
+      r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)',
+    ),
+    ('falcon_h1', {
+      'mamba_d_ssm': 64, 'mamba_n_heads': 4, 'projectors_bias': True,
+    }, r'projectors_bias is True and'),
     (
       'falcon_h1',
       {
@@ -67,13 +76,13 @@ def read(kind, **fields):
     ('mamba2', {'num_heads': 4, 'head_dim': 16, 'n_groups': 1, 'expand': 3}, r'expand is 3'),
   ],
 )  # fmt: skip
-def test_a_config_with_another_computation_is_refused(kind, fields, message):
+def test_unsupported_computations_raise_errors(kind, fields, message):
   with pytest.raises(errors.UserError, match=message):
     read(kind, **fields)
 
 
 @pytest.mark.parametrize('infinity', [math.inf, {'__float__': 'Infinity'}])
-def test_both_spellings_of_an_unbounded_step_are_read(infinity):
+def test_unbounded_time_step_has_two_spellings(infinity):
   values = {
     'hidden_size': 32,
     'num_hidden_layers': 2,
@@ -88,7 +97,7 @@ def test_both_spellings_of_an_unbounded_step_are_read(infinity):
   assert spec.segments[0].pattern[0].mixer.limits == (0.0, math.inf)
 
 
-def test_older_names_of_layers_of_granite_4_are_read():
+def test_older_granite_4_layer_names_load():
   spec = read(
     'granitemoehybrid',
     layer_types=['mamba', 'attention'],
@@ -99,7 +108,7 @@ def test_older_names_of_layers_of_granite_4_are_read():
   assert mixers == [Mamba2, Attention]
 
 
-def test_older_names_of_sizes_of_lfm2_are_read():
+def test_older_lfm2_size_names_load():
   sizes = {'num_key_value_heads': 4, 'block_ff_dim': 96, 'block_multiple_of': 8}
   spec = read('lfm2', full_attn_idxs=[1], tie_embedding=False, **sizes)
   assert spec.segments[0].pattern[0].ffn.d_ff == 64
@@ -112,14 +121,16 @@ def test_one_factor_of_longrope_scales_cos_and_sin():
   assert class_of(spec)[0]['rope_parameters']['long_mscale'] == 1.1
 
 
-def test_experts_of_jamba_that_have_no_period_are_not_exported():
+def test_irregular_jamba_experts_are_not_exported():
   places = {'attn_layer_period': 3, 'attn_layer_offset': 1}
   spec = read('jamba', num_key_value_heads=4, num_hidden_layers=6, num_experts=4, **places)
   first, *rest = [
     block for segment in spec.segments for _ in range(segment.repeats) for block in segment.pattern
   ]
-  odd = dataclasses.replace(first, ffn=rest[0].ffn)
-  changed = dataclasses.replace(spec, segments=tuple(Segment((block,)) for block in (odd, *rest)))
+  changed_block = dataclasses.replace(first, ffn=rest[0].ffn)
+  changed = dataclasses.replace(
+    spec, segments=tuple(Segment((block,)) for block in (changed_block, *rest))
+  )
   with pytest.raises(
     errors.UserError, match=r'the expert layers are \[0, 1, 3, 5\]\. Expected a constant distance'
   ):
@@ -146,23 +157,23 @@ def test_experts_of_jamba_that_have_no_period_are_not_exported():
     (Block(norm=RMSNorm(scale=False, one_plus=True)), r'scale=no: there is no scale to store'),
   ],
 )
-def test_fields_out_of_range_are_errors(block, message):
+def test_fields_out_of_range_raise_errors(block, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(Tokens(32), 32, (Segment((block,)),)))
 
 
-def test_fields_of_the_authors_of_dots_change_nothing():
+def test_extra_fields_of_dots_are_ignored():
   sizes = {
     'num_key_value_heads': 4,
     'n_routed_experts': 4,
     'num_experts_per_tok': 2,
     'moe_intermediate_size': 24,
   }
-  odd = {
+  extra = {
     'scoring_func': 'noaux_tc',
     'topk_method': 'noaux_tc',
     'moe_layer_freq': 1,
     'ep_size': 1,
     'seq_aux': True,
   }
-  assert read('dots1', **sizes, **odd) == read('dots1', **sizes)
+  assert read('dots1', **sizes, **extra) == read('dots1', **sizes)

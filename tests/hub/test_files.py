@@ -1,4 +1,4 @@
-"""Load then export returns every file beside the weights."""
+"""Loading and exporting keeps all files of a folder."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def contents(folder):
-  """Return the bytes of all files but weights, by name."""
+  """Return the bytes of all files except weights by name."""
   paths = (path for path in folder.rglob('*') if path.is_file() and path.suffix != '.safetensors')
   return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -34,9 +34,9 @@ def contents(folder):
 def test_exported_folder_holds_the_same_files(folder, tmp_path):
   m = tfm.load(folder)
   assert m.export_hf(tmp_path / 'back') == 'Qwen2ForCausalLM'
-  wanted = contents(folder)
-  del wanted['notes.py']  # no code
-  assert contents(tmp_path / 'back') == wanted
+  expected = contents(folder)
+  del expected['notes.py']  # Code is not kept.
+  assert contents(tmp_path / 'back') == expected
   assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == (
     folder / 'model.safetensors'
   ).read_bytes()
@@ -46,9 +46,9 @@ def test_checkpoint_of_tfm_keeps_the_files(folder, tmp_path):
   ours, back = tmp_path / 'ours', tmp_path / 'back'
   assert main.run(['convert', f'--input={folder}', f'--output={ours}']) == 0
   assert main.run(['convert', f'--input={ours}', f'--output={back}']) == 0
-  wanted = contents(folder)
-  del wanted['notes.py']
-  assert contents(back) == wanted
+  expected = contents(folder)
+  del expected['notes.py']
+  assert contents(back) == expected
   assert tfm.load(ours).settings() == tfm.load(folder).settings()
 
 
@@ -60,9 +60,10 @@ def test_new_dtype_changes_one_field_of_the_config(folder, tmp_path):
   assert after == before | {'dtype': 'bfloat16'}
 
 
-def test_another_model_keeps_what_still_holds(folder, tmp_path):
-  """Special tokens and context length do; the class of the original does not compute another
-  activation.
+def test_changed_model_keeps_valid_fields(folder, tmp_path):
+  """Special tokens and context length remain valid for another activation.
+
+  The class of the original cannot express it.
   """
   m = tfm.load(folder)
   block = m.spec.segments[0].pattern[0]
@@ -76,7 +77,7 @@ def test_another_model_keeps_what_still_holds(folder, tmp_path):
   assert contents(tmp_path / 'back')['tokenizer.json'] == contents(folder)['tokenizer.json']
 
 
-def test_label_names_and_problem_type_come_back(tmp_path):
+def test_label_names_and_problem_type_round_trip(tmp_path):
   spec = zoo.tiny(zoo.get('bert-base')).with_heads(
     lm=None, classify=classify.Classify(3, hidden=Tanh())
   )
@@ -160,7 +161,7 @@ def test_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
     m.export_hf(tmp_path / 'out' / 'back')
 
 
-def test_files_of_checkpoints_of_earlier_versions_are_read(tmp_path):
+def test_files_of_older_checkpoints_load(tmp_path):
   about = tmp_path / 'about'
   about.mkdir()
   (about / 'tokens.json').write_text(

@@ -1,4 +1,4 @@
-"""FlauBERT with norms before the branches, which transformers 5.23 computes only without a cache."""
+"""Pre-norm FlauBERT, which transformers 5.23 runs only without a cache."""
 
 import numpy as np
 import pytest
@@ -10,18 +10,17 @@ from tests.oracles import copying
 pytestmark = pytest.mark.oracle
 
 
-def test_pre_norm_layers_have_the_outputs_and_gradients_of_theirs(tmp_path, monkeypatch):
+def test_pre_norm_layers_match_transformers(tmp_path, monkeypatch):
   import transformers
 
-  # Its forward indexes a cache that cannot be indexed, and hands the entry to a layer, which does
-  # without one.
+  # The forward pass of transformers indexes a cache without indexing support.
   monkeypatch.setattr(
     transformers.EncoderDecoderCache, '__getitem__', lambda self, layer: None, raising=False
   )
   fields = {**encoders_kin.XLM, 'pre_norm': True}
   case = Case('FlaubertConfig', 'FlaubertWithLMHeadModel', fields, whole=True)
   both = published.build(case, tmp_path)
-  theirs, their_grads = both.said
+  theirs, their_grads = both.reference
   ours, grads = published.our_outputs(both, tuple(theirs))
   for name, value in theirs.items():
     size = max(1.0, np.abs(value).max())

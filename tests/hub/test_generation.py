@@ -1,6 +1,4 @@
-"""What a folder says of generating becomes options of `generate`, and its tokens are those of
-transformers.
-"""
+"""Generation settings of a folder become options of `generate`, as in transformers."""
 
 import json
 import math
@@ -13,7 +11,7 @@ from tfm import hub
 from tfm.core import errors
 
 
-def test_the_file_of_generation_goes_before_the_config(tmp_path):
+def test_generation_config_overrides_config(tmp_path):
   (tmp_path / 'config.json').write_text(
     json.dumps(
       {'eos_token_id': 1, 'forced_eos_token_id': 2, 'decoder_start_token_id': 5, 'max_length': 20}
@@ -40,7 +38,7 @@ def test_the_file_of_generation_goes_before_the_config(tmp_path):
 
 
 @pytest.mark.oracle
-def test_a_translator_says_what_transformers_says_without_being_told_how(tmp_path):
+def test_translation_matches_transformers(tmp_path):
   import torch
   import transformers
 
@@ -52,13 +50,12 @@ def test_a_translator_says_what_transformers_says_without_being_told_how(tmp_pat
   }
   config = transformers.MarianConfig(
     vocab_size=61, d_model=32, max_position_embeddings=32, pad_token_id=60, eos_token_id=0,
-    decoder_start_token_id=60,
-    forced_eos_token_id=0, attn_implementation='eager', **sizes,
+    decoder_start_token_id=60, forced_eos_token_id=0, attn_implementation='eager', **sizes,
   )  # fmt: skip
   model = transformers.MarianMTModel(config).eval()
   with torch.no_grad():
     model.final_logits_bias.normal_()
-    model.final_logits_bias[0, 60] = 9.0  # the padding, which is not to be said
+    model.final_logits_bias[0, 60] = 9.0  # The padding token is suppressed.
   model.generation_config.bad_words_ids, model.generation_config.num_beams = [[60]], 1
   model.save_pretrained(tmp_path / 'marian')
   source = np.array([[5, 9, 2, 7]])

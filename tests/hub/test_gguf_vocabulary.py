@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: the ids of the tokenizer that the file was converted from."""
+"""The tokenizer of a GGUF file matches the tokenizer that it was converted from."""
 
 import json
 
@@ -14,19 +14,22 @@ from tfm.hub.gguf import Gguf
 
 CORPUS = [
   'The quick brown fox jumps over the lazy dog 1234567 times.', "It's we'll they've I'm DON'T",
-  'naïve café Ünïcödé',
-  'def f(x):\n    return x ** 2\n\n\tprint(f(3))', '日本語のテキスト、漢字とかな。', 'Привет мир',
-  'emoji 🙂🎉👩‍👩‍👧 end',
-  '   spaces   and\ttabs \n\n new lines \r\n', 'URLs https://a.b/c?d=e&f=1', 'e\u0301 decomposed',
+  'naïve café Ünïcödé', 'def f(x):\n    return x ** 2\n\n\tprint(f(3))',
+  '日本語のテキスト、漢字とかな。',
+  'Привет мир', 'emoji 🙂🎉👩‍👩‍👧 end', '   spaces   and\ttabs \n\n new lines \r\n',
+  'URLs https://a.b/c?d=e&f=1', 'e\u0301 decomposed',
 ]  # fmt: skip
 TEXTS = [
-  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣', 'ＡＢＣ',
-  'x' * 50,
-  '<|eot|> spelt', 'a<think>b</think>', '\u200b\ufeff', 'مرحبا', 'हिन्दी',
+  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣',
+  'ＡＢＣ',
+  'x' * 50, '<|eot|> spelt', 'a<think>b</think>', '\u200b\ufeff', 'مرحبا', 'हिन्दी',
   'camelCaseWordsHTTPServer', 'a/b\\c', '…—“”',
 ]  # fmt: skip
 
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+  r'| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
 TEKKEN = (
   r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}'
   r'\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'
@@ -62,7 +65,7 @@ def _original(pre):
 
 
 def _fields(inner, pre, size):
-  """The header that llama.cpp's conversion writes of a byte-level tokenizer, padded to `size`."""
+  """Return the header fields of a byte-level tokenizer, padded to `size`."""
   layout = json.loads(inner.to_str())
   texts = {i: t for t, i in inner.get_vocab(with_added_tokens=True).items()}
   special = {t['id']: t['special'] for t in layout['added_tokens']}
@@ -85,11 +88,11 @@ def _open(path, fields):
 
 
 @pytest.mark.parametrize('pre', WORDS)
-def test_byte_level_ids_equal_the_original_ones(tmp_path, pre):
+def test_byte_level_ids_match_the_original(tmp_path, pre):
   inner = _original(pre)
   found = _open(tmp_path, _fields(inner, pre, inner.get_vocab_size() + 5)).vocabulary
   assert found.inner.get_vocab_size() == inner.get_vocab_size()
-  for ours in (True, False):  # special tokens in a text as such, or as text
+  for ours in (True, False):  # Special tokens in a text, encoded as special tokens or as text.
     found.inner.encode_special_tokens = inner.encode_special_tokens = ours
     for text in TEXTS:
       assert found.inner.encode(text).ids == inner.encode(text).ids, text
@@ -102,7 +105,7 @@ def test_byte_level_ids_equal_the_original_ones(tmp_path, pre):
 
 
 @pytest.mark.parametrize(
-  ('pre', 'said', 'framed'),
+  ('pre', 'add_bos', 'framed'),
   [
     ('llama-bpe', None, True),
     ('llama-bpe', False, False),
@@ -110,17 +113,17 @@ def test_byte_level_ids_equal_the_original_ones(tmp_path, pre):
     ('qwen2', True, True),
   ],
 )
-def test_begin_tokens_follow_the_header(tmp_path, pre, said, framed):
+def test_begin_tokens_follow_the_header(tmp_path, pre, add_bos, framed):
   inner = _original(pre)
   fields = _fields(inner, pre, inner.get_vocab_size())
   del fields['tokenizer.ggml.add_bos_token']
-  fields |= {} if said is None else {'tokenizer.ggml.add_bos_token': said}
+  fields |= {} if add_bos is None else {'tokenizer.ggml.add_bos_token': add_bos}
   ids = _open(tmp_path, fields).vocabulary.prompt('hello').tolist()
   assert ids == [inner.token_to_id('<|bos|>')] * framed + inner.encode('hello').ids
 
 
 def _pieces(tmp_path, prefixed, **options):
-  """Return a SentencePiece model of byte pairs, like Llama 2 and Gemma have."""
+  """Return a SentencePiece BPE model, as in Llama 2 and Gemma."""
   import sentencepiece
 
   (tmp_path / 'text').write_text('\n'.join(CORPUS * 3))
@@ -148,19 +151,19 @@ def _piece_fields(model, prefixed):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('prefixed', [True, False])
-def test_sentence_piece_ids_equal_the_original_ones(tmp_path, prefixed):
+def test_sentence_piece_ids_match_the_original(tmp_path, prefixed):
   model = _pieces(tmp_path, prefixed)
   found = _open(tmp_path, _piece_fields(model, prefixed)).vocabulary
   for text in TEXTS:
     if text:
-      wanted = model.encode(text)
-      assert found.prompt(text).tolist() == [model.bos_id(), *wanted], text
-      assert found.inner.decode(wanted) == model.decode(wanted), text
+      expected = model.encode(text)
+      assert found.prompt(text).tolist() == [model.bos_id(), *expected], text
+      assert found.inner.decode(expected) == model.decode(expected), text
 
 
 @pytest.mark.oracle
-def test_user_defined_spaces_are_spelt_as_text_is(tmp_path):
-  """llama.cpp stores Gemma's runs of spaces as spaces; text has them as the mark of SentencePiece."""
+def test_user_defined_spaces_become_space_marks(tmp_path):
+  """llama.cpp stores Gemma's runs of spaces without SentencePiece's space marks."""
   model = _pieces(tmp_path, False)
   fields = _piece_fields(model, False)
   number = len(fields['tokenizer.ggml.tokens'])
@@ -173,7 +176,7 @@ def test_user_defined_spaces_are_spelt_as_text_is(tmp_path):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('pre', ['llama-bpe', 'qwen2', 'tekken'])
-def test_ids_equal_transformers(tmp_path, pre):
+def test_ids_match_transformers(tmp_path, pre):
   import transformers
 
   inner = _original(pre)
@@ -183,14 +186,14 @@ def test_ids_equal_transformers(tmp_path, pre):
   ours.encode_special_tokens = False
   for text in TEXTS:
     if pre == 'qwen2' and text == 'e\u0301 decomposed':
-      continue  # a GGUF does not say that Qwen composes letters, and transformers, which goes by it, does not
+      continue  # The header lacks Qwen's NFC normalisation, so transformers omits it.
     if (
       '<|' not in text
     ):  # which is no control token to them, being of other letters than bytes are written in
       assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False), text
 
 
-def test_chat_templates_and_end_tokens_are_read(tmp_path):
+def test_chat_templates_and_end_tokens_load(tmp_path):
   inner = _original('qwen2')
   fields = _fields(inner, 'qwen2', inner.get_vocab_size()) | {
     'tokenizer.chat_template': '{{ messages }}', 'tokenizer.ggml.eos_token_id': 3,
@@ -208,7 +211,7 @@ def test_chat_templates_and_end_tokens_are_read(tmp_path):
   assert both.chat_template == {'default': '{{ messages }}', 'tool_use': 'other'}
 
 
-def test_a_file_without_a_tokenizer_has_none(tmp_path):
+def test_file_without_tokenizer_has_none(tmp_path):
   found = _open(tmp_path, {})
   assert found.vocabulary is None
   assert found.chat_template is None

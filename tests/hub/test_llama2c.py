@@ -1,4 +1,4 @@
-"""A trained model in llama2.c's format says here what llama2.c's own program says."""
+"""A trained model in llama2.c's format generates the same text as llama2.c."""
 
 import importlib.util
 import pathlib
@@ -28,17 +28,17 @@ def convert():
   return module
 
 
-def test_its_greedy_text_is_the_same(convert, tmp_path):
+def test_greedy_text_matches_llama2c(convert, tmp_path):
   convert.main(DATA / 'aidreams260K.bin', DATA / 'tok512.bin', tmp_path / 'dreams')
   m = tfm.load(tmp_path / 'dreams')
   assert tfm.count_params(m.spec) == 230_976
   (ids,) = tfm.generate(m.spec, m.params, [[1]], max_new_tokens=112, temperature=0, eos=[1, 2])
   assert m.tokenizer.decode(ids).startswith(SAID)
-  # The beginning as text has the same tokens, behind the one that begins a text.
+  # As text, the prompt has the same tokens after the begin token.
   assert m.tokenizer.prompt(m.tokenizer.decode(ids[:30])).tolist() == [1, *ids[:30]]
 
 
-def test_files_that_are_none_are_refused(convert, tmp_path):
+def test_invalid_files_raise_errors(convert, tmp_path):
   content = (DATA / 'aidreams260K.bin').read_bytes()
   for name, part in (('short', content[:20]), ('cut', content[:-4])):
     (tmp_path / name).write_bytes(part)

@@ -1,4 +1,4 @@
-"""Folders in and out: what fits comes back the same, and what does not is told apart."""
+"""Load and export round trips, and errors about inconsistent folders."""
 
 import dataclasses
 import json
@@ -55,13 +55,13 @@ def _same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_what_is_written_is_read_again(model, folder):
+def test_export_and_load_return_the_same_model(model, folder):
   found = tfm.load(folder)
   _same(found.params, model[1])
   assert found.tokenizer is None
 
 
-def test_both_ways_on_the_command_line(model, folder, tmp_path, capsys):
+def test_convert_exports_and_loads(model, folder, tmp_path, capsys):
   ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
   assert main.run(['convert', f'--input={folder}', f'--output={ours}']) == 0
   assert main.run(['convert', f'--input={ours}', f'--output={theirs}']) == 0
@@ -72,19 +72,19 @@ def test_both_ways_on_the_command_line(model, folder, tmp_path, capsys):
   assert 'is there already' in capsys.readouterr().err
 
 
-def test_a_dtype_is_given_to_every_parameter(folder):
+def test_dtype_applies_to_every_parameter(folder):
   assert {a.dtype for a in jax.tree.leaves(tfm.load(folder, dtype='bfloat16').params)} == {
     jnp.dtype('bfloat16')
   }
 
 
-def test_weights_in_several_files_are_the_same_model(model, tmp_path):
+def test_sharded_files_load_as_the_same_model(model, tmp_path):
   hub.export_hf(*model, tmp_path / 'parts', shard_bytes=4000)
   assert len(list((tmp_path / 'parts').glob('model-*-of-*.safetensors'))) > 3
   _same(tfm.load(tmp_path / 'parts').params, model[1])
 
 
-def test_a_mesh_gets_every_parameter_in_shares(model, folder):
+def test_parameters_are_sharded_over_a_mesh(model, folder):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import bytes_per_device, make_mesh
 
@@ -94,7 +94,7 @@ def test_a_mesh_gets_every_parameter_in_shares(model, folder):
   assert max(bytes_per_device(found.params).values()) < total / 4
 
 
-def test_tensors_that_do_not_fit_are_all_listed(folder):
+def test_mismatched_tensors_are_all_listed(folder):
   def change(arrays):
     del arrays['model.norm.weight']
     arrays['model.layers.0.self_attn.surprise'] = np.zeros(3, np.float32)
@@ -103,13 +103,13 @@ def test_tensors_that_do_not_fit_are_all_listed(folder):
   _rewrite(folder, change)
   with pytest.raises(errors.UserError) as error:
     tfm.load(folder)
-  said = str(error.value)
-  assert 'missing (1):\n    model.norm.weight [32]' in said
-  assert 'not known (1):\n    model.layers.0.self_attn.surprise [3]' in said
-  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], expected [48, 32]' in said
+  message = str(error.value)
+  assert 'missing (1):\n    model.norm.weight [32]' in message
+  assert 'unknown (1):\n    model.layers.0.self_attn.surprise [3]' in message
+  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], expected [48, 32]' in message
 
 
-def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
+def test_tied_tables_must_be_equal(folder):
   _rewrite(
     folder,
     lambda arrays: arrays.update({'lm_head.weight': arrays['model.embed_tokens.weight'].copy()}),
@@ -121,11 +121,11 @@ def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
+  ('fields', 'message'),
   [
     (
       {'model_type': 'lama'},
-      r"unknown model_type 'lama'\. Did you mean 'llama'.*Known: .*bert.*gpt2",
+      r"unknown model_type 'lama'\. Did you mean 'llama'.*Nearest of \d+ known: llama,",
     ),
     ({'architectures': ['LlamaForImages']}, "architectures is 'ForImages', which model_type"),
     ({'surprise': 3}, 'surprise=3: unknown for model_type'),
@@ -135,34 +135,34 @@ def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
     ({'num_attention_heads': 5}, 'kv_heads'),
   ],
 )
-def test_a_config_that_no_spec_says_is_refused_by_name(folder, fields, said):
+def test_unsupported_config_fields_raise_errors(folder, fields, message):
   _config(folder, **fields)
-  with pytest.raises(errors.UserError, match=said):
+  with pytest.raises(errors.UserError, match=message):
     tfm.load(folder)
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"model_type"', '\x00'])
-def test_config_that_is_no_json_object_is_refused(folder, content):
+def test_invalid_json_config_raises_an_error(folder, content):
   (folder / 'config.json').write_text(content)
   with pytest.raises(errors.UserError, match=r'config\.json: .* Expected a JSON object'):
     tfm.load(folder)
 
 
-def test_a_model_that_nobody_published_says_what_is_nearest(model, tmp_path):
+def test_unpublished_model_error_names_the_nearest(model, tmp_path):
   spec = model[0]
   block = spec.segments[0].pattern[0]
-  odd = dataclasses.replace(
+  unpublished = dataclasses.replace(
     block, mixer=dataclasses.replace(block.mixer, relative=ALiBi(), cap=3.0)
   )
   spec = dataclasses.replace(
-    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(odd,)),)
+    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(unpublished,)),)
   )
-  with pytest.raises(errors.UserError, match='no published class says what this model computes'):
+  with pytest.raises(errors.UserError, match='no published class can express this model'):
     hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'odd')
   assert not (tmp_path / 'odd').exists()
 
 
-def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monkeypatch):
+def test_failed_export_leaves_no_folder(model, tmp_path, monkeypatch):
   def full(*args, **kwargs):
     raise OSError(28, 'No space left on device')
 
@@ -172,16 +172,15 @@ def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monke
   assert not list(tmp_path.iterdir())
 
 
-#: Models that no class of transformers computes: never released, or (FNet) with a pooler that says
-#: nothing here.
+#: Models without a published class: unreleased, or (FNet) without its pooler.
 UNSAID = re.compile(r'(vaswani|gpt3|palm|gopher|chinchilla|fnet)-.*')
 
 
 @pytest.mark.parametrize('name', sizes())
-def test_a_model_of_the_zoo_is_said_by_a_family_unless_none_was_released(name):
+def test_zoo_models_have_a_published_class(name):
   spec = zoo.get(name)
   if UNSAID.fullmatch(name):
-    with pytest.raises(errors.UserError, match='no published class says'):
+    with pytest.raises(errors.UserError, match='no published class can express'):
       hub.class_of(spec)
     return
   values, found = hub.class_of(spec)
@@ -221,8 +220,8 @@ print(peak[0] - start, kept)
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
 @pytest.mark.large
-def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
-  """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
+def test_loading_needs_little_extra_memory(model, tmp_path):
+  """The peak for a 200 MB file is below the parameters plus 1.2 times the largest tensor."""
   big = dataclasses.replace(
     model[0], embed=dataclasses.replace(model[0].embed, vocab=24_576), d_model=1024
   )
@@ -233,7 +232,7 @@ def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
   )
   ones = jax.tree.map(
     lambda a: np.ones(a.shape, a.dtype), param_shapes(big)
-  )  # drawing them would take longer
+  )  # Random weights would take longer.
   hub.export_hf(big, ones, tmp_path / 'big')
   script = tmp_path / 'read.py'
   script.write_text(textwrap.dedent(_READ))
@@ -247,7 +246,7 @@ def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
   assert peak - kept < 1.2 * largest, (peak / 1e6, kept / 1e6, largest / 1e6)
 
 
-def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
+def test_published_folder_continues_a_prompt(tmp_path, capsys):
   spec = dataclasses.replace(
     zoo.tiny(zoo.get('gpt2')), embed=dataclasses.replace(zoo.tiny(zoo.get('gpt2')).embed, vocab=300)
   )
@@ -275,13 +274,13 @@ def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
   assert 'prompt 0 is empty' in capsys.readouterr().err
 
 
-def test_a_model_without_a_head_or_a_tokenizer_does_not_generate(model, folder, tmp_path, capsys):
+def test_generation_needs_a_head_and_a_tokenizer(model, folder, tmp_path, capsys):
   assert main.run(['generate', f'--checkpoint={folder}', '--prompt=a']) == 2
   assert 'has no tokenizer' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('field', ['is_decoder', 'add_cross_attention'])
-def test_an_encoder_that_is_made_a_decoder_is_refused_and_one_that_is_not_is_read(field):
+def test_is_decoder_of_an_encoder_raises_an_error(field):
   values, found = hub.class_of(dataclasses.replace(zoo.get('roberta-base')))
   assert weights.published(values | {field: False}).spec == found.spec
   with pytest.raises(errors.UserError, match=field):

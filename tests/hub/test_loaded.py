@@ -1,4 +1,4 @@
-"""A loaded model generates as its folder asks, and as transformers generates with the same folder."""
+"""A loaded model generates with the settings of its folder, as in transformers."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
 from tfm.hub.files import FolderFiles
-from tfm.hub.generation import combine, decoding_options, settings_of
+from tfm.hub.generation import decoding_options, generation_settings, merge_options
 from tfm.model.transformer import init
 
 
@@ -35,14 +35,17 @@ def files_of(generation=None, **config):
     ({'num_beams': 4, 'length_penalty': 2.0, 'early_stopping': True},
      {'beams': 4, 'length_penalty': 2.0, 'early_stopping': True, 'temperature': 0.0}),
     ({'length_penalty': 2.0, 'num_beams': 1}, {'beams': 1, 'temperature': 0.0}),
-    ({'repetition_penalty': 1.05, 'no_repeat_ngram_size': 3, 'stop_strings': ['\n'], 'max_new_tokens': 9},
-     {'repetition_penalty': 1.05, 'no_repeat_ngram': 3, 'stop': ['\n'], 'max_new_tokens': 9, 'temperature': 0.0}),
-    ({'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0}, {'temperature': 0.0}),
+    ({'repetition_penalty': 1.05, 'no_repeat_ngram_size': 3},
+     {'repetition_penalty': 1.05, 'no_repeat_ngram': 3, 'temperature': 0.0}),
+    ({'stop_strings': ['\n'], 'max_new_tokens': 9},
+     {'stop': ['\n'], 'max_new_tokens': 9, 'temperature': 0.0}),
+    ({'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0},
+     {'temperature': 0.0}),
   ],
 )  # fmt: skip
 def test_generation_config_becomes_options(generation, options):
   assert decoding_options(files_of(generation)) == options
-  # Older folders have the same fields in config.json, which counts where the other file is missing.
+  # Older folders have the fields in config.json, without the other file.
   assert decoding_options(files_of(**generation)) == options
   assert decoding_options(files_of({}, **generation)) == {'temperature': 0.0}
 
@@ -56,7 +59,7 @@ def test_generation_config_becomes_options(generation, options):
     ('sequence_bias', {'1': 2}),
   ],
 )
-def test_unsupported_settings_are_refused_by_name(name, value):
+def test_unsupported_settings_raise_errors(name, value):
   files = files_of({name: value})
   with pytest.raises(
     errors.UserError, match=rf"generation_config\.json: {name}=.*ignore=\('{name}',\)"
@@ -65,25 +68,33 @@ def test_unsupported_settings_are_refused_by_name(name, value):
   assert decoding_options(files, ignore=[name]) == {'temperature': 0.0}
 
 
-def test_sampled_beams_are_refused():
+def test_sampled_beams_raise_an_error():
   with pytest.raises(errors.UserError, match='tfm does not sample beams'):
     decoding_options(files_of({'do_sample': True, 'num_beams': 2}))
 
 
-def test_explicit_options_replace_settings():
+def test_explicit_options_override_settings():
   greedy, beams = (
     {'temperature': 0.0, 'eos': 2},
     {'temperature': 0.0, 'beams': 4, 'min_new_tokens': 9},
   )
-  assert combine(greedy, {'top_p': 0.9}) == {'temperature': 1.0, 'eos': 2, 'top_p': 0.9, 'beams': 1}
-  assert combine(greedy, {'eos': 5}) == {'temperature': 0.0, 'eos': 5}
-  assert combine({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {
+  assert merge_options(greedy, {'top_p': 0.9}) == {
+    'temperature': 1.0,
+    'eos': 2,
+    'top_p': 0.9,
+    'beams': 1,
+  }
+  assert merge_options(greedy, {'eos': 5}) == {'temperature': 0.0, 'eos': 5}
+  assert merge_options({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {
     'temperature': 0.0,
     'beams': 3,
   }
-  assert combine(beams, {'temperature': 0.5})['beams'] == 1
-  assert combine(beams, {'max_new_tokens': 4}) == beams | {'max_new_tokens': 4, 'min_new_tokens': 4}
-  assert combine({}, {'beams': 2}) == {'beams': 2, 'temperature': 0.0}
+  assert merge_options(beams, {'temperature': 0.5})['beams'] == 1
+  assert merge_options(beams, {'max_new_tokens': 4}) == beams | {
+    'max_new_tokens': 4,
+    'min_new_tokens': 4,
+  }
+  assert merge_options({}, {'beams': 2}) == {'beams': 2, 'temperature': 0.0}
 
 
 def test_lengths_count_the_start_of_a_decoder():
@@ -91,19 +102,19 @@ def test_lengths_count_the_start_of_a_decoder():
   files = files_of(
     {'max_length': 20, 'min_length': 5}, is_encoder_decoder=True, decoder_start_token_id=0
   )
-  assert settings_of(files, spec, None) == {
+  assert generation_settings(files, spec, None) == {
     'decoder_start': 0, 'temperature': 0.0, 'max_new_tokens': 19, 'min_new_tokens': 4
   }  # fmt: skip
   decoder = zoo.tiny(zoo.get('llama3.2-1b'))
-  assert settings_of(files_of({'max_length': 4096}), decoder, None) == {'temperature': 0.0}
+  assert generation_settings(files_of({'max_length': 4096}), decoder, None) == {'temperature': 0.0}
 
 
 def test_model_of_tfm_keeps_the_defaults_of_generate():
-  assert settings_of(FolderFiles({}), zoo.tiny(zoo.get('llama3.2-1b')), None) == {}
+  assert generation_settings(FolderFiles({}), zoo.tiny(zoo.get('llama3.2-1b')), None) == {}
 
 
 def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
-  """m.generate equals tfm.generate with the folder's options, and converting changes nothing."""
+  """m.generate equals tfm.generate with the folder's options, also after conversion."""
   folder = chat_folder(tmp_path / 'a')
   m = tfm.load(folder)
   ids = m.tokenizer.prompt('the cat').tolist()
@@ -136,7 +147,7 @@ def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
   assert texts == [m.generate(['the cat'], max_new_tokens=12)[0]] * 2
 
 
-def test_apply_and_prepared_take_the_model_along(tmp_path):
+def test_apply_and_prepared_match_the_functions(tmp_path):
   m = tfm.load(chat_folder(tmp_path / 'a'))
   ids = np.array([[5, 6, 7]])
   np.testing.assert_array_equal(
@@ -156,7 +167,8 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   inner.save(str(tmp_path / 'hf' / 'tokenizer.json'))
   (tmp_path / 'text.txt').write_text('the cat sat on the mat. ' * 200)
   command = ['eval', f'--checkpoint={tmp_path / "hf"}', '--split=train', '--json']
-  text = f'--config.data=text(files={tmp_path / "text.txt"}, val_tail=0, length=32, cache={tmp_path / "cache"})'
+  files, cache = tmp_path / 'text.txt', tmp_path / 'cache'
+  text = f'--config.data=text(files={files}, val_tail=0, length=32, cache={cache})'
   assert main.run([*command, text]) == 0
   scores = json.loads(capsys.readouterr().out)
   assert scores['val_loss_nats'] == pytest.approx(math.log(spec.vocab), abs=0.5)
@@ -175,38 +187,41 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   [
     (
       {'temprature': 0.3, 'do_sample': True},
-      'temprature is no setting. .* Did you mean temperature',
+      'unknown setting temprature. .* Did you mean temperature',
     ),
-    ({'eos_token_id': '1'}, "eos_token_id is '1'. Expected an id"),
-    ({'eos_token_id': [1, 2.0]}, r'eos_token_id is \[1, 2.0\]. Expected an id'),
+    ({'eos_token_id': '1'}, "eos_token_id is '1'. Expected a token id"),
+    ({'eos_token_id': [1, 2.0]}, r'eos_token_id is \[1, 2.0\]. Expected a token id'),
   ],
   ids=lambda value: f'fields={next(iter(value))}' if isinstance(value, dict) else 'problem=named',
 )
-def test_misspelt_settings_are_refused_by_name(fields, problem):
+def test_misspelt_settings_raise_errors(fields, problem):
   with pytest.raises(errors.UserError, match=rf'generation_config\.json: {problem}'):
-    settings_of(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
+    generation_settings(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
 
 
 @pytest.mark.parametrize(
   'dtype', ['int8', 'bool', 'bf16', 'float33', 'float8_e4m3fn'], ids=lambda d: f'dtype={d}'
 )
-def test_dtype_that_holds_no_weights_is_refused(dtype, tmp_path):
+def test_invalid_dtypes_raise_errors(dtype, tmp_path):
   folder = chat_folder(tmp_path / 'a')
   with pytest.raises(errors.UserError, match=f'dtype is .{dtype}.. Expected float32, bfloat16'):
     tfm.load(folder, dtype=dtype)
 
 
 MODELS = {
-  'llama': ('LlamaConfig', 'LlamaForCausalLM', {'num_hidden_layers': 2, 'num_attention_heads': 4, 'hidden_size': 32,
-            'intermediate_size': 48, 'vocab_size': 61}),
-  't5': ('T5Config', 'T5ForConditionalGeneration', {'num_layers': 2, 'num_heads': 4, 'd_model': 32, 'd_ff': 48,
-         'd_kv': 8, 'vocab_size': 61, 'decoder_start_token_id': 0}),
+  'llama': ('LlamaConfig', 'LlamaForCausalLM', {
+    'num_hidden_layers': 2, 'num_attention_heads': 4, 'hidden_size': 32, 'intermediate_size': 48,
+    'vocab_size': 61,
+  }),
+  't5': ('T5Config', 'T5ForConditionalGeneration', {
+    'num_layers': 2, 'num_heads': 4, 'd_model': 32, 'd_ff': 48, 'd_kv': 8, 'vocab_size': 61,
+    'decoder_start_token_id': 0,
+  }),
   'bart': ('BartConfig', 'BartForConditionalGeneration', {
     'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
-    'decoder_attention_heads': 4,
-    'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'vocab_size': 61,
-    'max_position_embeddings': 64,
-    'forced_eos_token_id': 2, 'bos_token_id': 0, 'eos_token_id': 2, 'pad_token_id': 1,
+    'decoder_attention_heads': 4, 'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48,
+    'vocab_size': 61, 'max_position_embeddings': 64, 'forced_eos_token_id': 2, 'bos_token_id': 0,
+    'eos_token_id': 2, 'pad_token_id': 1,
     'decoder_start_token_id': 2}),
 }  # fmt: skip
 SETTINGS = [
@@ -222,7 +237,7 @@ SETTINGS = [
 @pytest.mark.oracle
 @pytest.mark.parametrize('number', range(len(SETTINGS)), ids=lambda number: f'number={number}')
 @pytest.mark.parametrize('name', MODELS, ids=lambda name: f'name={name}')
-def test_generates_what_transformers_generates(name, number, tmp_path):
+def test_generation_matches_transformers(name, number, tmp_path):
   import torch
   import transformers
 

@@ -1,6 +1,4 @@
-"""Phi-3 for long rows: one set of angles for short rows, one for long ones, each that of
-transformers.
-"""
+"""Phi-3 with LongRoPE: angles for short and for long sequences match transformers."""
 
 import jax
 import numpy as np
@@ -27,7 +25,7 @@ def both(tmp_path_factory):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('length', [ORIGINAL, 12])
-def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(both, length):
+def test_angles_match_transformers_at_both_lengths(both, length):
   import torch
 
   m = hub.load(both.folder, length=length)
@@ -39,7 +37,7 @@ def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(b
   if length > ORIGINAL:
     assert jax.tree.all(jax.tree.map(np.array_equal, m.params, both.ours.params))
     return
-  # Told to be short, it takes no longer ones; and the published config says both.
+  # With a short length, long sequences raise an error. The export has both sets.
   with pytest.raises(errors.UserError, match=r'input_ids has 12 tokens.*Expected at most 8'):
     apply(m.spec, m.params, input_ids=both.inputs['input_ids'])
   values, found = hub.class_of(m.spec)
@@ -49,31 +47,33 @@ def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(b
 
 CONFIG = {
   'model_type': 'phi3', 'architectures': ['Phi3ForCausalLM'], 'hidden_size': 32,
-  'intermediate_size': 48,
-  'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61,
-  'max_position_embeddings': 131_072,
-  'original_max_position_embeddings': 4096, 'rope_theta': 10_000.0,
+  'intermediate_size': 48, 'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61,
+  'max_position_embeddings': 131_072, 'original_max_position_embeddings': 4096,
+  'rope_theta': 10_000.0,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ['su', 'yarn', 'longrope'])
-def test_older_names_of_the_scaling_are_known(name):
-  said = {'type': name, 'short_factor': [1.0, 1.1, 1.2, 1.3], 'long_factor': [1.0, 2.0, 3.0, 4.0]}
-  spec = weights.published(CONFIG | {'rope_scaling': said}).spec
+def test_older_names_of_longrope_load(name):
+  longrope = {
+    'type': name,
+    'short_factor': [1.0, 1.1, 1.2, 1.3],
+    'long_factor': [1.0, 2.0, 3.0, 4.0],
+  }
+  spec = weights.published(CONFIG | {'rope_scaling': longrope}).spec
   scaling = spec.segments[0].pattern[0].mixer.relative.scaling
   assert (scaling.original, scaling.length, scaling.long) == (4096, 131_072, (1.0, 2.0, 3.0, 4.0))
   short = serving(spec, 4096).segments[0].pattern[0].mixer.relative
   assert short.scaling.served == short.max_positions == 4096
   base = 10_000.0 ** (-np.arange(0, 8, 2) / 8)
-  for made, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
-    frequency, attention = made.scale(base, 10_000.0)
+  for scaled, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
+    frequency, attention = scaled.scale(base, 10_000.0)
     np.testing.assert_allclose(frequency, base / np.array(factors))
-    assert attention == pytest.approx(
-      (1 + np.log(32) / np.log(4096)) ** 0.5
-    )  # of the published length, for both
+    # Both are scaled for the published length.
+    assert attention == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)
 
 
-def test_a_length_that_changes_nothing_is_refused(tmp_path, capsys):
+def test_length_without_effect_raises_an_error(tmp_path, capsys):
   spec = zoo.tiny(zoo.get('llama3.2-1b'))
   params = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), tfm.model.transformer.param_shapes(spec)

@@ -1,6 +1,4 @@
-"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft
-package.
-"""
+"""PEFT LoRA folders on their base model, and LoRAs of tfm as PEFT folders."""
 
 import dataclasses
 import json
@@ -23,8 +21,7 @@ from tfm.parts.adapter.lora import LoRA
 RNG = np.random.default_rng(0)
 LLAMA = {
   'vocab_size': 61, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4,
-  'intermediate_size': 48,
-  'num_key_value_heads': 2, 'max_position_embeddings': 64,
+  'intermediate_size': 48, 'num_key_value_heads': 2, 'max_position_embeddings': 64,
 }  # fmt: skip
 GPT2 = {'vocab_size': 61, 'n_embd': 32, 'n_layer': 2, 'n_head': 4, 'n_positions': 64}
 T5 = {'vocab_size': 61, 'd_model': 32, 'd_kv': 8, 'd_ff': 48, 'num_layers': 2, 'num_heads': 4}
@@ -35,8 +32,9 @@ MIXTRAL = LLAMA | {'num_local_experts': 4, 'num_experts_per_tok': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model of transformers and the options of a LoRA; `merged` names modules that tfm folds into
-  the weights.
+  """A model of transformers with the options of a LoRA.
+
+  `merged` lists the modules that tfm merges into the weights.
   """
 
   stem: str
@@ -48,13 +46,22 @@ class Case:
 
 CASES = {
   'llama': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'v_proj']}),
-  'all_linear': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': 'all-linear', 'lora_alpha': 3}),
-  'regex': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': r'.*layers\.1\..*(up|down)_proj'}),
-  'layers': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['o_proj'], 'layers_to_transform': [1]}),
+  'all_linear': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': 'all-linear', 'lora_alpha': 3,
+  }),
+  'regex': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': r'.*layers\.1\..*(up|down)_proj',
+  }),
+  'layers': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': ['o_proj'], 'layers_to_transform': [1],
+  }),
   'patterns': Case(
     'Llama', 'LlamaForCausalLM', LLAMA,
-    {'target_modules': ['q_proj', 'k_proj', 'gate_proj'], 'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
-     'alpha_pattern': {'gate_proj': 7, r'layers\.1\.self_attn\.q_proj': 1}},
+    {
+      'target_modules': ['q_proj', 'k_proj', 'gate_proj'],
+      'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
+      'alpha_pattern': {'gate_proj': 7, r'layers\.1\.self_attn\.q_proj': 1},
+    },
   ),
   'rslora': Case(
     'Llama', 'LlamaForCausalLM', LLAMA,
@@ -77,14 +84,22 @@ CASES = {
     'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True},
     {'target_modules': ['q_proj'], 'bias': 'lora_only'}
   ),
-  'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {'target_modules': ['q_proj', 'v_proj']}),
-  'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True}),
-  'neox': Case('GPTNeoX', 'GPTNeoXForCausalLM', NEOX, {'target_modules': ['query_key_value', 'dense']}),
+  'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {
+    'target_modules': ['q_proj', 'v_proj'],
+  }),
+  'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {
+    'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True,
+  }),
+  'neox': Case('GPTNeoX', 'GPTNeoXForCausalLM', NEOX, {
+    'target_modules': ['query_key_value', 'dense'],
+  }),
   'bert_classifier': Case(
     'Bert', 'BertForSequenceClassification', BERT | {'num_labels': 3},
     {'target_modules': ['query', 'dense'], 'task_type': 'SEQ_CLS'},
   ),
-  't5': Case('T5', 'T5ForConditionalGeneration', T5, {'target_modules': ['q', 'wo'], 'task_type': 'SEQ_2_SEQ_LM'}),
+  't5': Case('T5', 'T5ForConditionalGeneration', T5, {
+    'target_modules': ['q', 'wo'], 'task_type': 'SEQ_2_SEQ_LM',
+  }),
 }  # fmt: skip
 
 
@@ -126,7 +141,7 @@ def _ours(m, inputs):
   when=lambda case: case in ('all_linear', 'regex', 'layers', 'lora_bias_only', 'rslora', 'neox')
 )
 @pytest.mark.parametrize('case', CASES)
-def test_logits_equal_peft(tmp_path, case, capsys):
+def test_logits_match_peft(tmp_path, case, capsys):
   import peft
   import torch
 
@@ -140,17 +155,17 @@ def test_logits_equal_peft(tmp_path, case, capsys):
       if p.requires_grad:
         p.copy_(p + 0.1 * torch.randn_like(p))
   model.eval().save_pretrained(tmp_path / 'adapter')
-  wanted = _logits(model, inputs)
-  assert np.abs(wanted - plain).max() > 1e-2
+  expected = _logits(model, inputs)
+  assert np.abs(expected - plain).max() > 1e-2
   m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
-  np.testing.assert_allclose(_ours(m, inputs), wanted, atol=1e-4, rtol=1e-3)
-  said = capsys.readouterr().err
+  np.testing.assert_allclose(_ours(m, inputs), expected, atol=1e-4, rtol=1e-3)
+  printed = capsys.readouterr().err
   assert (
-    f'merged into the weights, as tfm adapts linear layers only: {each.merged}\n' in said
+    f'merged into the weights, because tfm adapts only linear layers: {each.merged}\n' in printed
   ) == bool(each.merged)
   spec, params = merge_adapters(m.spec, m.params)
   np.testing.assert_allclose(
-    tfm.apply(spec, params, **inputs)['logits'], wanted, atol=1e-4, rtol=1e-3
+    tfm.apply(spec, params, **inputs)['logits'], expected, atol=1e-4, rtol=1e-3
   )
 
 
@@ -159,7 +174,7 @@ def test_logits_equal_peft(tmp_path, case, capsys):
 @pytest.mark.large(when=lambda case, stable: stable != (case == 'llama'))
 @pytest.mark.parametrize('case', ['llama', 'gpt2', 'neox', 'bert_classifier', 't5'])
 @pytest.mark.parametrize('stable', [False, True])
-def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
+def test_exported_lora_matches_peft(tmp_path, case, stable):
   import peft
 
   each = CASES[case]
@@ -172,17 +187,17 @@ def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
     spec, params, tmp_path / 'adapter', base=tmp_path / 'base', architecture=each.model
   )
   model = peft.PeftModel.from_pretrained(theirs, tmp_path / 'adapter').eval()
-  wanted = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
-  assert np.abs(_ours(m, inputs) - wanted).max() > 1e-2
-  np.testing.assert_allclose(_logits(model, inputs), wanted, atol=1e-4, rtol=1e-3)
+  expected = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
+  assert np.abs(_ours(m, inputs) - expected).max() > 1e-2
+  np.testing.assert_allclose(_logits(model, inputs), expected, atol=1e-4, rtol=1e-3)
   again = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
-  np.testing.assert_allclose(_ours(again, inputs), wanted, atol=1e-4, rtol=1e-3)
+  np.testing.assert_allclose(_ours(again, inputs), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
-def test_a_classifier_adapter_brings_its_head(tmp_path):
-  """The base is a language model; the adapter was trained on its class for sequence classification."""
+def test_classifier_adapter_includes_its_head(tmp_path):
+  """The base is a language model, and the adapter belongs to its sequence classifier."""
   import peft
   import transformers
 
@@ -204,12 +219,12 @@ def test_a_classifier_adapter_brings_its_head(tmp_path):
 
 
 def _adapted(spec, params):
-  """`params` with an adapter of random numbers."""
+  """Return parameters with a random adapter."""
   shapes = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
   name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
-  held = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
+  leaves = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
   drawn = [
-    held[name(p)] if name(p) in held else 0.3 * RNG.standard_normal(s.shape, np.float32)
+    leaves[name(p)] if name(p) in leaves else 0.3 * RNG.standard_normal(s.shape, np.float32)
     for p, s in shapes
   ]
   return jax.tree.unflatten(jax.tree.structure(param_shapes(spec)), [jnp.asarray(x) for x in drawn])
@@ -217,7 +232,7 @@ def _adapted(spec, params):
 
 @pytest.fixture(scope='module')
 def lora(tmp_path_factory):
-  """A base, and a LoRA of tfm for it as a PEFT folder."""
+  """Return a base model and a LoRA of tfm for it as a PEFT folder."""
   path = tmp_path_factory.mktemp('lora')
   spec = zoo.tiny(zoo.get('llama3-8b'))
   params = jax.tree.map(lambda x: RNG.standard_normal(x.shape, np.float32), param_shapes(spec))
@@ -239,7 +254,7 @@ def test_export_and_load_return_the_same_adapter(lora, tmp_path):
   assert (config['r'], config['lora_alpha'], config['base_model_name_or_path']) == (3, 5.0, 'base')
 
 
-def test_an_adapter_is_loaded_onto_a_mesh(lora):
+def test_adapter_loads_onto_a_mesh(lora):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import make_mesh
 
@@ -274,27 +289,27 @@ def _changed(lora, path, fields, rename=lambda name: name):
     (
       {},
       lambda n: n.replace('q_proj', 'qq'),
-      r'adapts modules that the base model has not: .*qq\. Expected the model',
+      r'adapts modules that the base model lacks: .*qq\. Expected its base model',
     ),
     (
       {},
       lambda n: '' if n.endswith('0.self_attn.q_proj.lora_B.weight') else n,
-      'lora_A and lora_B do not fit',
+      'lora_A and lora_B do not match',
     ),
     (
       {},
       lambda n: n.replace('lora_B.weight', 'lora_magnitude_vector'),
-      r'Expected lora_A and lora_B .*no DoRA',
+      r'Expected only lora_A and lora_B .*no DoRA',
     ),
-    ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj is \[.*and in the base'),
+    ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj has shape \[.*as in the base'),
   ],
 )
-def test_adapters_that_are_not_read_are_refused(lora, tmp_path, fields, rename, message):
+def test_unsupported_adapters_raise_errors(lora, tmp_path, fields, rename, message):
   with pytest.raises(errors.UserError, match=message):
     tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'odd', fields, rename))
 
 
-def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
+def test_folders_without_an_adapter_raise_errors(lora, tmp_path):
   with pytest.raises(
     errors.UserError, match=r'has no adapter_config\.json\. Expected the folder of a PEFT adapter'
   ):
@@ -305,50 +320,50 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
   m = tfm.load(lora / 'base')
   with pytest.raises(errors.UserError, match='the model has no LoRA'):
     hub.export_peft(m.spec, m.params, tmp_path / 'new', base='base')
-  tfm.hub.save(m.spec, m.params, tmp_path / 'own')
+  tfm.hub.save(m.spec, m.params, tmp_path / 'ours')
   with pytest.raises(errors.UserError, match='this is a checkpoint of tfm'):
-    tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+    tfm.load(tmp_path / 'ours', adapter=lora / 'adapter')
 
 
 @pytest.mark.oracle
-def test_an_adapter_in_a_pickle_is_read(lora, tmp_path):
+def test_pickled_adapter_loads(lora, tmp_path):
   import torch
 
   arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
   torch.save({n: torch.tensor(a) for n, a in arrays.items()}, tmp_path / 'adapter_model.bin')
   (tmp_path / CONFIG).write_bytes((lora / 'adapter' / CONFIG).read_bytes())
-  found, wanted = (
+  found, expected = (
     tfm.load(lora / 'base', adapter=path).params for path in (tmp_path, lora / 'adapter')
   )
-  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
+def test_adapter_of_a_gguf_file_loads(tmp_path):
   path = ggufs.write(tmp_path / 'm.gguf', ggufs.TINY, ggufs.plain(ggufs.tiny_arrays()))
   m = tfm.load(path)
   hub.export_hf(m.spec, m.params, tmp_path / 'plain')
   spec = dataclasses.replace(m.spec, adapter=LoRA(2, 1.0, ('v',)))
   hub.export_peft(spec, _adapted(spec, m.params), tmp_path / 'adapter', base='m')
-  found, wanted = (
+  found, expected = (
     tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain')
   )
   assert 'lora' in found['segment_0']['block_0']['mixer']['v']
-  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_hub_ids_of_adapters_are_named(lora):
+def test_hub_id_of_an_adapter_raises_an_error(lora):
   with pytest.raises(errors.UserError, match='hf download org/adapter'):
     tfm.load(lora / 'base', adapter='org/adapter')
 
 
 def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):
-  """A rank or layer that an adapter does not have gets no gradient."""
+  """Padded ranks and layers without an adapter get no gradient."""
   drop = lambda n: '' if 'layers.1' in n else n
   m = tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'part', {}, drop))
   total = lambda params: jnp.sum(
     tfm.apply(m.spec, params, input_ids=np.arange(6)[None])['logits'] ** 2
   )
-  own = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
+  gradients = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
   for half in ('a', 'b'):
-    assert np.any(np.asarray(own[half][0]))
-    assert not np.any(np.asarray(own[half][1]))
+    assert np.any(np.asarray(gradients[half][0]))
+    assert not np.any(np.asarray(gradients[half][1]))

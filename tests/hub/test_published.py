@@ -1,4 +1,4 @@
-"""Every family: published weights give the same numbers here, and go back as they came."""
+"""Published weights of every family match transformers, and export returns them."""
 
 import dataclasses
 import re
@@ -29,22 +29,19 @@ from tfm.zoo import weights
 pytestmark = pytest.mark.oracle
 CASES = {
   **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES,
-  **encoders_kin.CASES,
-  **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES,
-  **speech.CASES,
-  **decoders_mixtures.CASES,
+  **encoders_kin.CASES, **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES,
+  **images.CASES, **speech.CASES, **decoders_mixtures.CASES,
 }  # fmt: skip
-#: Families made of parts that those before them have not: every run asks for their gradients and
-#: steps, and the large group for those of the first case of every family.
+#: Families with parts that earlier families lack. Gradients and cached decoding of these always
+#: run. The large group runs them for the first case of every family.
 WHOLE = (
   'gpt2', 'gptj', 'bloom', 'falcon-7b', 'llama', 'cohere2', 'mixtral', 'gemma3', 'olmo2',
-  'deepseek-v2', 'gpt-oss',
-  'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch', 'bart', 'vit', 'deit', 'dinov2',
-  'dinov2-registers',
+  'deepseek-v2', 'gpt-oss', 'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch',
+  'bart', 'vit', 'deit', 'dinov2', 'dinov2-registers',
 )  # fmt: skip
 
 
-#: Other heads on bodies that have cases of their own. Those of three families always run.
+#: Other heads of families with further cases. Three families always run.
 OTHER_HEAD = (
   r'(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)'
 )
@@ -61,11 +58,11 @@ def both(request, tmp_path_factory):
 
 
 @large_if_other_head
-def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same(both, request):
-  theirs, their_grads = both.said
+def test_outputs_and_gradients_match_transformers(both, request):
+  theirs, their_grads = both.reference
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
-  # Features have no mask: every frame counts.
+  # Audio features have no mask.
   source, outputs, gradients = (
     both.inputs.get('attention_mask', np.ones((3, published.T))) > 0,
     0.0,
@@ -95,7 +92,7 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
 
 
 @large_if_other_head
-def test_what_is_exported_is_what_was_imported(both, tmp_path):
+def test_export_returns_the_same_files(both, tmp_path):
   import torch
   import transformers
 
@@ -109,9 +106,8 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   old = {today(n): tensor for n, tensor in open_tensors(both.folder).items()}
   new = open_tensors(tmp_path / 'back')
   family = weights.TABLE[published.type_of(both.case)]
-  fixed = family.fixed_of(
-    both.ours.spec, name.removeprefix(family.stem)
-  )  # which some classes of theirs do not save
+  # Some classes of transformers do not save fixed tables.
+  fixed = family.fixed_of(both.ours.spec, name.removeprefix(family.stem))
   idle = lambda tensor: both.case.idle is not None and re.search(both.case.idle, tensor)
   assert sorted({*new, *fixed}) == sorted(n for n in {*old, *fixed} if not idle(n))
   for tensor in {*new} & {*old}:
@@ -128,35 +124,34 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   with torch.no_grad():
     inputs = published.their_inputs(both)
     first, second = (model.eval()(**inputs)[0].numpy() for model in (both.theirs, again))
-  # The tensors are the same to the bit; not all products of PyTorch are, of arrays that stand
-  # elsewhere in memory.
+  # The tensors are bitwise equal. Products in PyTorch may depend on memory alignment.
   np.testing.assert_allclose(
     second, first, atol=both.case.atol if fixed else 1e-6 * np.abs(first).max(), rtol=0
   )
 
 
 def test_every_family_has_a_case():
-  made = {published.type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
-  assert made == set(weights.TABLE)
+  covered = {published.type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
+  assert covered == set(weights.TABLE)
 
 
-def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
+def test_other_encoder_classes_have_the_same_tensors():
   import torch
   import transformers
 
-  made = {case.model for case in CASES.values()}
-  asked = 0
+  covered = {case.model for case in CASES.values()}
+  compared = 0
   for case in {
     c.config: c for c in reversed({**encoders.CASES, **encoders_kin.CASES}.values()) if not c.merged
   }.values():
     family = weights.TABLE[published.type_of(case)]
     for name in (family.stem + ending for ending in family.endings):
-      if name in made or not hasattr(transformers, name):
+      if name in covered or not hasattr(transformers, name):
         continue
       with torch.device('meta'):
         theirs = getattr(transformers, name)(getattr(transformers, case.config)(**case.fields))
       found = weights.published({**theirs.config.to_dict(), 'architectures': [name]})
-      shapes, asked = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, asked + 1
+      shapes, compared = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, compared + 1
       for tensor in weights.tensor_map(found.family, found.spec, found.ending):
         assert shapes.get(tensor.name) == tensor.shape, (name, tensor.name)
-  assert asked
+  assert compared

@@ -1,4 +1,4 @@
-"""MXFP4 and FP8 checkpoints: numbers, memory, and refusals by name."""
+"""MXFP4 and FP8 checkpoints: numbers, memory and errors."""
 
 import dataclasses
 import gc
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 
 
 def model(name, **experts):
-  """A small model; `experts` are fields of its experts."""
+  """Return a small model, with optional fields for its experts."""
   spec = zoo.tiny(zoo.get(name))
   changed = lambda b: (
     b if not hasattr(b.ffn, 'expert') else dataclasses.replace(b, ffn=_wider(b.ffn, experts))
@@ -39,16 +39,25 @@ def _wider(moe, fields):
   return dataclasses.replace(moe, expert=dataclasses.replace(moe.expert, **fields))
 
 
-def rewritten(folder, new, said, change):
-  """`folder` as `new`: its tensors as `change` makes them, its config with `quantization_config`."""
+def rewritten(folder, new, quantization, change):
+  """Return a copy of a folder with other tensors and a `quantization_config`.
+
+  Args:
+    folder: The folder to copy.
+    new: The new folder.
+    quantization: The `quantization_config`, or None.
+    change: Changes the tensors by name in place.
+
+  Returns:
+    The new folder.
+  """
   new.mkdir()
   arrays = safetensors.numpy.load_file(folder / SAFE)
   change(arrays)
   safetensors.numpy.save_file(arrays, new / SAFE, metadata={'format': 'pt'})
   config = json.loads((folder / 'config.json').read_text())
-  (new / 'config.json').write_text(
-    json.dumps(config | ({'quantization_config': said} if said else {}))
-  )
+  config |= {'quantization_config': quantization} if quantization else {}
+  (new / 'config.json').write_text(json.dumps(config))
   return new
 
 
@@ -63,7 +72,7 @@ def same(a, b):
 
 
 def _packed(arrays):
-  """Replace every matrix of experts by random MXFP4, with powers of two over a wide range."""
+  """Replace the matrices of experts by random MXFP4 with a wide range of scales."""
   for name in [n for n in arrays if n.endswith(('experts.gate_up_proj', 'experts.down_proj'))]:
     experts, inputs, outs = arrays.pop(name).shape
     arrays[f'{name}_blocks'] = RNG.integers(0, 256, (experts, outs, inputs // 32, 16), np.uint8)
@@ -75,7 +84,7 @@ MXFP4 = {'quant_method': 'mxfp4', 'modules_to_not_convert': ['model.layers.*.sel
 
 @pytest.fixture(scope='module')
 def packed(tmp_path_factory):
-  """GPT-OSS in its published format: experts of 64 -> 2 x 96 -> 64 in MXFP4, the rest in bfloat16."""
+  """Return a GPT-OSS folder with MXFP4 experts (64 -> 2 x 96 -> 64), the rest in bfloat16."""
   path = tmp_path_factory.mktemp('packed')
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=96), d_model=64)
   params = jax.tree.map(
@@ -86,26 +95,24 @@ def packed(tmp_path_factory):
 
 
 def test_mxfp4_experts_follow_the_format(packed):
-  """Read off the standard: sign, exponent of bias 1, one bit of mantissa; a power of two of bias
-  127 for 32.
-  """
+  """E2M1 numbers have an exponent bias of 1, the scale of 32 numbers a bias of 127."""
   found = hub.load(packed).params
   arrays = safetensors.numpy.load_file(packed / SAFE)
   at = 'model.layers.1.mlp.experts.gate_up_proj'
-  e, out, i = 1, 7, 41  # the odd outputs are the ways up
+  e, out, i = 1, 7, 41  # The odd outputs are the up projection.
   byte = int(arrays[f'{at}_blocks'][e, out, i // 32, i % 32 // 2])
   nibble = byte >> 4 if i % 2 else byte & 15
   sign, exponent, mantissa = nibble >> 3, nibble >> 1 & 3, nibble & 1
   size = (1 + mantissa / 2) * 2.0 ** (exponent - 1) if exponent else mantissa / 2
-  wanted = (-1) ** sign * size * 2.0 ** (int(arrays[f'{at}_scales'][e, out, i // 32]) - 127)
+  expected = (-1) ** sign * size * 2.0 ** (int(arrays[f'{at}_scales'][e, out, i // 32]) - 127)
   kernel = found['segment_0']['block_1']['ffn']['expert']['up']['kernel']
   assert kernel.dtype == jnp.bfloat16
-  assert float(kernel[0, e, i, out // 2]) == wanted
-  same(hub.load(packed, dtype='float32').params, found)  # both are exact
+  assert float(kernel[0, e, i, out // 2]) == expected
+  same(hub.load(packed, dtype='float32').params, found)  # Both are exact.
 
 
 @pytest.mark.oracle
-def test_mxfp4_experts_equal_transformers(packed, tmp_path):
+def test_mxfp4_experts_match_transformers(packed, tmp_path):
   import torch
   import transformers
   from transformers.integrations.mxfp4 import convert_moe_packed_tensors
@@ -133,7 +140,7 @@ def test_mxfp4_experts_equal_transformers(packed, tmp_path):
   same(hub.load(packed, dtype='float32').params, hub.load(folder).params)
 
 
-def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_path):
+def test_mxfp4_experts_load_onto_a_mesh_and_export(packed, tmp_path):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import make_mesh
 
@@ -144,7 +151,7 @@ def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_pa
   same(hub.load(tmp_path / 'plain').params, m.params)
 
 
-def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
+def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Temporary memory is less than four of 16 experts."""
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
@@ -158,7 +165,7 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   folder = rewritten(tmp_path / 'plain', tmp_path / 'packed', MXFP4, _packed)
   monkeypatch.setattr('tfm.hub.fill_params._CHUNK', 1 << 16)
   monkeypatch.setattr('tfm.hub.quantized.mxfp4._CHUNK', 1 << 13)
-  hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
+  hub.load(folder, dtype='float32')  # Exclude the memory for compilation.
   gc.collect()
   tracemalloc.start()
   m = hub.load(folder, dtype='float32')
@@ -166,7 +173,7 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   tracemalloc.stop()
   largest = (
     max(a.nbytes for a in jax.tree.leaves(m.params)) * 2
-  )  # theirs has gates and ways up in one
+  )  # transformers has the gate and up projections in one tensor.
   expert = largest // 16
   assert expert < peak < 4 * expert, (peak, expert)
 
@@ -180,12 +187,12 @@ FP8 = {
 
 
 def _kept(name):
-  """The weights that DeepSeek-V3 keeps in eight bits: matrices of layers, but the routers'."""
+  """Return the float8 weights of DeepSeek-V3: matrices of layers except routers."""
   return name.endswith(('proj.weight', 'kv_a_proj_with_mqa.weight')) and '.layers.' in name
 
 
 def _scaled(arrays, block, other=None):
-  """Replace weights by random FP8 with a factor for each block; `other` gets the numbers."""
+  """Replace weights by random FP8 with a scale per block; `other` gets the numbers."""
   for name in [n for n in arrays if _kept(n)]:
     shape = arrays[name].shape
     height, width = block or shape
@@ -207,21 +214,22 @@ def deepseek(tmp_path_factory):
 
 
 @pytest.mark.parametrize('block', [(16, 24), None])
-def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek, tmp_path, block):
-  """Sizes are no multiples of the blocks', so the last ones are cut short; without blocks a matrix
-  has one factor.
+def test_fp8_weights_are_scaled_by_block(deepseek, tmp_path, block):
+  """Sizes are not multiples of the block size, so the last blocks are smaller.
+
+  Without blocks, a matrix has a single scale.
   """
-  wanted = {}
-  said = FP8 | {'weight_block_size': block and list(block)}
+  expected = {}
+  quantization = FP8 | {'weight_block_size': block and list(block)}
   folder = rewritten(
-    deepseek, tmp_path / 'fp8', said, lambda arrays: _scaled(arrays, block, wanted)
+    deepseek, tmp_path / 'fp8', quantization, lambda arrays: _scaled(arrays, block, expected)
   )
-  plain = rewritten(deepseek, tmp_path / 'plain', None, lambda arrays: arrays.update(wanted))
+  plain = rewritten(deepseek, tmp_path / 'plain', None, lambda arrays: arrays.update(expected))
   found = hub.load(folder, dtype='float32')
   same(found.params, hub.load(plain).params)
-  shapes = [a.shape for a in wanted.values()]
+  shapes = [a.shape for a in expected.values()]
   assert block is None or any(rows % 16 and columns % 24 for rows, columns in shapes)
-  # The config sets the dtype of quantized weights; the others keep theirs.
+  # The config sets the dtype of quantized weights. Others keep the stored dtype.
   path = folder / 'config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'dtype': 'bfloat16'}))
   half = hub.load(folder).params
@@ -233,7 +241,7 @@ def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('block', [(16, 24), (13, 29), (40, 50)])
-def test_fp8_weights_equal_transformers(block):
+def test_fp8_weights_match_transformers(block):
   import torch
   from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
 
@@ -259,29 +267,31 @@ def _without(arrays, ending):
 
 
 @pytest.mark.parametrize(
-  ('said', 'change', 'message'),
+  ('quantization', 'change', 'message'),
   [
     (
       {'quant_method': 'hqq'},
       None,
       r"unknown quant_method 'hqq'\. .*Known: awq, .*Expected a known method, or the original",
     ),
-    (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Known: 'e4m3'"),
+    (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Expected 'e4m3'"),
     (
       FP8,
       lambda a: _without(a, '_scale_inv'),
-      r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24',
+      r'is float8 \[.*_scale_inv is missing. .*one per block of 16 x 24',
     ),
-    (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),
+    (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one per block of 8 x 8'),
   ],
 )
-def test_unknown_quantization_is_refused_by_name(deepseek, tmp_path, said, change, message):
+def test_unsupported_quantization_raises_an_error(
+  deepseek, tmp_path, quantization, change, message
+):
   scaled = lambda arrays: (_scaled(arrays, (16, 24)), change and change(arrays))
   with pytest.raises(errors.UserError, match=message):
-    tfm.load(rewritten(deepseek, tmp_path / 'odd', said, scaled))
+    tfm.load(rewritten(deepseek, tmp_path / 'odd', quantization, scaled))
 
 
-def test_experts_of_four_bits_without_their_scales_are_refused(packed, tmp_path):
+def test_mxfp4_experts_without_scales_raise_errors(packed, tmp_path):
   folder = rewritten(packed, tmp_path / 'odd', None, lambda arrays: _without(arrays, '_scales'))
   with pytest.raises(
     errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Expected uint8 \[experts'
@@ -290,6 +300,6 @@ def test_experts_of_four_bits_without_their_scales_are_refused(packed, tmp_path)
 
 
 def test_mxfp4_sizes_fit_gpt_oss():
-  """A matrix of the smaller one: [32, 5760, 90, 16] bytes and [32, 5760, 90] scales."""
+  """A matrix of the smaller model has blocks [32, 5760, 90, 16] and scales [32, 5760, 90]."""
   moe = gpt_oss.MODELS['gpt-oss-20b'].spec.segments[0].pattern[0].ffn
   assert (moe.experts, 2 * moe.expert.d_ff, 2880 // 32) == (32, 5760, 90)

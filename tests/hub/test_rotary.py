@@ -1,6 +1,4 @@
-"""Rotary fields of configs: the angles that transformers computes with them, or an error that names
-the field.
-"""
+"""Rotary config fields have the angles of transformers, or raise an error."""
 
 import itertools
 import warnings
@@ -13,10 +11,9 @@ from tfm.zoo import weights
 
 _SIZES = {
   'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4,
-  'vocab_size': 128,
-  'max_position_embeddings': 256,
+  'vocab_size': 128, 'max_position_embeddings': 256,
 }  # fmt: skip
-#: (model_type, class, further fields) of families with different rotary positions.
+#: (model_type, class, further fields) of families with different rotary embeddings.
 FAMILIES = {
   'llama': ('LlamaForCausalLM', {}),
   'phi': ('PhiForCausalLM', {}),
@@ -29,15 +26,19 @@ _FULL: dict[str, dict] = {
   'default': {},
   'linear': {'factor': 4.0},
   'dynamic': {'factor': 4.0},
-  'llama3': {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64},
+  'llama3': {
+    'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+    'original_max_position_embeddings': 64,
+  },
   'yarn': {
     'factor': 4.0, 'original_max_position_embeddings': 64, 'beta_fast': 32, 'beta_slow': 1,
-    'mscale': 1.0,
-    'mscale_all_dim': 0.7,
+    'mscale': 1.0, 'mscale_all_dim': 0.7,
   },
-  'longrope': {'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64},
+  'longrope': {
+    'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64,
+  },
 }  # fmt: skip
-#: Changes of one key: (key, values), `...` for a key that is taken away.
+#: Changes of one key: (key, values), with `...` for a removed key.
 _CHANGES: dict[str, list] = {
   'factor': [..., None, 0.5, 1.0, 0, -2.0, '8', True],
   'original_max_position_embeddings': [..., None, 4, 16, 256, 512, 0],
@@ -60,20 +61,20 @@ _CHANGES: dict[str, list] = {
 }
 
 
-def _config(family, rope, **beside):
+def _config(family, rope, **top_level):
   architecture, fields = FAMILIES[family]
   return {
     'model_type': family,
     'architectures': [architecture],
     **_SIZES,
     **fields,
-    **beside,
+    **top_level,
     'rope_scaling': rope,
   }
 
 
 def _ours(config):
-  """(frequencies, factor of cos and sin), None for a config that is refused."""
+  """Return frequencies and the factor of cos and sin in tfm, None if the config is invalid."""
   try:
     spec = weights.published(config).spec
   except errors.UserError:
@@ -85,19 +86,19 @@ def _ours(config):
 
 
 def _theirs(config, length):
-  """The same of transformers for rows of that length, None where it raises an error."""
+  """Return the same for transformers at a sequence length, None if it raises an error."""
   import torch
   from transformers import AutoConfig
   from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
   values = dict(config)
   try:
-    made = AutoConfig.for_model(values.pop('model_type'), **values)
-    module = __import__(MODEL_MAPPING[type(made)].__module__, fromlist=['x'])
+    config = AutoConfig.for_model(values.pop('model_type'), **values)
+    module = __import__(MODEL_MAPPING[type(config)].__module__, fromlist=['x'])
     name = next(n for n in vars(module) if n.endswith('RotaryEmbedding'))
-    rotary = getattr(module, name)(made)
+    rotary = getattr(module, name)(config)
     cos, sin = rotary(torch.zeros(1, length, 1), torch.arange(length)[None])
-  except Exception:  # whatever transformers raises for a broken config
+  except Exception:  # transformers raises many types for a broken config.
     return None
   return rotary.inv_freq.double().numpy(), float(
     np.hypot(cos.numpy()[0, 0, 0], sin.numpy()[0, 0, 0])
@@ -126,7 +127,7 @@ def _check(config):
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', _FULL)
 @pytest.mark.parametrize('family', FAMILIES)
-def test_angles_equal_transformers_or_are_refused(family, kind):
+def test_angles_match_transformers_or_raise(family, kind):
   if family == 'phi3' and kind not in ('default', 'longrope'):
     kind = 'longrope'
   read = [
@@ -140,7 +141,7 @@ def test_angles_equal_transformers_or_are_refused(family, kind):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', ['default', 'linear', 'yarn', 'llama3'])
-def test_angles_with_top_level_fields_equal_transformers(kind):
+def test_top_level_rotary_fields_match_transformers(kind):
   base = {'rope_type': kind, **_FULL[kind]}
   places = [
     {},
@@ -149,13 +150,15 @@ def test_angles_with_top_level_fields_equal_transformers(kind):
     {'partial_rotary_factor': 0.5},
   ]
   tables = [base, {**base, 'rope_theta': 5e5}, {**base, 'rope_theta': 1e6}]
-  for beside, table, name in itertools.product(places, tables, ['rope_scaling', 'rope_parameters']):
-    config = _config('llama', None, **beside)
+  for top_level, table, name in itertools.product(
+    places, tables, ['rope_scaling', 'rope_parameters']
+  ):
+    config = _config('llama', None, **top_level)
     _check({**config, name: table})
 
 
 @pytest.mark.parametrize(
-  ('rope', 'beside', 'said'),
+  ('rope', 'top_level', 'message'),
   [
     ({'type': 'linear'}, {}, r'rope_scaling: factor is missing'),
     ({'type': 'yarn', 'facter': 2.0}, {}, r"unknown key 'facter'\. Did you mean 'factor'"),
@@ -178,9 +181,9 @@ def test_angles_with_top_level_fields_equal_transformers(kind):
     ),
   ],
 )  # fmt: skip
-def test_rotary_keys_that_do_not_fit_are_refused_by_name(rope, beside, said):
-  with pytest.raises(errors.UserError, match=said):
-    weights.published(_config('llama', rope, **beside))
+def test_inconsistent_rotary_keys_raise_errors(rope, top_level, message):
+  with pytest.raises(errors.UserError, match=message):
+    weights.published(_config('llama', rope, **top_level))
 
 
 _GEMMA = {
@@ -190,7 +193,7 @@ _GEMMA = {
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
+  ('fields', 'message'),
   [
     (
       {'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}},
@@ -205,8 +208,8 @@ _GEMMA = {
     ),
   ],
 )
-def test_rotary_tables_per_layer_type_are_never_merged(fields, said):
-  with pytest.raises(errors.UserError, match=said):
+def test_rotary_tables_per_layer_type_are_never_merged(fields, message):
+  with pytest.raises(errors.UserError, match=message):
     weights.published({**_GEMMA, **fields})
 
 

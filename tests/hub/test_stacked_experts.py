@@ -1,4 +1,4 @@
-"""Experts in one tensor a layer are read as experts with a tensor each."""
+"""Stacked expert tensors load as one tensor per expert."""
 
 import json
 import re
@@ -15,7 +15,7 @@ NAME = re.compile(r'(.*\.experts)\.(\d+)\.(\w+)_proj\.weight')
 
 
 def drawn(spec):
-  """Random parameters of a model."""
+  """Return random parameters of a model."""
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda a: rng.standard_normal(a.shape).astype(np.float32), transformer.param_shapes(spec)
@@ -23,7 +23,7 @@ def drawn(spec):
 
 
 def stacked(tensors):
-  """The tensors with all experts of a layer in `gate_up_proj` and `down_proj`."""
+  """Return the tensors with the experts of a layer stacked in two tensors."""
   rest = {name: a for name, a in tensors.items() if not NAME.fullmatch(name)}
   for layer in {found[1] for name in tensors if (found := NAME.fullmatch(name))}:
     n = sum(name.startswith(f'{layer}.') and name.endswith('.down_proj.weight') for name in tensors)
@@ -52,7 +52,7 @@ def test_stacked_experts_load_as_the_same_parameters(name, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, together.params, apart.params)
 
 
-def test_families_with_stacked_experts_stay_as_they_are(tmp_path):
+def test_families_with_stacked_experts_are_unchanged(tmp_path):
   spec = zoo.tiny(zoo.get('llama4-scout'))
   params = drawn(spec)
   folder = tmp_path / 'published'

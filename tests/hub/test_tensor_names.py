@@ -1,4 +1,4 @@
-"""Tensors under the names that training wrappers, older programs and other classes give them."""
+"""Tensor names of training wrappers, older programs and other classes load."""
 
 import json
 import pathlib
@@ -56,13 +56,13 @@ _SPELLINGS = {
 
 
 @pytest.mark.parametrize('spelling', _SPELLINGS)
-def test_other_spellings_of_names_are_the_same_parameters(exported, spelling):
+def test_alternative_names_load(exported, spelling):
   path, params, arrays, family = exported
   _write(path, {_SPELLINGS[spelling](name, family.prefix): a for name, a in arrays.items()})
   _same(path, params)
 
 
-def test_buffers_are_no_parameters(exported):
+def test_buffers_are_ignored(exported):
   path, params, arrays, family = exported
   mask = np.tril(np.ones((1, 1, 8, 8), bool))
   buffers = {
@@ -76,19 +76,19 @@ def test_buffers_are_no_parameters(exported):
   _same(path, params)
 
 
-def test_a_second_spelling_must_hold_the_same_numbers(exported):
+def test_duplicate_spellings_must_be_equal(exported):
   path, params, arrays, _ = exported
   name = next(n for n in sorted(arrays) if n.endswith('weight') and arrays[n].ndim == 2)
   _write(path, arrays | {f'module.{name}': arrays[name].copy()})
   _same(path, params)
   _write(path, arrays | {f'module.{name}': arrays[name] + 1})
   with pytest.raises(
-    errors.UserError, match=rf'module\.{name} is not {name}, which it has to equal'
+    errors.UserError, match=rf'module\.{name} differs from {name}\. Expected equal tensors'
   ):
     tfm.load(path)
 
 
-def test_a_tied_table_is_read_under_its_second_name(exported):
+def test_tied_table_loads_from_the_head(exported):
   path, params, arrays, family = exported
   spec = hub.read_config(path).spec
   tensor_map = {t.slots[0].path: t.name for t in weights.tensor_map(family, spec, family.head)}
@@ -103,7 +103,7 @@ def test_a_tied_table_is_read_under_its_second_name(exported):
 
 
 @pytest.mark.parametrize('dtype', ['int8', 'uint8', 'int32', 'bool', 'float8_e4m3fn'])
-def test_weights_that_need_a_scale_are_refused(exported, dtype):
+def test_integer_weights_raise_errors(exported, dtype):
   path, _, arrays, _ = exported
   kind = jax.numpy.dtype(dtype)
   _write(path, {n: a.astype(kind) if a.ndim == 2 else a for n, a in arrays.items()})
@@ -113,17 +113,17 @@ def test_weights_that_need_a_scale_are_refused(exported, dtype):
     tfm.load(path)
 
 
-def test_further_layers_are_named_as_the_contradiction(exported):
+def test_extra_layers_are_reported(exported):
   path, _, arrays, _ = exported
   deeper = {n.replace('.0.', '.7.'): a for n, a in arrays.items() if '.0.' in n}
   _write(path, arrays | deeper)
   with pytest.raises(
-    errors.UserError, match=r'The files hold more layers or experts than config\.json has'
+    errors.UserError, match=r'The files have more layers or experts than config\.json'
   ):
     tfm.load(path)
 
 
-def test_an_untied_head_is_not_read_as_the_table(tmp_path):
+def test_untied_head_is_not_the_token_table(tmp_path):
   spec = zoo.tiny(zoo.get('llama2-7b'))
   assert not spec.lm.tied
   hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'untied')
@@ -135,9 +135,7 @@ def test_an_untied_head_is_not_read_as_the_table(tmp_path):
 
 
 def test_matching_many_tensors_takes_linear_time():
-  """DeepSeek-V3 has 45,000 tensors: names are looked up in tables, and not compared with each
-  other.
-  """
+  """DeepSeek-V3 has 45,000 tensors, so names are looked up instead of compared."""
 
   class Entry:
     dtype = np.dtype(np.float32)

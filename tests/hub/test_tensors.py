@@ -1,4 +1,4 @@
-"""Files of weights: read where they are looked at, and refused where they are damaged or hostile."""
+"""Weight files are read lazily; damaged or malicious ones raise errors."""
 
 import json
 import os
@@ -26,13 +26,13 @@ def folder(tmp_path):
   return tmp_path
 
 
-def test_tensors_are_those_of_the_file(folder):
+def test_tensors_equal_the_file(folder):
   found = open_tensors(folder)
   assert sorted(found) == sorted(_ARRAYS)
   for name, array in _ARRAYS.items():
     assert found.shape(name) == array.shape
     np.testing.assert_array_equal(found[name], array)
-    found.forget(name)
+    found.release(name)
     np.testing.assert_array_equal(found[name], array)
 
 
@@ -44,7 +44,7 @@ def test_bfloat16_is_kept(tmp_path):
   np.testing.assert_array_equal(found, array)
 
 
-def test_several_files_are_one_model(tmp_path):
+def test_sharded_files_load_together(tmp_path):
   safetensors.numpy.save_file({'a': _ARRAYS['a']}, tmp_path / 'one.safetensors')
   safetensors.numpy.save_file({'b': _ARRAYS['b']}, tmp_path / 'two.safetensors')
   index = {'weight_map': {'a': 'one.safetensors', 'b': 'two.safetensors'}}
@@ -53,17 +53,17 @@ def test_several_files_are_one_model(tmp_path):
 
 
 @pytest.mark.parametrize('size', [0, 4, 8, 40, -1])
-def test_a_file_that_was_cut_short_is_refused(folder, size):
+def test_truncated_file_raises_an_error(folder, size):
   content = (folder / SAFE).read_bytes()
   (folder / SAFE).write_bytes(content[:size])
-  with pytest.raises(errors.UserError, match='is not a whole safetensors file'):
+  with pytest.raises(errors.UserError, match='is not a valid safetensors file'):
     open_tensors(folder)
 
 
 def _written(folder, header, body=b'\0' * 24, length=None):
-  said = header if isinstance(header, bytes) else json.dumps(header).encode()
+  encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
   (folder / SAFE).write_bytes(
-    struct.pack('<Q', len(said) if length is None else length) + said + body
+    struct.pack('<Q', len(encoded) if length is None else length) + encoded + body
   )
 
 
@@ -73,39 +73,39 @@ def _written(folder, header, body=b'\0' * 24, length=None):
     (
       {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 24]}},
       1 << 60,
-    ),  # a header longer than any file
+    ),  # A header that is longer than the file.
     (
       {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 1 << 40]}},
       None,
-    ),  # data beyond the end
-    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [24, 0]}}, None),  # backwards
+    ),  # Data beyond the end.
+    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [24, 0]}}, None),  # Reversed offsets.
     ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [-24, 0]}}, None),
     (
       {'a': {'dtype': 'F32', 'shape': [1 << 40, 1 << 40], 'data_offsets': [0, 24]}},
       None,
-    ),  # a size that overflows
+    ),  # A size that overflows.
     (
       {'a': {'dtype': 'F32', 'shape': [7], 'data_offsets': [0, 24]}},
       None,
-    ),  # shape and bytes disagree
+    ),  # The shape and size contradict each other.
     ({'a': {'dtype': 'PY', 'shape': [6], 'data_offsets': [0, 24]}}, None),
     (
       {'a': {'dtype': 'F32', 'shape': [3], 'data_offsets': [0, 12]}},
       None,
-    ),  # bytes that nothing owns
+    ),  # Bytes of no tensor.
     (b'{"a": ', None),
     (b'[1, 2]', None),
     (b'\xff\xfe{}', None),
   ],
 )
-def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path, header, length):
+def test_invalid_header_raises_an_error(tmp_path, header, length):
   _written(tmp_path, header, length=length)
-  with pytest.raises(errors.UserError, match=r'is not a whole safetensors file|unknown dtype'):
+  with pytest.raises(errors.UserError, match=r'is not a valid safetensors file|unknown dtype'):
     open_tensors(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['../secret.safetensors', '/etc/passwd', 'a/../../b.safetensors'])
-def test_an_index_reads_no_file_outside_of_its_folder(tmp_path, name):
+def test_index_cannot_leave_its_folder(tmp_path, name):
   safetensors.numpy.save_file(_ARRAYS, tmp_path / 'secret.safetensors')
   folder = tmp_path / 'model'
   folder.mkdir()
@@ -115,29 +115,29 @@ def test_an_index_reads_no_file_outside_of_its_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
-def test_an_index_that_is_none_is_refused(tmp_path, content):
+def test_invalid_index_raises_an_error(tmp_path, content):
   (tmp_path / INDEX).write_text(content)
-  with pytest.raises(errors.UserError, match='is not an index of files'):
+  with pytest.raises(errors.UserError, match='is not an index of weight files'):
     open_tensors(tmp_path)
 
 
-def test_files_and_tensors_that_an_index_lacks_are_named(tmp_path):
+def test_missing_files_and_tensors_raise_errors(tmp_path):
   safetensors.numpy.save_file(_ARRAYS, tmp_path / 'one.safetensors')
   (tmp_path / INDEX).write_text(json.dumps({'weight_map': {'z': 'one.safetensors'}}))
-  with pytest.raises(errors.UserError, match='names tensors that its files have not: z'):
+  with pytest.raises(errors.UserError, match='lists tensors that are missing in the files: z'):
     open_tensors(tmp_path)
   (tmp_path / INDEX).write_text(json.dumps({'weight_map': {'a': 'two.safetensors'}}))
   with pytest.raises(errors.UserError, match=r'two\.safetensors: is missing'):
     open_tensors(tmp_path)
 
 
-def test_a_folder_without_weights_says_what_was_wanted(tmp_path):
+def test_folder_without_weights_raises_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='holds no weights'):
     open_tensors(tmp_path)
 
 
 @pytest.mark.oracle
-def test_a_pickle_is_read_without_running_it(tmp_path):
+def test_pickle_loads(tmp_path):
   import torch
 
   torch.save({'a': torch.arange(3.0), 'b': torch.ones(2, dtype=torch.bfloat16)}, tmp_path / PICKLED)
@@ -155,7 +155,7 @@ class _Bomb:
 
 
 @pytest.mark.oracle
-def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
+def test_code_in_a_pickle_is_not_run(tmp_path):
   import torch
 
   torch.save({'a': _Bomb(tmp_path / 'ran')}, tmp_path / PICKLED)
@@ -164,7 +164,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
   assert not (tmp_path / 'ran').exists()
 
 
-def test_a_pickle_without_pytorch_says_how_to_convert(tmp_path, monkeypatch):
+def test_pickle_error_without_pytorch_has_a_remedy(tmp_path, monkeypatch):
   import sys
 
   (tmp_path / PICKLED).write_bytes(pickle.dumps({}))

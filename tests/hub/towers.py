@@ -1,4 +1,4 @@
-"""Models of texts and images at toy size, in transformers and here."""
+"""Toy models of texts and images, in transformers and tfm."""
 
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,41 @@ _TEXT = {
 _OLD = {**_TEXT, 'eos_token_id': 2}
 _IMAGE = {
   'hidden_size': 24, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 40,
-  'image_size': 24,
-  'patch_size': 8,
+  'image_size': 24, 'patch_size': 8,
 }  # fmt: skip
 _GELU = {'hidden_act': 'gelu'}
 #: SigLIP compares vectors as wide as its image tower.
 _TO_IMAGES = {**_TEXT, 'projection_size': 24}
 
 CASES = {
-  'clip': Case('CLIPConfig', 'CLIPModel', {'text_config': _TEXT, 'vision_config': _IMAGE, 'projection_dim': 20}),
+  'clip': Case('CLIPConfig', 'CLIPModel', {
+    'text_config': _TEXT, 'vision_config': _IMAGE, 'projection_dim': 20,
+  }),
   'clip-old-end': Case(
     'CLIPConfig', 'CLIPModel',
-    {'text_config': {**_OLD, **_GELU}, 'vision_config': {**_IMAGE, **_GELU}, 'logit_scale_init_value': 1.5},
+    {
+      'text_config': {**_OLD, **_GELU}, 'vision_config': {**_IMAGE, **_GELU},
+      'logit_scale_init_value': 1.5,
+    },
   ),
-  'clip-text': Case('CLIPTextConfig', 'CLIPTextModelWithProjection', {**_TEXT, 'projection_dim': 20}),
+  'clip-text': Case('CLIPTextConfig', 'CLIPTextModelWithProjection', {
+    **_TEXT, 'projection_dim': 20,
+  }),
   'clip-text-body': Case('CLIPTextConfig', 'CLIPTextModel', _OLD),
-  'clip-image': Case('CLIPVisionConfig', 'CLIPVisionModelWithProjection', {**_IMAGE, 'projection_dim': 20}),
+  'clip-image': Case('CLIPVisionConfig', 'CLIPVisionModelWithProjection', {
+    **_IMAGE, 'projection_dim': 20,
+  }),
   'clip-image-body': Case('CLIPVisionConfig', 'CLIPVisionModel', _IMAGE),
-  'siglip': Case('SiglipConfig', 'SiglipModel', {'text_config': _TO_IMAGES, 'vision_config': _IMAGE}),
+  'siglip': Case('SiglipConfig', 'SiglipModel', {
+    'text_config': _TO_IMAGES, 'vision_config': _IMAGE,
+  }),
   'siglip-text': Case('SiglipTextConfig', 'SiglipTextModel', _TEXT),
   'siglip-image': Case('SiglipVisionConfig', 'SiglipVisionModel', _IMAGE),
-  'siglip-image-no-head': Case('SiglipVisionConfig', 'SiglipVisionModel', {**_IMAGE, 'vision_use_head': False}),
+  'siglip-image-no-head': Case('SiglipVisionConfig', 'SiglipVisionModel', {
+    **_IMAGE, 'vision_use_head': False,
+  }),
 }  # fmt: skip
-#: The outputs that are compared, as far as a class returns them.
+#: The outputs to compare, if a class returns them.
 NAMES = (
   'logits_per_image',
   'logits_per_text',
@@ -55,7 +67,7 @@ NAMES = (
 
 
 def build(case: Case, folder: Path) -> Both:
-  """Return the case in both libraries, its weights drawn and written by transformers."""
+  """Return a case in both libraries, with weights drawn and written by transformers."""
   import torch
   import transformers
 
@@ -70,32 +82,29 @@ def build(case: Case, folder: Path) -> Both:
 
 
 def inputs(spec: Any) -> dict[str, np.ndarray]:
-  """Return texts that end at different places and images, as far as the model reads them."""
+  """Return the inputs of a model: texts with different ends, and images."""
   rng = np.random.default_rng(0)
   ids = rng.integers(3, END, (TEXTS, T)).astype(np.int32)
   for row, end in enumerate((T - 1, 6, 4)):
     ids[row, end:] = END
-  ids[1, 8] = V - 1  # an added token, with an id above that of the end
+  ids[1, 8] = V - 1  # An added token, with an id above the end token.
   pixels = rng.standard_normal((IMAGES, 3, 24, 24)).astype(np.float32)
   found = {'input_ids': ids, 'pixel_values': pixels}
   towers = (spec, *spec.towers.values())
-  return {
-    name: array for name, array in found.items() if any(name in t.embed.needs for t in towers)
-  }
+  needed = set().union(*(t.embed.needs for t in towers))
+  return {name: array for name, array in found.items() if name in needed}
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
-  """Return the inputs as tensors."""
+  """Return the inputs as PyTorch tensors."""
   import torch
 
-  return {
-    n: torch.tensor(a, dtype=torch.long if a.dtype == np.int32 else None)
-    for n, a in both.inputs.items()
-  }
+  tensors = {n: torch.tensor(a) for n, a in both.inputs.items()}
+  return {n: x if x.is_floating_point() else x.long() for n, x in tensors.items()}
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Return their outputs, and the gradient of `total` of every tensor."""
+  """Return the outputs of transformers and each tensor's gradient of `total`."""
   import torch
 
   out = both.theirs(**their_inputs(both), output_hidden_states=True)
@@ -107,9 +116,8 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   sum(scored).backward()
   grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
   if 'hidden_states' in out:
-    found |= {
-      f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])
-    }  # theirs ends before the norm
+    # In transformers, the last hidden state is before the norm.
+    found |= {f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])}
   for name, tower in (('', 'text_model_output'), ('vision_', 'vision_model_output')):
     if tower in out:
       found |= {f'{name}last_hidden_state': out[tower].last_hidden_state}
@@ -117,7 +125,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
 
 def our_outputs(both: Both) -> tuple[dict[str, np.ndarray], Any]:
-  """Return tfm's outputs, and the gradient of `total`."""
+  """Return the outputs of tfm and the gradient of `total`."""
   spec = both.ours.spec
 
   def total(params, given):
@@ -131,7 +139,10 @@ def our_outputs(both: Both) -> tuple[dict[str, np.ndarray], Any]:
 
 
 def scores(both: Both, name: str) -> bool:
-  """Return whether an output is part of the loss: all of one tower, and of two those of the heads."""
+  """Return whether an output is part of the loss.
+
+  With two towers, only the outputs of the heads are.
+  """
   return name in NAMES and (name != 'last_hidden_state' or not both.ours.spec.towers)
 
 

@@ -1,4 +1,4 @@
-"""Weights of PyTorch modules as our trees, by maps from our names to theirs."""
+"""Convert weights of PyTorch modules to trees of tfm, by maps of names."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ Flat = dict[str, np.ndarray]
 
 
 class Theirs:
-  """A state dict (or the gradients under its names), read in our layouts."""
+  """A state dict or its gradients, with access in tfm's layouts."""
 
   def __init__(self, tensors: Mapping[str, Any], head_dim: int = 8):
     self.arrays = {name: t.detach().float().numpy() for name, t in tensors.items() if t is not None}
@@ -23,25 +23,24 @@ class Theirs:
     return self.arrays[name]
 
   def dense(self, ours: str, theirs: str) -> Flat:
-    """A `Linear`: [out, in] there, [in, out] here."""
+    """Return a `Linear`: [out, in] in PyTorch, [in, out] in tfm."""
     found = {f'{ours}/kernel': self.arrays[f'{theirs}.weight'].T}
     bias = self.arrays.get(f'{theirs}.bias')
     return found if bias is None else found | {f'{ours}/bias': bias}
 
   def heads(self, ours: str, theirs: str) -> Flat:
-    """A projection to heads: D -> N H."""
+    """Return a projection to heads, D -> N H."""
     flat = self.dense(ours, theirs)
     return {k: v.reshape(*v.shape[:-1], -1, self.H) for k, v in flat.items()}
 
   def merge(self, ours: str, theirs: str) -> Flat:
-    """A projection from heads: N H -> D."""
+    """Return a projection from heads, N H -> D."""
     flat = self.dense(ours, theirs)
-    return {
-      k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()
-    }
+    kernel = flat[f'{ours}/kernel']
+    return flat | {f'{ours}/kernel': kernel.reshape(-1, self.H, kernel.shape[-1])}
 
   def fused(self, ours: str, theirs: str) -> Flat:
-    """q, k and v of one `Linear` whose outputs are ordered head, then q k v, then H (BLOOM)."""
+    """Return q, k and v of a fused `Linear` with outputs ordered by head, q k v, H (BLOOM)."""
     found = {}
     for k, v in self.dense('x', theirs).items():
       parts = v.reshape(*v.shape[:-1], -1, 3, self.H)
@@ -55,17 +54,27 @@ class Theirs:
 
 
 def stacked(at: str, layers: range, block: Callable[[int], Flat]) -> Flat:
-  """The maps of several layers as one, stacked on the leading axis."""
+  """Stack the maps of several layers on the leading axis.
+
+  Args:
+    at: The path of the layers in tfm.
+    layers: The indices of the layers.
+    block: Returns the map of a layer.
+
+  Returns:
+    The map of the stacked layers.
+  """
   every = [block(i) for i in layers]
-  return {f'{at}/{name}': np.stack([one[name] for one in every]) for name in every[0]}
+  stack = lambda name: np.stack([one[name] for one in every])
+  return {f'{at}/{name}': stack(name) for name in every[0]}
 
 
 def tree(spec: Model, flat: Flat) -> Any:
-  """`flat` as the parameters of `spec`: every one given, none left over, all of the right shape."""
-  wanted, treedef = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))
-  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in wanted]
+  """Return a flat map as the parameters of a spec, after a check of names and shapes."""
+  shapes, treedef = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in shapes]
   assert sorted(names) == sorted(flat), set(names) ^ set(flat)
-  for name, (_, leaf) in zip(names, wanted, strict=True):
+  for name, (_, leaf) in zip(names, shapes, strict=True):
     assert flat[name].shape == leaf.shape, (name, flat[name].shape, leaf.shape)
   return jax.tree_util.tree_unflatten(
     treedef, [np.asarray(flat[name], np.float32) for name in names]
@@ -73,11 +82,10 @@ def tree(spec: Model, flat: Flat) -> Any:
 
 
 def randomized(model: Any, std: float = 0.2) -> Any:
-  """The module in eval mode with every parameter drawn anew, so that no norm is at its identity."""
+  """Return a module in eval mode with noise on every parameter, so that no norm is trivial."""
   import torch
 
-  # Of models this small threads of theirs would spend more time in waiting for one another than in
-  # work.
+  # For small models, PyTorch's threads would mostly wait for each other.
   torch.set_num_threads(1)
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
@@ -96,11 +104,11 @@ def tokens(*shape: int, vocab: int = 61, seed: int = 0) -> np.ndarray:
 
 
 def assert_same_gradients(ours: Any, theirs: Any) -> float:
-  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but
-  for rounding.
+  """Check that gradients are close, and return the largest relative difference.
 
-  Returns the largest difference, relative to the largest number of its leaf (of those that are not
-  all but zero)."""
+  The tolerance of a leaf is 1e-3 of its largest number plus 1e-5 of the largest of all. The result
+  ignores leaves that are nearly zero.
+  """
   most, found = max(np.abs(g).max() for g in jax.tree.leaves(theirs)), 0.0
   for (path, a), b in zip(
     jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True

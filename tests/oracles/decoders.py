@@ -1,6 +1,4 @@
-"""Decoders of transformers at toy size: the config of theirs, the spec of ours, and the map between
-them.
-"""
+"""Toy decoders of transformers with the equivalent specs and maps of parameters."""
 
 from collections.abc import Callable
 import dataclasses
@@ -24,7 +22,15 @@ V, D, N, K, H, F, L = 61, 32, 4, 2, 8, 48, 2
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """`theirs` names the classes of transformers: `<theirs>Config(**fields)` and the model class."""
+  """A toy decoder in both libraries.
+
+  Attributes:
+    theirs: The prefix of the config class, `<theirs>Config`.
+    model: The name of the model class.
+    fields: The fields of the config.
+    spec: The spec of tfm.
+    flat: Returns the parameters of tfm for a state dict.
+  """
 
   theirs: str
   model: str

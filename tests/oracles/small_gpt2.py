@@ -1,4 +1,4 @@
-"""A small GPT-2, and its parameters from transformers' state dict."""
+"""A small GPT-2 and its parameters from transformers' state dict."""
 
 import dataclasses
 

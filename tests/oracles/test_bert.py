@@ -1,4 +1,4 @@
-"""BERT with its masked-LM head gives the logits of transformers."""
+"""The logits of BERT with a masked-LM head match transformers."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def flat_of(t: copying.Theirs) -> copying.Flat:
   }
 
 
-def test_logits_are_the_same_with_types_and_padding():
+def test_logits_match_with_types_and_padding():
   import torch
   import transformers
 

@@ -26,7 +26,7 @@ NAMES = ('action_preds', 'state_preds', 'return_preds')
 
 
 def _spec():
-  """GPT-2's blocks with relu, over returns, states and actions in turn."""
+  """Return GPT-2's blocks with relu, over interleaved returns, states and actions."""
   block = GPT2.segments[0].pattern[0]
   block = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, act=Relu()))
   parts = (
@@ -62,7 +62,7 @@ def model():
 
 
 def _flat(tensors):
-  """Return tfm's parameters of transformers' tensors, or of their gradients."""
+  """Return tfm's parameters for transformers' tensors or their gradients."""
   named = {
     name.replace('encoder.', 'transformer.', 1): t for name, t in tensors.items() if t is not None
   }
@@ -84,7 +84,7 @@ def _flat(tensors):
 @pytest.fixture(scope='module')
 def params(model):
   flat, position_D = _flat(model.state_dict())
-  # transformers gives every token position 0.
+  # In transformers, every token has position 0.
   return copying.tree(SPEC, flat | {'embed/norm/bias': flat['embed/norm/bias'] + position_D})
 
 
@@ -112,7 +112,7 @@ def _theirs(model, given):
 
 
 @pytest.mark.parametrize('padded', [0, 2])
-def test_predictions_are_the_same(model, params, padded):
+def test_predictions_match_transformers(model, params, padded):
   given = _inputs(padded)
   theirs = _theirs(model, given)
   out = jax.jit(lambda p, x: transformer.apply(SPEC, p, **x))(params, given)
@@ -124,7 +124,7 @@ def test_predictions_are_the_same(model, params, padded):
     )
 
 
-def test_gradients_are_the_same(model, params):
+def test_gradients_match_transformers(model, params):
   import torch
 
   given = _inputs()

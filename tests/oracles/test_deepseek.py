@@ -1,5 +1,6 @@
-"""DeepSeek-V3 and the modules ahead of it say and draft what those of transformers do; without them
-see tests/hub.
+"""Logits and drafts of DeepSeek-V3 with multi-token prediction match transformers.
+
+The model without these modules is tested in tests/hub.
 """
 
 import dataclasses
@@ -33,7 +34,16 @@ _PLAIN = {'rope_type': 'default', 'rope_theta': 10_000.0}
 
 
 def block_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
-  """One dense layer at `at`."""
+  """Return one dense layer.
+
+  Args:
+    t: The state dict.
+    at: The path of the layer.
+    q_rank: The rank of the queries, None for full queries.
+
+  Returns:
+    The parameters of tfm by path.
+  """
   found = attention_flat(t, at, q_rank)
   for n in ('gate', 'up', 'down'):
     found |= t.dense(f'ffn/{n}', f'{at}.mlp.{n}_proj')
@@ -41,7 +51,16 @@ def block_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
 
 
 def attention_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
-  """The attention and the norms of one layer at `at`."""
+  """Return the attention and the norms of one layer.
+
+  Args:
+    t: The state dict.
+    at: The path of the layer.
+    q_rank: The rank of the queries, None for full queries.
+
+  Returns:
+    The parameters of tfm by path.
+  """
   mixer = f'{at}.self_attn'
   found = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm(
     'ffn_norm', f'{at}.post_attention_layernorm'
@@ -64,7 +83,7 @@ def attention_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
 
 
 def experts_flat(t: Theirs, at: str) -> Flat:
-  """The mixture of one layer at `at`, with its shared experts and the bias of its router."""
+  """Return the experts of one layer, with shared experts and the router bias."""
   gate, up = np.split(t[f'{at}.experts.gate_up_proj'].transpose(0, 2, 1), 2, -1)
   down = t[f'{at}.experts.down_proj'].transpose(0, 2, 1)
   found = {f'ffn/expert/{n}/kernel': w for n, w in (('gate', gate), ('up', up), ('down', down))}
@@ -75,9 +94,7 @@ def experts_flat(t: Theirs, at: str) -> Flat:
 
 
 def v3_with_modules():
-  """(their V3 of a dense layer and two with experts, their two modules ahead, ours, its
-  parameters).
-  """
+  """Return transformers' model and its MTP modules, and the spec and parameters of tfm."""
   import torch
   import transformers
   from transformers.modeling_layers import MtpModel
@@ -94,7 +111,7 @@ def v3_with_modules():
   model = copying.randomized(transformers.DeepseekV3ForCausalLM(config), 0.1)
   for layer in model.model.layers[1:]:
     layer.mlp.gate.e_score_correction_bias.copy_(0.3 * torch.randn(8))
-  # Their modules count layers from 0 again, and would make the first one dense.
+  # The MTP modules count layers from 0, and would make the first one dense.
   model.config.first_k_dense_replace = 0
   ahead = MtpModel(model, 2)
   for p in ahead.layers.parameters():
@@ -128,7 +145,7 @@ def v3_with_modules():
   return model, ahead.eval(), spec, copying.tree(spec, flat)
 
 
-def test_v3_and_its_modules_say_and_draft_what_those_of_transformers_do():
+def test_v3_logits_and_drafts_match_transformers():
   import torch
 
   model, ahead, spec, params = v3_with_modules()
@@ -142,12 +159,12 @@ def test_v3_and_its_modules_say_and_draft_what_those_of_transformers_do():
 
   @jax.jit
   def run(params):
-    said = transformer.apply(spec, params, input_ids=ids)
+    out = transformer.apply(spec, params, input_ids=ids)
     next_BT = jnp.concatenate(
-      [ids[:, 1:], jnp.argmax(said['logits'][:, -1:], -1).astype(jnp.int32)], 1
+      [ids[:, 1:], jnp.argmax(out['logits'][:, -1:], -1).astype(jnp.int32)], 1
     )
-    return said['logits'], mtp.draft(
-      spec, params, mtp.init_cache(spec, 2, 16), said['mtp_state'], next_BT
+    return out['logits'], mtp.draft(
+      spec, params, mtp.init_cache(spec, 2, 16), out['mtp_state'], next_BT
     )
 
   ours, draft = run(params)

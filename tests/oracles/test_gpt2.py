@@ -1,4 +1,4 @@
-"""GPT-2's logits and gradients are those of transformers."""
+"""Logits and gradients of GPT-2 match transformers."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def params(model):
   return copying.tree(SPEC, flat_of(copying.Theirs(model.state_dict())))
 
 
-def test_logits_are_the_same(model, params):
+def test_logits_match_transformers(model, params):
   import torch
 
   ids = copying.tokens(3, 10)
@@ -39,7 +39,7 @@ def test_logits_are_the_same(model, params):
   )
 
 
-def test_rows_padded_left_are_the_same(model, params):
+def test_left_padded_logits_match_transformers(model, params):
   import torch
 
   ids, mask = copying.tokens(2, 9), np.ones((2, 9), int)
@@ -53,7 +53,7 @@ def test_rows_padded_left_are_the_same(model, params):
   np.testing.assert_allclose(ours[mask > 0], theirs.numpy()[mask > 0], atol=2e-5, rtol=2e-5)
 
 
-def test_gradients_are_the_same(model, params):
+def test_gradients_match_transformers(model, params):
   import torch
 
   ids = copying.tokens(2, 8)

@@ -1,5 +1,6 @@
-"""The balance loss of a mixture of experts is that of transformers; its other numbers are in
-tests/hub.
+"""The balance loss of a mixture of experts matches transformers.
+
+Other outputs are compared in tests/hub.
 """
 
 import jax
@@ -14,7 +15,7 @@ from tfm.model import transformer
 pytestmark = pytest.mark.oracle
 
 
-def test_the_balance_loss_of_a_layer_is_that_of_transformers_over_k_with_padding_left_out(tmp_path):
+def test_balance_loss_matches_transformers_over_k(tmp_path):
   import torch
   import transformers
 

@@ -69,7 +69,7 @@ def test_other_characters_of_the_same_number_are_refused(tmp_path, base):
   said = str(error.value)
   differ = sum(a != b for a, b in zip(base[2], characters, strict=True))
   assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in said
-  assert f'  id {first}: {base[2][first]!r} there, {characters[first]!r} in the data' in said
+  assert f'  id {first}: {base[2][first]!r} in the model, {characters[first]!r} in the data' in said
   for choice in ('remap', 'new', 'keep'):
     assert f'init_vocab={choice}' in said
 
@@ -86,7 +86,7 @@ def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
     np.testing.assert_allclose(found[TABLE][i], row, atol=1e-6, err_msg=character)
     np.testing.assert_allclose(found[HEAD][:, i], column, atol=1e-6, err_msg=character)
   assert (
-    f'{len(old) - 1} of {len(new)} tokens of the data have the text of an old token'
+    f'{len(old) - 1} of {len(new)} tokens of the data match an old token'
     in capsys.readouterr().out
   )
 
@@ -95,7 +95,7 @@ def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='keep')
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
-  assert 'shared token ids agree; rows keep their ids' in capsys.readouterr().out
+  assert 'shared token ids agree. Rows keep their ids' in capsys.readouterr().out
 
 
 def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
@@ -115,7 +115,7 @@ def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
   np.testing.assert_allclose(found[TABLE][: len(old)], params[TABLE], atol=1e-9)
   np.testing.assert_allclose(found[TABLE][-1], params[TABLE].mean(0), atol=1e-6)
   said = capsys.readouterr().out
-  assert f"all {len(old)} token ids agree, and the data has new ones ({len(old)} = '~')" in said
+  assert f"all {len(old)} token ids agree. The data has new tokens ({len(old)} = '~')" in said
 
 
 def test_a_choice_without_a_model_to_start_from_is_refused(tmp_path):

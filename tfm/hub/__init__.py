@@ -1,4 +1,8 @@
-"""Published checkpoints in (`load`) and out (`export_hf`). The families are in `tfm.zoo.weights`."""
+"""Load and export published checkpoints.
+
+`load` reads a Hugging Face folder, a GGUF file or a checkpoint of tfm. `export_hf`, `export_peft`
+and `save` write folders. The model families are in `tfm.zoo.weights`.
+"""
 
 from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf

@@ -1,23 +1,21 @@
-"""The Jinja environment of chat templates: sandboxed, with the filters and tags that published
-templates use.
-"""
+"""Sandboxed Jinja environment for chat templates, with the filters and tags they use."""
 
 from datetime import datetime
 import json
 from typing import Any, NoReturn
 
 
-def compiled(template: str) -> Any:
-  """Return a compiled template.
+def compile_template(template: str) -> Any:
+  """Compile a chat template.
 
   Raises:
-    jinja2.TemplateSyntaxError: it is no template.
+    jinja2.TemplateSyntaxError: The text is not a valid template.
   """
   import jinja2
   from jinja2 import ext, nodes, sandbox, utils
 
   class Generation(ext.Extension):
-    """The tag `{% generation %}` around the model's turns. Its body is rendered unchanged."""
+    """The tag `{% generation %}` around the model's turns, which renders its body."""
 
     tags = {'generation'}
 
@@ -30,7 +28,7 @@ def compiled(template: str) -> Any:
       return caller()
 
   class Namespace(utils.Namespace):
-    """A namespace without attributes that begin with an underscore, which lead out of the sandbox."""
+    """A namespace that rejects attributes with a leading underscore, for the sandbox."""
 
     def __init__(*args: Any, **values: Any):
       self, args = args[0], args[1:]
@@ -64,7 +62,7 @@ def compiled(template: str) -> Any:
 
 
 class _Dict:
-  """`dict` as a template may use it: no way to the class itself."""
+  """A callable like `dict` that does not expose the class."""
 
   def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
     return dict(*args, **values)
@@ -80,7 +78,7 @@ def _to_json(
   separators: Any = None,
   sort_keys: bool = False,
 ) -> str:
-  """JSON of a value. Jinja's own filter escapes the characters of HTML."""
+  """Return a value as JSON. Unlike Jinja's built-in filter it does not escape HTML."""
   return json.dumps(
     value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
   )

@@ -1,6 +1,4 @@
-"""Match the tensors of a checkpoint to the tensor_map of its family; list all that do not fit in
-one error.
-"""
+"""Match the tensors of a checkpoint to the tensor map of its family."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -14,151 +12,141 @@ from tfm.hub.names import Names, is_buffer, key, unwrapped
 from tfm.hub.tensors import Tensors
 from tfm.zoo.weights import Published, Tensor, tensor_map
 
-_MOST = 12
+#: The maximum number of tensors in each list of an error.
+_MAX_LISTED = 12
+#: Rows that are compared at a time.
 _ROWS = 1024
 _TABLE = 'embed/table'
 _FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 
 
 def check_tensors(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
-  """Return the tensors that hold the parameters of a published model, under their names in the
-  checkpoint.
+  """Return the tensor map of a published model with the names in its checkpoint.
 
-  A tensor may have another spelling of its name (`tfm.hub.names`); a tied table may have the name
-  of its second use.
+  A tensor may have an alternative spelling (see `tfm.hub.names`). A tied token table may have the
+  name of the language-model head.
 
   Args:
-    where: the folder, for errors.
-    published: the model that `config.json` describes.
-    tensors: the tensors of the checkpoint.
+    where: The folder, for errors.
+    published: The model that `config.json` describes.
+    tensors: The tensors of the checkpoint.
+
+  Returns:
+    The tensors of the parameters, under their names in the checkpoint.
 
   Raises:
-    UserError: lists every tensor that is missing, unknown, of another shape or of a dtype that
-      holds no weights; or names one that has to equal another and does not.
+    UserError: Lists all tensors that are missing, unknown, of another shape or not floating-point,
+      or names a copy that differs from its original.
   """
   found = _Match(where, published, tensors)
   found.check_tensors()
   found.check_copies()
-  return found.wanted
+  return found.expected
 
 
 class _Match:
-  """The tensors of a tensor_map, and the tensors of a checkpoint that hold them."""
+  """The tensor map of a model, matched to the tensors of a checkpoint."""
 
   def __init__(self, where: str, published: Published, tensors: Tensors):
     self.where, self.published, self.tensors = where, published, tensors
     family = self.family = published.family
     self.names = Names(family, tensors)
-    planned = tensor_map(family, published.spec, published.ending)
-    own = {key(family, t.name) for t in planned}
-    tied = [name for name in family.tied if key(family, name) not in own]
-    #: The names of a tied table's second use, in the checkpoint.
+    mapped = tensor_map(family, published.spec, published.ending)
+    keys = {key(family, t.name) for t in mapped}
+    tied = [name for name in family.tied if key(family, name) not in keys]
+    #: The names in the checkpoint of a head that is tied to the token table.
     self.tied = list(dict.fromkeys(n for name in tied for n in self.names.spellings(name)))
-    self.wanted = [dataclasses.replace(t, name=self._name(t)) for t in planned]
-    self.used = {t.name for t in self.wanted}
+    self.expected = [dataclasses.replace(t, name=self._name(t)) for t in mapped]
+    self.used = {t.name for t in self.expected}
     self.tied = [name for name in self.tied if name not in self.used]
-    twins = family.twins(published.spec)
-    self.twins = {
-      n: path
-      for twin, path in twins.items()
-      for n in self.names.spellings(twin)
-      if n not in self.used
-    }
-    fixed = family.fixed_of(published.spec, published.ending)
-    self.fixed = {name: array for own, array in fixed.items() for name in self.names.spellings(own)}
-    #: Further spellings of a tensor, and the name under which it is read.
+    self.twins: dict[str, str] = {}
+    for twin, path in family.twins(published.spec).items():
+      names = [n for n in self.names.spellings(twin) if n not in self.used]
+      self.twins |= dict.fromkeys(names, path)
+    self.fixed: dict[str, np.ndarray] = {}
+    for name, array in family.fixed_of(published.spec, published.ending).items():
+      self.fixed |= dict.fromkeys(self.names.spellings(name), array)
+    #: Alternative spellings of a tensor -> the spelling that is read.
+    self.copies: dict[str, str] = {}
     taken = {*self.used, *self.tied, *self.twins}
-    self.copies = {
-      n: t.name for t in self.wanted for n in self.names.spellings(t.name) if n not in taken
-    }
+    for t in self.expected:
+      names = [n for n in self.names.spellings(t.name) if n not in taken]
+      self.copies |= dict.fromkeys(names, t.name)
 
   def _name(self, tensor: Tensor) -> str:
-    """Return the name of a planned tensor in the checkpoint, its own if it is missing."""
+    """Return the name of a mapped tensor in the checkpoint, unchanged if it is missing."""
     copies = self.tied if tensor.slots[0].path == _TABLE else []
     return next(iter([*self.names.spellings(tensor.name), *copies]), tensor.name)
 
   def check_tensors(self) -> None:
-    """Raise a UserError that lists all tensors that do not fit the tensor_map."""
-    missing = [t for t in self.wanted if t.name not in self.tensors]
+    """Raise a UserError that lists all tensors that do not match the tensor map."""
+    missing = [t for t in self.expected if t.name not in self.tensors]
     extra = sorted(n for n in self.tensors if not self._known(n))
     shape = self.tensors.shape
-    held = [t for t in self.wanted if t.name in self.tensors]
-    shapes = [
-      f'{t.name} is {list(shape(t.name))}, expected {list(t.shape)}'
-      for t in held
-      if shape(t.name) != t.shape
-    ]
+    present = [t for t in self.expected if t.name in self.tensors]
+    shapes = []
+    for t in present:
+      if shape(t.name) != t.shape:
+        shapes.append(f'{t.name} is {list(shape(t.name))}, expected {list(t.shape)}')
+    missing_lines = [f'{t.name} {list(t.shape)}' for t in sorted(missing, key=lambda t: t.name)]
     wrong = [
-      *_listed(
-        'missing', [f'{t.name} {list(t.shape)}' for t in sorted(missing, key=lambda t: t.name)]
-      ),
-      *_listed('not known', [f'{name} {list(shape(name))}' for name in extra]),
+      *_listed('missing', missing_lines),
+      *_listed('unknown', [f'{name} {list(shape(name))}' for name in extra]),
       *_listed('of another shape', shapes),
       *self._more_layers(extra),
     ]
     if wrong:
       raise errors.UserError(
-        f'{self.where}: the tensors do not fit its config.json, a '
-        f'{self.published.architecture}.{"".join(wrong)}'
+        f'{self.where}: the tensors do not match config.json '
+        f'({self.published.architecture}).{"".join(wrong)}'
       )
-    if whole := [
-      f'{t.name} is {d}'
-      for t in held
-      if (d := jnp.dtype(self.tensors.dtype(t.name)).name) not in _FLOATS
-    ]:
+    dtypes = {t.name: jnp.dtype(self.tensors.dtype(t.name)).name for t in present}
+    if quantized := [f'{name} is {d}' for name, d in dtypes.items() if d not in _FLOATS]:
       raise errors.UserError(
-        f'{self.where}: weights are stored as numbers that need a scale, and config.json has no '
-        f'quantization_config '
-        f'for them. Expected {", ".join(_FLOATS)}.{"".join(_listed("of another dtype", whole))}'
+        f'{self.where}: quantized weights, but config.json has no quantization_config. Expected '
+        f'{", ".join(_FLOATS)}.{"".join(_listed("of another dtype", quantized))}'
       )
 
   def _known(self, name: str) -> bool:
-    """Return whether a tensor of the checkpoint is read, compared, or holds nothing that the model
-    computes with.
-    """
-    if (
-      name in self.used
-      or name in self.copies
-      or name in self.tied
-      or name in self.twins
-      or name in self.fixed
-    ):
+    """Return whether a tensor of the checkpoint is read, compared or safely ignored."""
+    read = (self.used, self.copies, self.tied, self.twins, self.fixed)
+    if any(name in names for names in read) or is_buffer(name, self.tensors.shape(name)):
       return True
-    if is_buffer(name, self.tensors.shape(name)):
-      return True
-    ways = {name, unwrapped(self.family, name), key(self.family, name)}
-    return any(p.search(way) for p in self.family.ignored_of(self.published.spec) for way in ways)
+    spellings = {name, unwrapped(self.family, name), key(self.family, name)}
+    ignored = self.family.ignored_of(self.published.spec)
+    return any(p.search(spelling) for p in ignored for spelling in spellings)
 
   def _more_layers(self, extra: Sequence[str]) -> list[str]:
-    """Return a sentence if unknown tensors belong to further layers or experts."""
+    """Return a hint if unknown tensors belong to additional layers or experts."""
     if not extra:
       return []
     star = lambda name: re.sub(r'\b\d+\b', '*', key(self.family, name))
-    kinds = {star(t.name) for t in self.wanted}
+    kinds = {star(t.name) for t in self.expected}
     if not any('*' in star(name) and star(name) in kinds for name in extra):
       return []
-    return [
-      '\n  The files hold more layers or experts than config.json has. Expected the same number.'
-    ]
+    return ['\n  The files have more layers or experts than config.json. Expected the same number.']
 
   def check_copies(self) -> None:
-    """Raise a UserError for a tensor that has to equal another and does not."""
-    ties = 'the token table {}, and config.json ties them. Expected tie_word_embeddings=false for separate weights.'
-    again = '{}, which it has to equal. Expected the same numbers, or a file without it.'
-    own = {t.slots[0].path: t.name for t in reversed(self.wanted)}
-    pairs = {
-      **{name: (own.get(_TABLE), ties) for name in self.tied},
-      **{name: (own.get(path), again) for name, path in self.twins.items()},
-      **{name: (other, again) for name, other in self.copies.items()},
-    }
-    for name, (other, text) in sorted(pairs.items()):
-      if other is None or not _equal(self.tensors, name, other):
-        raise errors.UserError(f'{self.where}: {name} is not {text.format(other)}')
+    """Raise a UserError for a copy of a tensor that differs from the original."""
+    by_path = {t.slots[0].path: t.name for t in reversed(self.expected)}
+    originals = {name: by_path.get(_TABLE) for name in self.tied}
+    originals |= {name: by_path.get(path) for name, path in self.twins.items()}
+    originals |= self.copies
+    for name, original in sorted(originals.items()):
+      if original is not None and _equal(self.tensors, name, original):
+        continue
+      problem = f'{self.where}: {name} differs from {original}'
+      if name in self.tied:
+        raise errors.UserError(
+          f'{problem}, but config.json ties them. Expected tie_word_embeddings=false for separate '
+          'weights.'
+        )
+      raise errors.UserError(f'{problem}. Expected equal tensors, or only {original}.')
     _check_fixed(self.where, self.fixed, self.tensors)
 
 
 def _equal(tensors: Tensors, a: str, b: str) -> bool:
-  """Return whether two tensors are equal, compared a few rows at a time."""
+  """Return whether two tensors are equal, without loading them fully."""
   if tensors.shape(a) != tensors.shape(b):
     return False
   one, other = tensors[a], tensors[b]
@@ -171,19 +159,16 @@ def _equal(tensors: Tensors, a: str, b: str) -> bool:
 
 def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) -> None:
   for name, expected in sorted(fixed.items()):
-    held = tensors[name]
-    if held.shape != expected.shape or not np.allclose(
-      held.astype(np.float32), expected, atol=1e-2
-    ):
+    stored = tensors[name].astype(np.float32)
+    if stored.shape != expected.shape or not np.allclose(stored, expected, atol=1e-2):
       raise errors.UserError(
-        f'{where}: {name} {list(held.shape)} is not the fixed table {list(expected.shape)} of '
-        f'config.json. '
-        'Expected that table, or none.'
+        f'{where}: {name} {list(stored.shape)} differs from the fixed table '
+        f'{list(expected.shape)} that config.json implies. Expected that table, or none.'
       )
 
 
 def _listed(what: str, lines: Sequence[str]) -> list[str]:
   if not lines:
     return []
-  more = [f'... and {len(lines) - _MOST} more'] if len(lines) > _MOST else []
-  return ['\n  ' + '\n    '.join([f'{what} ({len(lines)}):', *lines[:_MOST], *more])]
+  more = [f'... and {len(lines) - _MAX_LISTED} more'] if len(lines) > _MAX_LISTED else []
+  return ['\n  ' + '\n    '.join([f'{what} ({len(lines)}):', *lines[:_MAX_LISTED], *more])]

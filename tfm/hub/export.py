@@ -1,4 +1,4 @@
-"""A model of ours as a folder that `transformers` opens with plain `from_pretrained`."""
+"""Export a model to a folder that `from_pretrained` of transformers opens."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,9 +14,9 @@ from tfm.core import config, errors
 from tfm.core.newfolder import check_new, new_folder
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.beside import carried, original_of, with_dtype, write_files
+from tfm.hub.export_metadata import keep_metadata, matching_config, with_dtype, write_files
 from tfm.hub.files import CONFIG, FolderFiles, without_ids
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.hub.tensors import INDEX, SAFE
 from tfm.model.adapters import merge_adapters
 from tfm.model.spec import Model
@@ -25,7 +25,7 @@ from tfm.version import __version__
 from tfm.zoo import weights
 from tfm.zoo.weights import Published, Tensor
 
-#: Bytes of a file of weights, from where on there are several.
+#: The default maximum size of a weight file in bytes.
 SHARD = 5 << 30
 
 
@@ -39,92 +39,95 @@ def export_hf(
   architecture: str | None = None,
   shard_bytes: int = SHARD,
 ) -> str:
-  """Write the new folder `path` for Hugging Face transformers: config, safetensors weights and what
-  stands beside them.
+  """Write a model to a new folder for Hugging Face transformers.
 
-  The folder appears whole or not at all. Parameters keep their dtypes; an adapter is merged into
-  the weights.
+  The folder holds config, safetensors weights, tokenizer and settings. It is written completely or
+  not at all. Parameters keep their dtypes. An adapter is merged into the weights.
 
   Args:
     spec: The architecture.
     params: The parameters, as `tfm.init` or `tfm.load` returns them.
-    path: The folder.
-    tokenizer: The tokenizer. By default that of `files`.
-    files: The files beside the weights (`Loaded.files`). They are written byte for byte, except
-      where the model, its dtype or its tokenizer is another.
-    architecture: The class of transformers, such as 'LlamaForCausalLM'. By default that of `files`,
-      else the first that computes what `spec` says.
-    shard_bytes: The largest file of weights.
+    path: The new folder.
+    tokenizer: The tokenizer. By default the one in `files`.
+    files: The other files of the loaded folder (`Loaded.files`). They are written byte for byte,
+      except for fields that no longer match the model, its dtype or its tokenizer.
+    architecture: The class of transformers, such as 'LlamaForCausalLM'. By default the class in
+      `files`, else the first class that can express `spec`.
+    shard_bytes: The maximum size of a weight file in bytes.
 
   Returns:
     The name of the class.
 
   Raises:
-    UserError: no published family computes what `spec` says (the message names the nearest, and
-      what differs); the parameters do not fit `spec`; `path` is there already.
+    UserError: No published class can express `spec` (the message names the nearest and the
+      differences), the parameters do not match `spec`, or `path` exists.
   """
   check_new(path)
   spec, params = merge_adapters(spec, params)
   files = FolderFiles({}) if files is None else files
-  values, found = original_of(spec, files, architecture) or class_of(spec, architecture)
+  values, model = matching_config(spec, files, architecture) or class_of(spec, architecture)
   leaves = _leaves(spec, params)
-  tensor_map = weights.tensor_map(found.family, spec, found.ending)
-  twins = found.family.twins(spec).items()
-  tensor_map += [
-    dataclasses.replace(t, name=name)
-    for name, path in twins
-    for t in tensor_map
-    if t.slots[0].path == path
-  ]
-  with new_folder(path) as half:
-    before, files = files, write_files(half, files, tokenizer)
-    own = None if files is before and CONFIG in files else tokenizer
-    values = values if files is before else without_ids(values)
+  tensor_map = weights.tensor_map(model.family, spec, model.ending)
+  by_path = {t.slots[0].path: t for t in reversed(tensor_map)}
+  for name, twin in model.family.twins(spec).items():
+    if twin in by_path:
+      tensor_map.append(dataclasses.replace(by_path[twin], name=name))
+  with new_folder(path) as folder:
+    before, files = files, write_files(folder, files, tokenizer)
+    same_files = files is before
+    new_tokenizer = None if same_files and CONFIG in files else tokenizer
+    values = values if same_files else without_ids(values)
     values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
-    if own is not None or values != files.json(CONFIG):
-      values = carried(values, files.json(CONFIG))
-      _write_json(half / CONFIG, values | _tokens(own, values) | {'tfm_version': __version__})
-    fixed = found.family.fixed_of(spec, found.ending)
-    _write_weights(half, tensor_map, leaves, fixed, shard_bytes)
-  return found.architecture
+    if new_tokenizer is not None or values != files.json(CONFIG):
+      values = keep_metadata(values, files.json(CONFIG))
+      values |= _tokens(new_tokenizer, values) | {'tfm_version': __version__}
+      _write_json(folder / CONFIG, values)
+    fixed = model.family.fixed_of(spec, model.ending)
+    _write_weights(folder, tensor_map, leaves, fixed, shard_bytes)
+  return model.architecture
 
 
 def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, Any], Published]:
-  """The published config that says what `spec` computes, and how it is read back.
+  """Return the published class that expresses a spec.
 
-  Raises: UserError if there is none.
+  Args:
+    spec: The model.
+    architecture: The class of transformers. None tries all classes.
+
+  Returns:
+    The fields of `config.json`, and the published model that they describe.
+
+  Raises:
+    UserError: No class can express `spec`, or `architecture` is unknown.
   """
-  classes = {
-    f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings
-  }
+  classes: dict[str, tuple[str, str]] = {}
+  for name, family in weights.TABLE.items():
+    classes |= {family.stem + ending: (name, ending) for ending in family.endings}
   if architecture is not None and architecture not in classes:
     raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
-  ours = computed(spec)
+  target = normalised(spec)
   others: dict[str, Model] = {}
   for cls in classes if architecture is None else [architecture]:
-    if (fields := _said(spec, *classes[cls])) is None:
+    if (written := _written_config(spec, *classes[cls])) is None:
       continue
-    values, found = fields
-    if layered(others.setdefault(cls, computed(found.spec))) == layered(ours):
-      return values, found
-  differs = {cls: config.diff(other, ours) for cls, other in others.items()}
-  near = min(differs, key=lambda cls: len(differs[cls]), default=None)
-  told = (
-    ''
-    if near is None
-    else f' The nearest, {near}, differs at:\n  ' + '\n  '.join(differs[near][:8])
-  )
-  what = f'{architecture} cannot say' if architecture else 'no published class says'
+    values, model = written
+    others[cls] = normalised(model.spec)
+    if flattened(others[cls]) == flattened(target):
+      return values, model
+  differs = {cls: config.diff(other, target) for cls, other in others.items()}
+  nearest = min(differs, key=lambda cls: len(differs[cls]), default=None)
+  details = ''
+  if nearest is not None:
+    details = f' The nearest, {nearest}, differs at:\n  ' + '\n  '.join(differs[nearest][:8])
+  subject = f'{architecture} cannot' if architecture else 'no published class can'
   raise errors.UserError(
-    f'export: {what} what this model computes.{told}\n'
-    'Expected a model of a published family; a checkpoint of ours keeps any model.'
+    f'export: {subject} express this model.{details}\n'
+    'Expected a model of a published family. A checkpoint of tfm (tfm.hub.save) holds any model.'
   )
 
 
-def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Published] | None:
-  """(the fields that a class would write for `spec`, how they are read), or None if it has no words
-  for it.
-  """
+def _written_config(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Published] | None:
+  """Return the config of a class for `spec` and its reading, or None if it cannot express it."""
   family = weights.TABLE[name]
   try:
     fields = family.write(spec)
@@ -148,24 +151,23 @@ def _top_fields(spec: Model) -> dict[str, Any]:
 
 
 def _leaves(spec: Model, params: Any) -> dict[str, Any]:
-  wanted = {_path(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(param_shapes(spec))}
+  pairs = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
+  shapes = {_path(p): x.shape for p, x in pairs}
   leaves = {_path(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
-  if wrong := sorted(
-    n for n in {*wanted, *leaves} if n not in leaves or leaves[n].shape != wanted.get(n)
-  ):
+  fits = lambda n: n in leaves and leaves[n].shape == shapes.get(n)
+  if wrong := sorted(n for n in {*shapes, *leaves} if not fits(n)):
     raise errors.UserError(
-      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Expected what '
-      f'init(spec, key) or '
-      'load(path) gives, not what prepare makes.'
+      f'export: the parameters do not match the model: {", ".join(wrong[:8])}. Expected parameters '
+      'from init(spec, key) or load(path), before prepare.'
     )
   return leaves
 
 
 def _tokens(tokenizer: Vocabulary | None, values: dict[str, Any]) -> dict[str, int | None]:
-  """Return the special tokens of a tokenizer for a config that names none: null for those that it
-  lacks.
+  """Return the special token ids of a tokenizer that a config lacks.
 
-  Without null, transformers takes the ids of the family's first published tokenizer.
+  Tokens that the tokenizer lacks are null. Otherwise transformers would use the default ids of the
+  family.
   """
   if tokenizer is None:
     return {}
@@ -182,10 +184,9 @@ def _path(path: Any) -> str:
 
 
 def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
-  ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
-  return np.asarray(
-    tensor.rule.join(ours, tensor.slots), order='C'
-  )  # ascontiguousarray makes scalars vectors
+  parts = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
+  # ascontiguousarray would turn scalars into vectors.
+  return np.asarray(tensor.rule.join(parts, tensor.slots), order='C')
 
 
 def _write_weights(
@@ -193,15 +194,16 @@ def _write_weights(
   tensor_map: list[Tensor],
   leaves: dict[str, Any],
   fixed: dict[str, np.ndarray],
-  most: int,
+  max_bytes: int,
 ) -> None:
   sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in tensor_map]
-  files = list(_files(tensor_map, sizes, most))
+  files = list(_files(tensor_map, sizes, max_bytes))
   with Progress('writing weights', sum(sizes)) as bar:
     where: dict[str, str] = {}
     for i, tensors in enumerate(files, 1):
       name = SAFE if len(files) == 1 else f'model-{i:05}-of-{len(files):05}.safetensors'
-      arrays = {t.name: _joined(t, leaves) for t in tensors} | (fixed if i == len(files) else {})
+      arrays = {t.name: _joined(t, leaves) for t in tensors}
+      arrays |= fixed if i == len(files) else {}
       safetensors.numpy.save_file(arrays, folder / name, metadata={'format': 'pt'})
       where |= dict.fromkeys(arrays, name)
       bar.advance(sum(a.nbytes for a in arrays.values()))
@@ -209,17 +211,17 @@ def _write_weights(
     _write_json(folder / INDEX, {'metadata': {'total_size': sum(sizes)}, 'weight_map': where})
 
 
-def _files(tensor_map: list[Tensor], sizes: list[int], most: int) -> Iterator[list[Tensor]]:
-  """The tensors of each file, as many as fit into `most` bytes."""
-  held: list[Tensor] = []
+def _files(tensor_map: list[Tensor], sizes: list[int], max_bytes: int) -> Iterator[list[Tensor]]:
+  """Yield the tensors of each file, up to `max_bytes` a file."""
+  tensors: list[Tensor] = []
   total = 0
   for tensor, size in zip(tensor_map, sizes, strict=True):
-    if held and total + size > most:
-      yield held
-      held, total = [], 0
-    held.append(tensor)
+    if tensors and total + size > max_bytes:
+      yield tensors
+      tensors, total = [], 0
+    tensors.append(tensor)
     total += size
-  yield held
+  yield tensors
 
 
 def _write_json(path: Path, values: Any) -> None:

@@ -1,4 +1,4 @@
-"""A LoRA of tfm as a PEFT folder, which `peft.PeftModel.from_pretrained(base, folder)` opens."""
+"""Export a LoRA of tfm to a folder for `peft.PeftModel.from_pretrained(base, folder)`."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -14,7 +14,7 @@ import safetensors.numpy
 from tfm.core import errors
 from tfm.core.newfolder import check_new, new_folder
 from tfm.hub.export import class_of
-from tfm.hub.lowrank import Factors, inputs_first, is_linear, join
+from tfm.hub.lora_factors import Factors, inputs_first, is_linear, join_factors
 from tfm.hub.peft import CONFIG, SAFE
 from tfm.model.spec import Model
 from tfm.parts.adapter.base import Adapter
@@ -28,74 +28,73 @@ _TASKS = {
   'ForQuestionAnswering': 'QUESTION_ANS',
 }  # fmt: skip
 
-#: Heads that PEFT expects in the folder, whole, for tasks other than language modelling.
+#: Heads that PEFT stores in full, for tasks other than language modelling.
 _HEADS = ('classifier', 'score', 'qa_outputs')
 
 
 def export_peft(
   spec: Model, params: Any, path: str | Path, *, base: str | Path, architecture: str | None = None
 ) -> str:
-  """Write the LoRA of a model as the new PEFT folder `path`, and the head of a classifier whole.
+  """Write the LoRA of a model to a new PEFT folder, with the head of a classifier in full.
 
-  The other parameters are taken to be those of the base model.
+  All other parameters are assumed to equal the base model's.
 
   Args:
-    spec: a model with `adapter=lora`.
-    params: its parameters.
-    path: the folder, which is written whole or not at all.
-    base: folder or Hub id of the model that the adapter was trained on, for
-    `base_model_name_or_path`.
-    architecture: class of the base model. None finds it by what the spec computes.
+    spec: A model with `adapter=lora`.
+    params: The parameters.
+    path: The new folder, which is written completely or not at all.
+    base: The folder or Hub id of the base model, for `base_model_name_or_path`.
+    architecture: The class of the base model. By default the first class that can express `spec`.
 
   Returns:
     The name of the class.
 
   Raises:
-    UserError: the model has no LoRA, no published family computes what it does, or `path` is there
-    already.
+    UserError: The model has no LoRA, no published class can express it, or `path` exists.
   """
   adapter = spec.adapter
   check_new(path)
   if not isinstance(adapter, LoRA):
     raise errors.UserError('export_peft: the model has no LoRA. Expected a spec with adapter=lora.')
-  _, found = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
-  kernels = tensor_map(
-    found.family, dataclasses.replace(found.spec, adapter=Adapter()), found.ending
-  )
-  leaves = {
-    jax.tree_util.keystr(p, simple=True, separator='/'): x
-    for p, x in jax.tree_util.tree_leaves_with_path(params)
-  }
-  weights = (t for t in kernels if all(s.n_in for s in t.slots))
-  adapted = {
-    t.name.removesuffix('.weight'): t
-    for t in weights
-    if any(_name(s, 'a') in leaves for s in t.slots)
-  }
+  _, model = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
+  base_spec = dataclasses.replace(model.spec, adapter=Adapter())
+  tensors = tensor_map(model.family, base_spec, model.ending)
+  leaves = _flat(params)
+  adapted = {}
+  for t in tensors:
+    has_lora = any(_name(s, 'a') in leaves for s in t.slots)
+    if has_lora and all(s.n_in for s in t.slots):
+      adapted[t.name.removesuffix('.weight')] = t
   if other := [t.name for t in adapted.values() if not is_linear(t)]:
-    raise errors.UserError(f'export_peft: {other[0]} is no linear layer, and PEFT cannot adapt it.')
-  pairs = {module: join(t, [_factors(s, leaves) for s in t.slots]) for module, t in adapted.items()}
-  config = _config(adapter, kernels, adapted, {m: len(a) for m, (a, _) in pairs.items()})
-  heads = [
-    t
-    for t in kernels
-    if t.name.partition('.')[0] in _HEADS and t.name.rpartition('.')[0] not in adapted
-  ]
-  saved = sorted({t.name.partition('.')[0] for t in heads}) or None
+    raise errors.UserError(
+      f'export_peft: PEFT cannot adapt {other[0]}. Expected a LoRA of linear layers only.'
+    )
+  pairs = {}
+  for module, t in adapted.items():
+    pairs[module] = join_factors(t, [_factors(s, leaves) for s in t.slots])
+  config = _config(adapter, tensors, adapted, {m: len(a) for m, (a, _) in pairs.items()})
+  heads = []
+  for t in tensors:
+    if t.name.partition('.')[0] in _HEADS and t.name.rpartition('.')[0] not in adapted:
+      heads.append(t)
   config |= {
     'base_model_name_or_path': str(base),
-    'task_type': _TASKS.get(found.ending),
-    'modules_to_save': saved,
+    'task_type': _TASKS.get(model.ending),
+    'modules_to_save': sorted({t.name.partition('.')[0] for t in heads}) or None,
   }
-  tensors: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {}
   for module, (a, b) in pairs.items():
-    stem = f'base_model.model.{module}'
-    tensors |= {
-      f'{stem}.lora_A.weight': np.ascontiguousarray(a),
-      f'{stem}.lora_B.weight': np.ascontiguousarray(b),
-    }
-  _write(path, config, tensors | {f'base_model.model.{t.name}': _whole(t, leaves) for t in heads})
-  return found.architecture
+    arrays[f'base_model.model.{module}.lora_A.weight'] = np.ascontiguousarray(a)
+    arrays[f'base_model.model.{module}.lora_B.weight'] = np.ascontiguousarray(b)
+  for t in heads:
+    arrays[f'base_model.model.{t.name}'] = _full_tensor(t, leaves)
+  _write(path, config, arrays)
+  return model.architecture
+
+
+def _flat(params: Any) -> dict[str, Any]:
+  pairs = jax.tree_util.tree_leaves_with_path(params)
+  return {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in pairs}
 
 
 def _name(slot: Any, half: str) -> str:
@@ -105,24 +104,23 @@ def _name(slot: Any, half: str) -> str:
 def _factors(slot: Any, leaves: Mapping[str, Any]) -> Factors | None:
   if _name(slot, 'a') not in leaves:
     return None
-  return Factors(
-    *(np.asarray(jax.device_get(leaves[_name(slot, half)][slot.index])) for half in 'ab')
-  )
+  a, b = (leaves[_name(slot, half)][slot.index] for half in 'ab')
+  return Factors(np.asarray(jax.device_get(a)), np.asarray(jax.device_get(b)))
 
 
-def _whole(tensor: Tensor, leaves: Mapping[str, Any]) -> np.ndarray:
-  ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
-  return np.ascontiguousarray(tensor.rule.join(ours, tensor.slots))
+def _full_tensor(tensor: Tensor, leaves: Mapping[str, Any]) -> np.ndarray:
+  parts = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
+  return np.ascontiguousarray(tensor.rule.join(parts, tensor.slots))
 
 
 def _config(
-  adapter: LoRA, kernels: list[Tensor], adapted: Mapping[str, Tensor], ranks: Mapping[str, int]
+  adapter: LoRA, tensors: list[Tensor], adapted: Mapping[str, Tensor], ranks: Mapping[str, int]
 ) -> dict[str, Any]:
-  """Return the fields of PEFT. Ranks of fused projections add up, so they have patterns."""
+  """Return the PEFT config. Fused projections have the sum of ranks, in `rank_pattern`."""
   common = min(ranks.values())
   alpha = lambda rank: adapter.factor * (math.sqrt(rank) if adapter.stable else rank)
   odd = {module: rank for module, rank in ranks.items() if rank != common}
-  modules = [t.name.removesuffix('.weight') for t in kernels if t.name.endswith('.weight')]
+  modules = [t.name.removesuffix('.weight') for t in tensors if t.name.endswith('.weight')]
   targets = sorted({_target(module, modules, adapted) for module in adapted})
   return {
     'peft_type': 'LORA', 'r': common, 'lora_alpha': alpha(common), 'target_modules': targets,
@@ -136,13 +134,12 @@ def _config(
 
 
 def _target(module: str, modules: list[str], adapted: Mapping[str, Tensor]) -> str:
-  """Return the shortest ending of a module's name that no module has that is not adapted."""
+  """Return the shortest suffix of a module's name that only adapted modules have."""
   parts = module.split('.')
   for n in range(1, len(parts)):
     ending = '.'.join(parts[-n:])
-    if not ending[0].isdigit() and all(
-      m in adapted for m in modules if m == ending or m.endswith(f'.{ending}')
-    ):
+    matches = [m for m in modules if m == ending or m.endswith(f'.{ending}')]
+    if not ending[0].isdigit() and all(m in adapted for m in matches):
       return ending
   return module
 
@@ -150,16 +147,18 @@ def _target(module: str, modules: list[str], adapted: Mapping[str, Tensor]) -> s
 def _by_target(
   values: Mapping[str, Any], modules: list[str], adapted: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-  """Return values by target where all modules of a target agree, else by module."""
+  """Return values by target if all modules of the target agree, else by module."""
   found: dict[str, set[Any]] = {}
   for module in adapted:
     found.setdefault(_target(module, modules, adapted), set()).add(values.get(module))
-  same = {target for target, each in found.items() if len(each) == 1}
-  key = lambda module: target if (target := _target(module, modules, adapted)) in same else module
-  return {key(module): value for module, value in values.items()}
+  by_name = {}
+  for module, value in values.items():
+    target = _target(module, modules, adapted)
+    by_name[target if len(found[target]) == 1 else module] = value
+  return by_name
 
 
 def _write(path: str | Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-  with new_folder(path) as half:
-    (half / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', 'utf-8')
-    safetensors.numpy.save_file(dict(tensors), half / SAFE, metadata={'format': 'pt'})
+  with new_folder(path) as folder:
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', 'utf-8')
+    safetensors.numpy.save_file(dict(tensors), folder / SAFE, metadata={'format': 'pt'})

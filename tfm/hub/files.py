@@ -1,6 +1,4 @@
-"""The files beside the weights of a published folder, kept byte for byte: tokenizer, chat template,
-settings, texts.
-"""
+"""The files of a published folder other than its weights, kept byte for byte."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import fnmatch
@@ -13,43 +11,39 @@ from tfm.core import errors
 from tfm.data import processors
 
 CONFIG, GENERATION = 'config.json', 'generation_config.json'
-#: The folder of these files in a checkpoint of tfm, within `about`.
+#: The subfolder of `about` with these files in a checkpoint of tfm.
 KEPT = 'published'
-#: The files of tokenizers.
+#: Tokenizer files.
 TOKENIZER = (
   'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
-  'vocab.json', 'vocab.txt',
-  'vocab-src.json', 'vocab-tgt.json', 'vocab.tgt', 'merges.txt', 'bpe.codes', 'dict.txt',
-  'entity_vocab.json',
-  'emoji.json', 'normalizer.json', 'prophetnet.tokenizer', 'sentencepiece.bpe.vocab',
-  'tokenizer.tekken', 'tekken.json',
+  'vocab.json', 'vocab.txt', 'vocab-src.json', 'vocab-tgt.json', 'vocab.tgt', 'merges.txt',
+  'bpe.codes', 'dict.txt', 'entity_vocab.json', 'emoji.json', 'normalizer.json',
+  'prophetnet.tokenizer', 'sentencepiece.bpe.vocab', 'tokenizer.tekken', 'tekken.json',
   'word_shape.json', 'word_pronunciation.json', '*.model', '*.spm', '*.tiktoken', '*.codes',
 )  # fmt: skip
-#: Those that chat templates stand in, and the special tokens that they write.
+#: Files with chat templates or with the special tokens in them.
 CHAT = (
   'chat_template.jinja', 'chat_template.json', 'additional_chat_templates/*.jinja',
-  'tokenizer_config.json',
-  'special_tokens_map.json', 'config.json',
+  'tokenizer_config.json', 'special_tokens_map.json', 'config.json',
 )  # fmt: skip
-#: The others: configs, chat templates, what sentence-transformers reads, and texts for people.
+#: Other files: configs, chat templates, sentence-transformers' files, model cards and licences.
 _OTHERS = (
   CONFIG, GENERATION, *processors.FILES, *CHAT, 'modules.json', 'sentence_bert_config.json',
   'config_sentence_transformers.json', '[0-9]_*/config.json',
   'README*', 'LICENSE*', 'LICENCE*', 'NOTICE*', 'USE_POLICY*', 'CITATION*', '*.bib',
 )  # fmt: skip
 
-#: Fields that name tokens by their ids.
+#: Names of config fields that hold token ids.
 _IDS = re.compile(
   r'(_token_ids?|_token_index|_words_ids|suppress_tokens|decoder_ids|sequence_bias|_to_id)$'
 )
 
 
 class FolderFiles(Mapping[str, bytes]):
-  """The contents of files by their name in the folder, such as
-  'additional_chat_templates/rag.jinja'.
+  """File contents by relative path, such as 'additional_chat_templates/rag.jinja'.
 
   Attributes:
-    folder: Where they were read, for messages.
+    folder: The folder that the files were read from, for errors.
 
   Example:
     >>> files = FolderFiles({'config.json': b'{"model_type": "llama"}'})
@@ -74,9 +68,7 @@ class FolderFiles(Mapping[str, bytes]):
 
   @classmethod
   def read(cls, folder: Path) -> Self:
-    """Return the files of a published folder, or those that a checkpoint of tfm keeps; none if it
-    has none.
-    """
+    """Return the files in a published folder or a checkpoint of tfm, other than weights."""
     about = folder / 'about'
     if (about / KEPT).is_dir():
       return cls(_contents(about / KEPT, ('**',)), about / KEPT)
@@ -86,37 +78,37 @@ class FolderFiles(Mapping[str, bytes]):
 
   @classmethod
   def of_processor(cls, processor: processors.Processor) -> Self:
-    """Return the file of a processor that was made in Python."""
+    """Return the config file of a processor."""
     text = json.dumps(processor.to_config(), indent=2, sort_keys=True) + '\n'
     return cls({processors.FILE: text.encode()})
 
   def json(self, name: str) -> dict[str, Any]:
-    """Return the fields of a JSON file; none if the file is missing.
+    """Return the fields of a JSON file, empty if the file is missing.
 
     Raises:
-      UserError: the file is not a JSON object.
+      UserError: The file is not a JSON object.
     """
     return parse_fields(self[name], str(self.folder / name)) if name in self else {}
 
   def processor(self) -> Any:
-    """Return the processor of images or audio, None if no file configures one.
+    """Return the image or audio processor, None if no file configures one.
 
     Raises:
-      ConfigError: the files name a class that tfm lacks, or an option that it does not support.
+      ConfigError: The files name an unsupported class or option.
     """
     files = {name: self[name] for name in processors.FILES if name in self}
     return processors.from_files(files, self.json(CONFIG).get('model_type')) if files else None
 
   def with_files(self, files: Mapping[str, bytes]) -> Self:
-    """Return these files with others added or replaced."""
+    """Return a copy with some files added or replaced."""
     return type(self)({**self._files, **files}, self.folder)
 
   def only(self, patterns: Sequence[str]) -> Self:
-    """Return the files whose names match one of the patterns, such as '*.jinja'."""
+    """Return the files that match any of the patterns, such as '*.jinja'."""
     return type(self)({name: self[name] for name in self if _matches(name, patterns)}, self.folder)
 
   def without(self, patterns: Sequence[str]) -> Self:
-    """Return the files whose names match none of the patterns."""
+    """Return the files that match none of the patterns."""
     return type(self)(
       {name: self[name] for name in self if not _matches(name, patterns)}, self.folder
     )
@@ -128,14 +120,12 @@ class FolderFiles(Mapping[str, bytes]):
       (folder / name).write_bytes(content)
 
   def kept(self) -> dict[str, bytes]:
-    """Return the files by their names in the folder `about` of a checkpoint, where `read` finds
-    them.
-    """
+    """Return the files by their paths in the `about` folder of a checkpoint of tfm."""
     return {f'{KEPT}/{name}': content for name, content in self.items()}
 
 
 def without_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
-  """Return the fields of a config without those that name tokens by their ids."""
+  """Return the fields of a config without token ids."""
   return {name: value for name, value in fields.items() if not _IDS.search(name)}
 
 
@@ -143,7 +133,7 @@ def fields_of(path: Path) -> dict[str, Any]:
   """Return the fields of a JSON file.
 
   Raises:
-    UserError: the file cannot be read, or is not a JSON object.
+    UserError: The file cannot be read, or is not a JSON object.
   """
   try:
     content = path.read_bytes()
@@ -155,10 +145,17 @@ def fields_of(path: Path) -> dict[str, Any]:
 
 
 def parse_fields(content: bytes, where: str) -> dict[str, Any]:
-  """Return the fields of a JSON object in the file `where`.
+  """Parse the content of a JSON file.
+
+  Args:
+    content: The bytes of the file.
+    where: The path of the file, for errors.
+
+  Returns:
+    The fields of the JSON object.
 
   Raises:
-    UserError: it is something else.
+    UserError: The content is not a JSON object.
   """
   try:
     found = json.loads(content.decode('utf-8-sig'))
@@ -175,21 +172,20 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, bytes]:
   paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-  paths |= {path for path in folder.rglob('*') if path.is_file()} if patterns == ('**',) else set()
+  if patterns == ('**',):  # It matches only folders before Python 3.13.
+    paths |= {path for path in folder.rglob('*') if path.is_file()}
   return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
 def _of_older_checkpoint(about: Path) -> dict[str, bytes]:
-  """Return what checkpoints of earlier versions kept: fields of special tokens, and processor
-  files.
-  """
+  """Return the special tokens and processor files in a checkpoint of an earlier version."""
   found: dict[str, bytes] = {}
   if (tokens := about / 'tokens.json').is_file():
     found |= {name: json.dumps(fields).encode() for name, fields in fields_of(tokens).items()}
   if (kept := about / 'processor.json').is_file():
     fields = fields_of(kept)
     if not isinstance(fields.get('files'), dict):
-      raise errors.UserError(f'{kept}: is damaged. Expected the file that tfm.hub.save wrote.')
+      raise errors.UserError(f'{kept}: is damaged. Expected the file that tfm.hub.save writes.')
     found |= {
       name: text.encode('utf-8', 'surrogateescape') for name, text in fields['files'].items()
     }

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint into parameters on their devices, a few megabytes at a time."""
+"""Copy the tensors of a checkpoint to parameters on their devices, in small chunks."""
 
 from collections.abc import Sequence
 import functools
@@ -18,7 +18,7 @@ from tfm.train import shard
 from tfm.train.mesh import RULES
 from tfm.zoo.weights.family import Tensor
 
-#: Bytes that are on their way at a time.
+#: Bytes of a chunk that is copied to the devices at a time.
 _CHUNK = 8 << 20
 
 
@@ -29,46 +29,52 @@ def fill_params(
   dtype: Any | None,
   mesh: jax.sharding.Mesh | None,
 ) -> Any:
-  """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh`
-  (None: one device).
+  """Return the parameters of a model, filled from the tensors of a checkpoint.
 
-  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time; of
-  a quantized one what is dequantized at a time, a matrix (`tfm.hub.quantized`). Parameters of less
-  than a chunk are put together first."""
+  Peak host memory is a few chunks (8 MiB) of one tensor, or one dequantized matrix of a quantized
+  tensor. Parameters smaller than a chunk are assembled on the host.
+
+  Args:
+    spec: The architecture.
+    tensor_map: The tensors of all parameters, under their names in the checkpoint.
+    tensors: The tensors of the checkpoint.
+    dtype: The dtype of the parameters. None keeps the dtype of each tensor.
+    mesh: The mesh over which the parameters are sharded. None places them on one device.
+
+  Returns:
+    The tree of parameters.
+  """
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
   where = shard.placed(mesh, RULES, letters, shapes)
-  named = lambda tree: {
-    jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)
-  }
-  sharding, shape = named(where), named(shapes)
+  sharding, shape = _by_path(where), _by_path(shapes)
   filled: dict[str, Any] = {}
   with Progress('reading weights', sum(tensors.nbytes(t.name) for t in tensor_map)) as bar:
     for tensor in tensor_map:
       for path in {s.path for s in tensor.slots} - set(filled):
-        whole, kind = shape[path].shape, jnp.dtype(dtype or tensors.dtype(tensor.name))
-        small = math.prod(whole) * kind.itemsize <= _CHUNK
-        filled[path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[path])
+        full, kind = shape[path].shape, jnp.dtype(dtype or tensors.dtype(tensor.name))
+        small = math.prod(full) * kind.itemsize <= _CHUNK
+        filled[path] = np.empty(full, kind) if small else _zeros(full, kind, sharding[path])
       first = 0
-      for theirs in tensors.slabs(tensor.name) if tensor.rule.sliceable else [tensors[tensor.name]]:
-        _take(filled, tensor, theirs, first)
-        first += theirs.shape[0] if theirs.ndim else 0
-        bar.advance(theirs.nbytes)
-        del theirs  # before the next one is made
-      tensors.forget(tensor.name)
-  arrays = [_whole(filled[name], sharding[name]) for name in shape]
+      for chunk in tensors.chunks(tensor.name) if tensor.rule.sliceable else [tensors[tensor.name]]:
+        _copy_chunk(filled, tensor, chunk, first)
+        first += chunk.shape[0] if chunk.ndim else 0
+        bar.advance(chunk.nbytes)
+        del chunk  # Free it before the next one is read.
+      tensors.release(tensor.name)
+  arrays = [_on_devices(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 
 
-def _take(filled: dict[str, Any], tensor: Tensor, theirs: np.ndarray, first: int) -> None:
-  """Puts `theirs`, a tensor from `first` on, into what is filled with it."""
-  for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
+def _copy_chunk(filled: dict[str, Any], tensor: Tensor, chunk: np.ndarray, first: int) -> None:
+  """Copy rows of a tensor, starting at row `first`, to its parameters."""
+  for slot, part in zip(tensor.slots, tensor.rule.cut(chunk, tensor.slots), strict=True):
     filled[slot.path] = _filled(filled[slot.path], part, slot.index, first)
-  # Else parts wait for their turn to be put, all of them in memory.
+  # Without blocking, all queued parts would stay in host memory.
   jax.block_until_ready([filled[s.path] for s in tensor.slots])
 
 
 def _filled(buffer: Any, part: np.ndarray, index: tuple[int, ...], first: int) -> Any:
-  """`buffer` with `part` from `first` on, in what is at `index` of its leading axes."""
+  """Return a buffer with `part` at `index` of the leading axes, starting at row `first`."""
   if not isinstance(buffer, np.ndarray):
     return _put(buffer, part, index, first)
   rows = (slice(first, first + len(part)),) if part.ndim else ()
@@ -76,25 +82,25 @@ def _filled(buffer: Any, part: np.ndarray, index: tuple[int, ...], first: int) -
   return buffer
 
 
-def _whole(array: Any, sharding: Any) -> jax.Array:
-  """A parameter on its devices."""
+def _on_devices(array: Any, sharding: Any) -> jax.Array:
+  """Return a parameter on its devices."""
   if isinstance(array, jax.Array):
     return array
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _leaves(tree: Any) -> Any:
-  return jax.tree_util.tree_leaves_with_path(
-    tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
-  )
+def _by_path(tree: Any) -> dict[str, Any]:
+  is_leaf = lambda x: isinstance(x, jax.sharding.Sharding)
+  pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in pairs}
 
 
-def _empty(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
+def _zeros(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
   return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
 
 
 def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...], first: int = 0) -> jax.Array:
-  """As `_filled`, on devices; a part of many bytes goes by pieces of its first axis."""
+  """Do the same as `_filled` for a buffer on devices, in pieces along the first axis."""
   rows = part.shape[0] if part.ndim else 1
   step = max(1, min(rows, _CHUNK * rows // max(1, part.size * buffer.dtype.itemsize)))
   for start in range(0, rows, step):
@@ -107,7 +113,7 @@ def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...], first: int
 
 
 def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any) -> jax.Array:
-  """A piece on the devices, split like the whole along the axes that are whole in it."""
+  """Return a piece on the devices, sharded like the buffer along axes that divide evenly."""
   if isinstance(sharding, NamedSharding):
     axes = [*sharding.spec, *(None,) * (len(shape) - len(sharding.spec))]
     ways = [math.prod(sharding.mesh.shape[n] for n in _names(a)) for a in axes]
@@ -120,7 +126,9 @@ def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any
 
 
 def _names(axis: Any) -> tuple[str, ...]:
-  return () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+  if axis is None:
+    return ()
+  return (axis,) if isinstance(axis, str) else tuple(axis)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.check_tensors import check_tensors
-from tfm.hub.consistency import notes
-from tfm.hub.experts import unstacked
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill_params import fill_params
+from tfm.hub.folder_consistency import inconsistencies
 from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.loaded import Loaded
+from tfm.hub.multimodal import language_model, text_config
+from tfm.hub.path_errors import check_published, is_checkpoint, raise_unloadable, resolve_path
 from tfm.hub.peft import Peft
 from tfm.hub.quantized import dequantized
-from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
+from tfm.hub.stacked_experts import unstack_experts
 from tfm.hub.tensors import Tensors, open_tensors
-from tfm.hub.text_part import text_config, text_part
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
@@ -31,7 +31,15 @@ from tfm.zoo.weights import Published, published, tensor_map
 
 
 class _Source(NamedTuple):
-  """A published model before its weights are read."""
+  """A published model before its weights are read.
+
+  Attributes:
+    where: The path, for errors.
+    values: The fields of `config.json`.
+    tensors: The stored tensors.
+    tokenizer: The tokenizer, None if there is none.
+    files: The other files of the folder.
+  """
 
   where: str
   values: dict[str, Any]
@@ -52,74 +60,69 @@ def load(
   """Load a model with its parameters, tokenizer and settings.
 
   Args:
-    path: A published folder, a GGUF file, or the workdir of a training run or one checkpoint of it.
-      A published folder has a `config.json`, weights (`model.safetensors`, in one file or several,
-      or `pytorch_model.bin` where PyTorch is installed) and, if it has a tokenizer, its files. Code
-      in it is never run.
-    dtype: The dtype of the parameters. By default as they are stored; quantized weights are
-      dequantized to the dtype that the config names.
-    mesh: A mesh of axes data, fsdp and tensor. Every device gets its share of the weights, and no
-      process reads more of them than its own, except of quantized ones.
-    length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`):
-      Phi-3 for 128k tokens has other angles for sequences of up to 4096. By default as long as
-      published.
-    adapter: The folder of a PEFT LoRA adapter that was trained on this published model. It becomes
-      the adapter of the spec, to be trained on or merged (`tfm.model.adapters.merge_adapters`).
-    ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line
-      on stderr names each.
+    path: A published folder, a GGUF file, or the workdir or a checkpoint of a training run. A
+      published folder holds `config.json`, weights and optional tokenizer files. The weights are
+      `model.safetensors` (one file or several) or, with PyTorch installed, `pytorch_model.bin`.
+      Code in the folder is never run.
+    dtype: The dtype of the parameters. By default the stored dtype. Quantized weights are
+      dequantized to this dtype, by default to the one in the config.
+    mesh: A mesh with axes data, fsdp and tensor, over which the parameters are sharded. Each
+      process reads only its own shards of unquantized weights. By default one device.
+    length: The maximum sequence length in tokens, for models with length-dependent position
+      encodings (see `tfm.model.serving`). Phi-3 128k, for example, uses different rotary
+      frequencies up to 4096 tokens. By default the published length.
+    adapter: The folder of a PEFT LoRA adapter of this published model. It becomes `spec.adapter`:
+      train it further, or merge it with `tfm.model.adapters.merge_adapters`.
+    ignore: Names of unknown `config.json` fields to ignore. Each is reported on stderr.
 
   Returns:
-    The model. It generates and chats with the folder's own settings (`tfm.hub.loaded.Loaded`).
+    The model, which generates and chats with the settings of its folder.
 
   Raises:
-    UserError: there is no model; its config asks for what tfm does not compute; its tensors do not
-      fit the config; `length` changes nothing; `adapter` or `ignore` is given for a checkpoint of
-      tfm.
+    UserError: `path` holds no model, the config has an unsupported option, the tensors do not match
+      the config, `length` has no effect, or `adapter` or `ignore` is given for a checkpoint of tfm.
 
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
   """
-  folder, dtype = resolve(path), None if dtype is None else _float(dtype)
+  folder = resolve_path(path)
+  dtype = None if dtype is None else _float(dtype)
   if (file := find_file(folder)) is not None:
-    found = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
+    loaded = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
   elif is_published(folder):
-    found = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
+    loaded = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
   else:
-    found = _checkpoint(folder, dtype, mesh, adapter, ignore)
-  found.files.json(GENERATION)  # or a damaged file would be found only when text is generated
-  return found if length is None else found._replace(spec=serving(found.spec, length))
+    loaded = _checkpoint(folder, dtype, mesh, adapter, ignore)
+  loaded.files.json(GENERATION)  # Raise for a damaged file now, not at the first call of generate.
+  return loaded if length is None else loaded._replace(spec=serving(loaded.spec, length))
 
 
 def _float(dtype: Any) -> Any:
-  """Return the dtype of parameters.
+  """Return a floating-point dtype of at least 16 bits.
 
   Raises:
-    UserError: it holds no floating-point numbers.
+    UserError: `dtype` is none.
   """
   try:
     found = jnp.dtype(dtype)
   except TypeError:
     found = None
-  if found is None or not jnp.issubdtype(found, jnp.floating) or found.itemsize < 2:
-    hint = (
-      ' For weights of one byte use m.prepared(int8=True).'
-      if str(dtype) in ('int8', 'uint8')
-      else ''
-    )
-    raise errors.UserError(
-      f'load: dtype is {str(dtype)!r}. Expected float32, bfloat16, float16 or float64.{hint}'
-    )
-  return found
+  if found is not None and jnp.issubdtype(found, jnp.floating) and found.itemsize >= 2:
+    return found
+  hint = ''
+  if str(dtype) in ('int8', 'uint8'):
+    hint = ' For 8-bit weights use m.prepared(int8=True).'
+  raise errors.UserError(
+    f'load: dtype is {str(dtype)!r}. Expected float32, bfloat16, float16 or float64.{hint}'
+  )
 
 
 def _published(folder: Path, dtype: Any | None) -> _Source:
   check_published(folder)
-  values = config_of(folder)
+  values = config_fields(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  values = {
-    name: value for name, value in values.items() if name != 'quantization'
-  }  # MLX's quantization_config
-  values, tensors = text_part(values, tensors, str(folder / CONFIG))
+  values.pop('quantization', None)  # MLX's name of quantization_config.
+  values, tensors = language_model(values, tensors, str(folder / CONFIG))
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
 
@@ -138,7 +141,7 @@ def _checkpoint(
   ignore: Collection[str],
 ) -> Loaded:
   if not is_checkpoint(folder):
-    refuse(folder)
+    raise_unloadable(folder)
   for name, value in (('adapter', adapter), ('ignore', ignore)):
     if value:
       raise errors.UserError(
@@ -149,16 +152,12 @@ def _checkpoint(
 
 
 def _files_of(folder: Path) -> FolderFiles:
-  """Return the files that a checkpoint of tfm keeps, with the names of its classes as config.json
-  has them.
-  """
+  """Return the files in a checkpoint of tfm, with its class names in `config.json`."""
   files, names = FolderFiles.read(folder), checkpoint.class_names(folder)
   if not names:
     return files
-  labels = {
-    'id2label': {str(i): name for i, name in enumerate(names)},
-    'label2id': {n: i for i, n in enumerate(names)},
-  }
+  id2label = {str(i): name for i, name in enumerate(names)}
+  labels = {'id2label': id2label, 'label2id': {name: i for i, name in enumerate(names)}}
   return files.with_files({CONFIG: json.dumps({**files.json(CONFIG), **labels}, indent=2).encode()})
 
 
@@ -169,41 +168,48 @@ def _filled(
   adapter: str | Path | None,
   ignore: Collection[str],
 ) -> Loaded:
-  """Return the model of a source, with a PEFT adapter if there is one."""
+  """Return the model of a source, with its parameters and an optional PEFT adapter."""
   folder = Path(source.where)
   where = str(folder / CONFIG if folder.is_dir() else folder)
-  peft = None if adapter is None else Peft(adapter)
-  found = published(
-    source.values if peft is None else peft.config_for(source.values), where, ignore
-  )
-  tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
-  found = as_stored(found, tensors)
-  tensors = unstacked(tensors, found)
-  wanted = check_tensors(source.where, found, tensors)
-  for note in notes(source.values, found, source.tokenizer):
+  values, tensors, peft = source.values, source.tensors, None
+  if adapter is not None:
+    peft = Peft(adapter)
+    values = peft.config_for(values)
+  model = published(values, where, ignore)
+  if peft is not None:
+    tensors = peft.overlay(model, tensors)
+  model = without_absent_parts(model, tensors)
+  tensors = unstack_experts(tensors, model)
+  entries = check_tensors(source.where, model, tensors)
+  for note in inconsistencies(source.values, model, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
-  params = fill_params(found.spec, wanted, tensors, dtype, mesh)
-  spec, params = (found.spec, params) if peft is None else peft.add(found, params, dtype, mesh)
+  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh)
+  if peft is not None:
+    spec, params = peft.add(model, params, dtype, mesh)
   return Loaded(spec, params, source.tokenizer, files=source.files)
 
 
 def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
-  """Return what `load` does, without reading the weights: `params` is None.
+  """Return a model as `load` does, but without weights: `params` is None.
 
   Args:
-    path: A published folder, or the workdir of a training run or one checkpoint of it.
+    path: A published folder, a GGUF file, or the workdir or a checkpoint of a training run.
     ignore: See `load`.
 
+  Returns:
+    The model without parameters. Its tensors are not compared with the config.
+
   Raises:
-    UserError: see `load`; tensors are not compared with the config.
+    UserError: See `load`.
   """
-  folder = resolve(path)
+  folder = resolve_path(path)
   if (file := find_file(folder)) is not None or is_published(folder):
     source = _published(folder, None) if file is None else _gguf(file, None)
-    found = as_stored(published(source.values, source.where, ignore), source.tensors)
-    return Loaded(found.spec, None, source.tokenizer, files=source.files)
+    model = published(source.values, source.where, ignore)
+    spec = without_absent_parts(model, source.tensors).spec
+    return Loaded(spec, None, source.tokenizer, files=source.files)
   if not is_checkpoint(folder):
-    refuse(folder)
+    raise_unloadable(folder)
   folder = checkpoint.find(folder)
   experiment, vocabulary = checkpoint.about(folder)
   step = int(folder.name) if folder.name.isdigit() else 0
@@ -212,43 +218,49 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
 
 def is_published(path: str | Path) -> bool:
   """Return whether a path is a published folder or a GGUF file, and not a checkpoint of tfm."""
-  folder = resolve(path)
+  folder = resolve_path(path)
   return (folder / CONFIG).is_file() or find_file(folder) is not None
 
 
 def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
-  """Return the model that a folder's `config.json` describes, read without the unknown fields
-  `ignore`.
+  """Return the model that a folder's `config.json` describes.
+
+  Args:
+    folder: A published folder.
+    ignore: Names of unknown fields to ignore.
 
   Raises:
-    UserError: its `model_type`, class or a field is unknown.
+    UserError: The `model_type`, class or a field is unknown.
   """
   where = str(Path(folder).expanduser() / CONFIG)
-  return published(text_config(config_of(folder), where), where, ignore)
+  return published(text_config(config_fields(folder), where), where, ignore)
 
 
-def config_of(folder: str | Path) -> dict[str, Any]:
+def config_fields(folder: str | Path) -> dict[str, Any]:
   """Return the fields of a folder's `config.json`.
 
   Raises:
-    UserError: it is missing, or not a JSON object.
+    UserError: The file is missing, or is not a JSON object.
   """
   return fields_of(Path(folder).expanduser() / CONFIG)
 
 
-def as_stored(found: Published, tensors: Tensors) -> Published:
-  """Without what its class may have and this checkpoint was written without: a pooler, layers of
-  later tokens.
+def without_absent_parts(model: Published, tensors: Tensors) -> Published:
+  """Return a published model without optional parts that its checkpoint lacks.
+
+  These are a pooler and multi-token prediction layers.
+
+  Args:
+    model: The model that `config.json` describes.
+    tensors: The tensors of the checkpoint.
   """
-  top, spec = found.spec.classifier, found.spec
-  learned = top is not None and not top.labels and top.hidden is not None
-  if learned and not any('pooler' in name for name in tensors):
+  top, spec = model.spec.classifier, model.spec
+  has_pooler = top is not None and not top.labels and top.hidden is not None
+  if has_pooler and not any('pooler' in name for name in tensors):
     spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
-    ahead = [
-      t.name
-      for t in tensor_map(found.family, spec, found.ending)
-      if t.slots[0].path.startswith('mtp/')
-    ]
-    spec = spec if any(name in tensors for name in ahead) else dataclasses.replace(spec, mtp=None)
-  return found._replace(spec=spec)
+    expected = tensor_map(model.family, spec, model.ending)
+    mtp = [t.name for t in expected if t.slots[0].path.startswith('mtp/')]
+    if not any(name in tensors for name in mtp):
+      spec = dataclasses.replace(spec, mtp=None)
+  return model._replace(spec=spec)

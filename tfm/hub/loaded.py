@@ -1,4 +1,4 @@
-"""A loaded model with everything that stands beside its weights."""
+"""A loaded model: spec, parameters, tokenizer, and the other files of its folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,20 +9,20 @@ from tfm.hub.files import FolderFiles
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
 
-#: The default of `max_new_tokens` of a reply.
+#: The default `max_new_tokens` of `Loaded.chat`.
 REPLY = 512
 
 
 class Loaded(NamedTuple):
-  """A model, its parameters, its tokenizer and the files beside its weights.
+  """A model with its parameters, its tokenizer and the other files of its folder.
 
   Attributes:
     spec: The architecture.
-    params: The parameters.
+    params: The parameters, None from `describe`.
     tokenizer: The tokenizer, None if the folder has none.
-    experiment: The experiment of a model that tfm trained.
-    step: The number of training steps of such a model.
-    files: The files beside the weights, as `export_hf` and `save` write them again.
+    experiment: The experiment of a model that tfm trained, else None.
+    step: The number of training steps of a model that tfm trained, else 0.
+    files: The config, tokenizer and settings files, which `export_hf` and `save` write back.
 
   Example:
     m = tfm.load('Qwen2.5-0.5B-Instruct')
@@ -47,10 +47,10 @@ class Loaded(NamedTuple):
 
   @property
   def processor(self) -> Any:
-    """The processor of images or audio (`tfm.data.processors`), None if the folder configures none.
+    """The image or audio processor (see `tfm.data.processors`), None if there is none.
 
     Raises:
-      ConfigError: the folder names a class that tfm lacks.
+      ConfigError: The folder names an unsupported processor class.
     """
     return self.files.processor()
 
@@ -64,25 +64,27 @@ class Loaded(NamedTuple):
   def settings(
     self, *, language: str | None = None, task: str | None = None, ignore: Sequence[str] = ()
   ) -> dict[str, Any]:
-    """Return the options of `tfm.generate` that the folder's files ask for (see
-    `tfm.hub.generation`).
+    """Return the options of `tfm.generate` that the folder's files set.
 
     Args:
       language: The language of a multilingual speech model, such as 'en'.
       task: The task of such a model, 'transcribe' or 'translate'.
-      ignore: Names of settings that tfm does not support, to go on without them.
+      ignore: Names of unsupported settings to ignore.
+
+    Returns:
+      Keyword arguments of `tfm.generate` (see `tfm.hub.generation`).
 
     Raises:
-      UserError: the files ask for something that tfm does not support.
+      UserError: The files have a setting that tfm does not support.
     """
-    from tfm.hub.generation import settings_of
+    from tfm.hub.generation import generation_settings
 
-    return settings_of(
+    return generation_settings(
       self.files, self.spec, self.tokenizer, language=language, task=task, ignore=ignore
     )
 
   def apply(self, **inputs: Any) -> dict[str, Any]:
-    """Return the outputs of the model: `tfm.apply` of its spec and parameters.
+    """Return the outputs of the model by name, as `tfm.apply` does.
 
     Example:
       m.apply(input_ids=ids, attention_mask=mask)['last_hidden_state']
@@ -100,27 +102,26 @@ class Loaded(NamedTuple):
     ignore: Sequence[str] = (),
     **options: Any,
   ) -> Any:
-    """Continue prompts with the folder's own tokenizer and settings: `tfm.generate`, as the folder
-    wants it.
+    """Continue prompts with `tfm.generate`, using the folder's tokenizer and settings.
 
     Args:
-      prompts: Texts, lists of token ids, or the inputs of an encoder by name, such as `m.processor`
-      returns.
+      prompts: Texts, lists of token ids, or encoder inputs by name, such as the output of
+        `m.processor`.
       language: The language of a multilingual speech model, such as 'en'.
       task: The task of such a model, 'transcribe' or 'translate'.
-      ignore: Names of settings of the folder that tfm does not support, to go on without them.
-      **options: Options of `tfm.generate`. They replace the folder's settings.
+      ignore: Names of unsupported settings of the folder to ignore.
+      **options: Options of `tfm.generate`. They override the folder's settings.
 
     Returns:
-      As `tfm.generate`: texts, or lists of token ids where the prompts are token ids.
+      The texts, or lists of token ids if the prompts are token ids.
 
     Raises:
-      UserError: a prompt, option or setting cannot be used.
+      UserError: A prompt, option or setting is invalid.
     """
     from tfm.generate import generate
 
-    given = self.options(prompts, options, language=language, task=task, ignore=ignore)
-    return generate(self.spec, self.params, prompts, **{'tokenizer': self.tokenizer, **given})
+    merged = self.options(prompts, options, language=language, task=task, ignore=ignore)
+    return generate(self.spec, self.params, prompts, **{'tokenizer': self.tokenizer, **merged})
 
   def options(
     self,
@@ -131,16 +132,26 @@ class Loaded(NamedTuple):
     task: str | None = None,
     ignore: Sequence[str] = (),
   ) -> dict[str, Any]:
-    """Return the options of `tfm.generate` for some prompts: the folder's settings, replaced by
-    `options`.
+    """Return the options that `generate` passes to `tfm.generate`.
 
-    Args and Raises: see `generate`.
+    Args:
+      prompts: See `generate`. Their lengths limit the default number of new tokens.
+      options: The options of the caller. They override the folder's settings.
+      language: See `generate`.
+      task: See `generate`.
+      ignore: See `generate`.
+
+    Returns:
+      Keyword arguments of `tfm.generate`.
+
+    Raises:
+      UserError: A setting is not supported.
     """
-    from tfm.hub.generation import combine, room_of
+    from tfm.hub.generation import length_limit, merge_options
 
     settings = self.settings(language=language, task=task, ignore=ignore)
-    settings |= room_of(self.files, self.spec, self.tokenizer, prompts, settings)
-    return combine(settings, options)
+    settings |= length_limit(self.files, self.spec, self.tokenizer, prompts, settings)
+    return merge_options(settings, options)
 
   def chat_prompt(
     self,
@@ -150,24 +161,28 @@ class Loaded(NamedTuple):
     continue_final_message: bool = False,
     variables: Mapping[str, Any] | None = None,
   ) -> list[int]:
-    """Return the token ids of a conversation, with the folder's chat template.
+    """Return the token ids of a conversation in the folder's chat template.
 
     Args:
       messages: The conversation, such as `[{'role': 'user', 'content': 'Hello'}]`.
-      tools: JSON schemas of functions that the model may call.
-      continue_final_message: Whether the reply continues the last message. By default it is a
-      message of its own.
-      variables: Further variables of the template, such as `{'enable_thinking': False}`.
+      tools: Functions that the model may call: JSON schemas, or Python functions with type hints
+        and a Google docstring.
+      continue_final_message: Whether the reply continues the last message. By default it starts a
+        new message.
+      variables: Further template variables, such as `{'enable_thinking': False}`.
+
+    Returns:
+      The token ids of the prompt.
 
     Raises:
-      UserError: there is no tokenizer or template, or the template refuses the messages.
+      UserError: The folder has no tokenizer or chat template, or the template rejects the messages.
     """
     from tfm.hub.chat import no_template
 
     template, where = self.chat_template, f'chat: {self.files.folder}'
     if self.tokenizer is None:
       raise errors.UserError(
-        f'{where}: has no tokenizer. Expected the files of one, such as a tokenizer.json.'
+        f'{where}: has no tokenizer. Expected tokenizer files, such as tokenizer.json.'
       )
     if template is None:
       raise no_template(where)
@@ -189,74 +204,73 @@ class Loaded(NamedTuple):
     variables: Mapping[str, Any] | None = None,
     **options: Any,
   ) -> str:
-    """Return the reply to a conversation.
+    """Return the model's reply to a conversation.
 
-    The reply ends with an end token of the folder or of its tokenizer, or after `max_new_tokens`
-    (512).
+    Generation stops at an end token of the settings or the tokenizer, or after `max_new_tokens`
+    (default 512).
 
     Args:
       messages: The conversation, such as `[{'role': 'user', 'content': 'Hello'}]`.
       tools: See `chat_prompt`.
       continue_final_message: See `chat_prompt`.
       variables: See `chat_prompt`.
-      **options: As for `generate`.
+      **options: See `generate`.
+
+    Returns:
+      The text of the reply, without the end token.
 
     Raises:
-      UserError: there is no tokenizer or template, or a setting or option cannot be used.
+      UserError: The folder has no tokenizer or chat template, or an option is invalid.
     """
     ids = self.chat_prompt(
       messages, tools=tools, continue_final_message=continue_final_message, variables=variables
     )
     (reply,) = self.generate([ids], **self.chat_options(ids, options))
-    assert self.tokenizer is not None  # or chat_prompt has raised
-    new = [token for token in reply if token not in self._ends(options)]
-    return (
-      _continuation(self.tokenizer, ids, new)
-      if continue_final_message
-      else self.tokenizer.decode(new)
-    )
+    assert self.tokenizer is not None  # Checked by chat_prompt.
+    ends = self._ends(options)
+    new = [token for token in reply if token not in ends]
+    if continue_final_message:
+      return _continuation(self.tokenizer, ids, new)
+    return self.tokenizer.decode(new)
 
   def chat_options(self, ids: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the reply to a conversation.
+    """Return the options of `generate` for the reply to a conversation.
+
+    The defaults are the end tokens of a turn and 512 new tokens, or fewer if the position table is
+    shorter.
 
     Args:
-      ids: The ids of the conversation.
-      options: The options of the caller. By default a reply ends with the ends of a turn, or after
-        512 tokens or as many as the position table has room for.
+      ids: The token ids of the conversation.
+      options: The options of the caller, which override the defaults.
     """
-    limit = self.spec.max_positions
-    room = (
-      REPLY
-      if limit is None or self.spec.encoder is not None
-      else max(1, min(REPLY, limit - len(ids)))
-    )
+    limit, room = self.spec.max_positions, REPLY
+    if limit is not None and self.spec.encoder is None:
+      room = max(1, min(REPLY, limit - len(ids)))
     return {'eos': self._ends(options), 'max_new_tokens': room, **options}
 
   def _ends(self, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the ids that end a reply: those of the folder's settings, and the end token of its
-    tokenizer.
-    """
+    """Return the ids that end a reply, from the options or the settings and tokenizer."""
     from tfm.generate.options import several
 
     if options.get('eos') is not None:
       return several(options['eos'])
-    own = None if self.tokenizer is None else self.tokenizer.eos
-    return tuple(dict.fromkeys([*several(self.settings().get('eos')), *several(own)]))
+    eos = None if self.tokenizer is None else self.tokenizer.eos
+    return tuple(dict.fromkeys([*several(self.settings().get('eos')), *several(eos)]))
 
   def prepared(self, *, int8: bool = False) -> 'Loaded':
-    """Return this model with its parameters laid out for decoding (`tfm.generate.prepare`), once
-    for many calls.
+    """Return this model with its parameters prepared for decoding (see `tfm.generate.prepare`).
 
     Args:
-      int8: Whether to store weights in one byte: faster, and not quite the same.
+      int8: Whether to quantize weights to 8 bits, which is faster and slightly changes the outputs.
     """
     from tfm.generate import prepare
 
     return self._replace(params=prepare(self.spec, self.params, int8=int8))
 
   def export_hf(self, path: Any, **options: Any) -> str:
-    """Write the new folder `path` for Hugging Face transformers, with all files (see
-    `tfm.export_hf`).
+    """Write the new folder `path` for Hugging Face transformers, with all files.
+
+    See `tfm.export_hf` for the options, the return value and errors.
     """
     from tfm.hub.export import export_hf
 
@@ -266,7 +280,8 @@ class Loaded(NamedTuple):
 
 
 def _continuation(tokenizer: Vocabulary, before: list[int], new: list[int]) -> str:
-  """Return the text of `new` ids after others: with the space that some tokenizers strip from the
-  start of a text.
+  """Return the text of `new` ids that continue `before`.
+
+  Decoding both keeps a leading space, which some tokenizers strip from the start of a text.
   """
   return tokenizer.decode([*before, *new])[len(tokenizer.decode(before)) :]

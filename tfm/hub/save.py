@@ -1,6 +1,4 @@
-"""A model as a checkpoint of tfm that belongs to no run: parameters, tokenizer, and the files of
-its folder.
-"""
+"""Save a model as a checkpoint of tfm outside a training run."""
 
 from pathlib import Path
 from typing import Any
@@ -25,24 +23,24 @@ def save(
   tokenizer: Vocabulary | None = None,
   files: FolderFiles | None = None,
 ) -> None:
-  """Write the new folder `path`, whole or not at all; `tfm.load(path)` returns the same model.
+  """Save a model in a new folder, for `tfm.load`.
+
+  The folder is written completely or not at all.
 
   Args:
     spec: The architecture.
     params: The parameters.
-    path: The folder.
-    tokenizer: The tokenizer.
-    files: The files beside the weights of a published folder (`Loaded.files`). They are kept byte
-    for byte.
+    path: The new folder.
+    tokenizer: The tokenizer, None if the model has none.
+    files: The other files of a published folder (`Loaded.files`), kept byte for byte.
 
   Raises:
-    UserError: `path` is there already.
+    UserError: `path` exists.
   """
-  with new_folder(path) as half:
+  with new_folder(path) as folder:
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
-    experiment = Experiment(
-      model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32')
-    )
-    write_about(half / 'about', experiment, tokenizer, beside=files.kept() if files else {})
+    dtype = dtypes[0] if len(dtypes) == 1 else 'float32'
+    experiment = Experiment(model=spec, precision=Precision(param=dtype))
+    write_about(folder / 'about', experiment, tokenizer, beside=files.kept() if files else {})
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
-      writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))
+      writer.save(folder / 'state', args=ocp.args.PyTreeSave({'params': params}))

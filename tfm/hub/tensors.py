@@ -1,4 +1,4 @@
-"""The tensors in the files of a checkpoint, by name; each is read when it is used."""
+"""Lazy access to the tensors in the weight files of a checkpoint."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from tfm.core import errors
-from tfm.hub.recognise import check_whole, no_weights
+from tfm.hub.path_errors import check_not_pointer, no_weights_message
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -27,7 +27,7 @@ _DTYPES = {
 
 
 class Entry(Protocol):
-  """A tensor that is read when it is used."""
+  """A tensor that is read on use."""
 
   @property
   def shape(self) -> tuple[int, ...]: ...
@@ -36,33 +36,36 @@ class Entry(Protocol):
   def dtype(self) -> np.dtype: ...
 
   def array(self) -> np.ndarray:
-    """Return all of it."""
+    """Return the whole tensor."""
 
-  def slabs(self) -> Iterator[np.ndarray]:
-    """Yield it in parts along its first axis, each small enough for memory; a view of a file is one
-    part.
-    """
+  def chunks(self) -> Iterator[np.ndarray]:
+    """Yield chunks along the first axis that fit into memory; a view of a file is one chunk."""
 
-  def forget(self) -> None:
-    """Free the memory of the pages of the file that hold it."""
+  def release(self) -> None:
+    """Release the memory of mapped file pages."""
 
 
 class Tensors(Mapping[str, np.ndarray]):
-  """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes,
-  and keeps none.
+  """Mapping from names to arrays, which are read on access and not cached.
+
+  Arrays of safetensors files are views of the memory-mapped file.
+
+  Args:
+    entries: Lazy tensors or NumPy arrays by name.
   """
 
   def __init__(
     self, entries: Mapping[str, Entry] | Mapping[str, np.ndarray] | Mapping[str, Entry | np.ndarray]
   ):
-    held = {name: _Held(e) if isinstance(e, np.ndarray) else e for name, e in entries.items()}
-    self.entries: dict[str, Entry] = held
+    self.entries: dict[str, Entry] = {}
+    for name, entry in entries.items():
+      self.entries[name] = _Array(entry) if isinstance(entry, np.ndarray) else entry
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self.entries[name].array()
 
   def __contains__(self, name: object) -> bool:
-    return name in self.entries  # without reading the tensor
+    return name in self.entries  # Mapping would read the tensor.
 
   def __iter__(self) -> Iterator[str]:
     return iter(self.entries)
@@ -82,44 +85,43 @@ class Tensors(Mapping[str, np.ndarray]):
     """Return the size of a tensor in bytes without reading it."""
     return math.prod(self.shape(name)) * self.dtype(name).itemsize
 
-  def slabs(self, name: str) -> Iterator[np.ndarray]:
-    """Return a tensor in parts along its first axis (`Entry.slabs`)."""
-    return self.entries[name].slabs()
+  def chunks(self, name: str) -> Iterator[np.ndarray]:
+    """Return chunks of a tensor along its first axis (see `Entry.chunks`)."""
+    return self.entries[name].chunks()
 
-  def forget(self, name: str) -> None:
-    """Free the memory of the pages of the file that hold a tensor."""
-    self.entries[name].forget()
+  def release(self, name: str) -> None:
+    """Release the memory of the mapped file pages of a tensor."""
+    self.entries[name].release()
 
 
-class _Held:
-  """A tensor that is in memory."""
+class _Array:
+  """A tensor in memory."""
 
   def __init__(self, array: np.ndarray):
-    self.held, self.shape, self.dtype = array, array.shape, array.dtype
+    self.value, self.shape, self.dtype = array, array.shape, array.dtype
 
   def array(self) -> np.ndarray:
-    return self.held
+    return self.value
 
-  def slabs(self) -> Iterator[np.ndarray]:
-    yield self.held
+  def chunks(self) -> Iterator[np.ndarray]:
+    yield self.value
 
-  def forget(self) -> None:
+  def release(self) -> None:
     pass
 
 
 class _File:
-  """A safetensors file mapped into memory, and the place of each tensor in it.
+  """A memory-mapped safetensors file.
 
   Raises:
-    UserError: the file is cut short, or its header does not fit it.
+    UserError: The file is truncated or its header is invalid.
   """
 
   def __init__(self, path: Path):
     self.path = path
-    check_whole(path)
+    check_not_pointer(path)
     try:
-      # The library's own reader checks lengths, offsets, dtypes and holes of the header against the
-      # file.
+      # The library validates the header against the file: lengths, offsets, dtypes and gaps.
       with safetensors.safe_open(path, framework='np') as f:
         self.names = list(f.keys())
       with path.open('rb') as file:
@@ -133,9 +135,8 @@ class _File:
     except Exception as error:
       size = path.stat().st_size
       raise errors.UserError(
-        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected a complete '
-        f'file; '
-        'download it again if it was cut short.'
+        f'{path}: is not a valid safetensors file: {error} ({size} bytes). Expected a complete '
+        'file: download it again if it was truncated.'
       ) from error
     self.start = 8 + length
 
@@ -145,32 +146,32 @@ class _File:
 
 class _Entry:
   def __init__(self, file: _File, header: dict[str, Any]):
-    self.file, self.shape, self.begin = (
-      file,
-      tuple(header['shape']),
-      file.start + header['data_offsets'][0],
-    )
+    self.file, self.shape = file, tuple(header['shape'])
+    self.begin = file.start + header['data_offsets'][0]
     if header['dtype'] not in _DTYPES:
       raise errors.UserError(f'{file.path}: {errors.unknown("dtype", header["dtype"], _DTYPES)}')
     self.dtype = np.dtype(_DTYPES[header['dtype']])
 
   def array(self) -> np.ndarray:
-    count = int(np.prod(self.shape, dtype=np.int64))
-    return (
-      np.frombuffer(self.file.map, np.uint8, count * self.dtype.itemsize, self.begin)
-      .view(self.dtype)
-      .reshape(self.shape)
-    )
+    size = math.prod(self.shape) * self.dtype.itemsize
+    raw = np.frombuffer(self.file.map, np.uint8, size, self.begin)
+    return raw.view(self.dtype).reshape(self.shape)
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
+  def release(self) -> None:
     drop_pages(self.file.map, self.begin, math.prod(self.shape) * self.dtype.itemsize)
 
 
 def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
-  """Free the memory of the whole pages of a mapped file within `size` bytes from `begin`."""
+  """Release the full memory pages of a mapped file in a byte range.
+
+  Args:
+    content: The mapped file.
+    begin: The first byte of the range.
+    size: The size of the range in bytes.
+  """
   page = mmap.PAGESIZE
   first = -(-begin // page) * page
   if (length := (begin + size) // page * page - first) > 0:
@@ -178,61 +179,58 @@ def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
 
 
 def open_tensors(folder: Path) -> Tensors:
-  """Return the tensors of a published folder: safetensors, in one file or several, or a PyTorch
-  file.
+  """Return the tensors in the safetensors or PyTorch files of a published folder.
 
   Raises:
-    UserError: there are none, or a file is missing, damaged or outside of the folder.
+    UserError: There are none, or a file is missing, damaged or outside of the folder.
   """
   if (folder / INDEX).is_file():
     return Tensors(_sharded(folder, INDEX))
   if (folder / SAFE).is_file():
     return Tensors(_File(folder / SAFE).entries())
   if (folder / PICKLED_INDEX).is_file():
-    names = sorted({*_weight_map(folder, PICKLED_INDEX).values()})
-    return Tensors({k: v for name in names for k, v in pickled(_inside(folder, name)).items()})
+    arrays: dict[str, np.ndarray] = {}
+    for name in sorted({*_weight_map(folder, PICKLED_INDEX).values()}):
+      arrays |= read_pickle(_inside(folder, name))
+    return Tensors(arrays)
   if (folder / PICKLED).is_file():
-    return Tensors(pickled(folder / PICKLED))
-  raise errors.UserError(f'{folder}: {no_weights(folder)}')
+    return Tensors(read_pickle(folder / PICKLED))
+  raise errors.UserError(f'{folder}: {no_weights_message(folder)}')
 
 
 def safetensors_file(path: Path) -> Mapping[str, Entry]:
   """Return the tensors of one safetensors file.
 
   Raises:
-    UserError: the file is missing or damaged.
+    UserError: The file is missing or damaged.
   """
   return _File(path).entries()
 
 
-def pickled(path: Path) -> dict[str, np.ndarray]:
-  """Return the tensors of a file that `torch.save` wrote, without running code in it.
+def read_pickle(path: Path) -> dict[str, np.ndarray]:
+  """Return the tensors of a file from `torch.save`, without running code in it.
 
   Raises:
-    UserError: torch is not installed, or the file holds other objects.
+    UserError: PyTorch is not installed, or the file holds other objects.
   """
-  check_whole(path)
+  check_not_pointer(path)
   try:
     import torch
   except ImportError:
     raise errors.UserError(
-      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. '
-      f'Expected safetensors: '
-      'where PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) '
-      'makes them.'
+      f'{path}: is a pickle, and PyTorch, which reads it safely, is not installed. Expected '
+      'safetensors: convert it elsewhere with '
+      'safetensors.torch.save_file(torch.load(path, weights_only=True), new).'
     ) from None
   try:
     found = torch.load(path, map_location='cpu', weights_only=True)
   except Exception as error:
-    said = str(error).splitlines()[0]
+    reason = str(error).splitlines()[0]
     raise errors.UserError(
-      f'{path}: holds more than tensors, or is damaged, and is not read: {said}'
+      f'{path}: is damaged, or holds other objects than tensors: {reason}. Expected a state dict.'
     ) from error
-  return {
-    name: _numpy(tensor.detach())
-    for name, tensor in found.items()
-    if isinstance(tensor, torch.Tensor)
-  }
+  tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+  return {name: _numpy(tensor.detach()) for name, tensor in tensors.items()}
 
 
 def _numpy(tensor: Any) -> np.ndarray:
@@ -248,7 +246,8 @@ def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
   files = {name: _File(_inside(folder, name)).entries() for name in sorted({*where.values()})}
   if missing := sorted(name for name, file in where.items() if name not in files[file]):
     raise errors.UserError(
-      f'{folder / index}: names tensors that its files have not: {", ".join(missing[:8])}.'
+      f'{folder / index}: lists tensors that are missing in the files: {", ".join(missing[:8])}. '
+      'Expected all weight files of one version.'
     )
   return {name: files[file][name] for name, file in where.items()}
 
@@ -258,22 +257,22 @@ def _weight_map(folder: Path, index: str) -> dict[str, str]:
     found = json.loads((folder / index).read_text('utf-8'))['weight_map']
     if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
       return found
-    raise ValueError('weight_map is not a table of file names')
+    raise ValueError('weight_map is not a map to file names')
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise errors.UserError(
-      f'{folder / index}: is not an index of files: {error}. Expected a weight_map.'
+      f'{folder / index}: is not an index of weight files ({error}). Expected a weight_map.'
     ) from error
 
 
 def _inside(folder: Path, name: str) -> Path:
-  """The file `name` of the folder, and of no other."""
+  """Return the path of a file inside a folder."""
   path = folder / name
-  # A folder of links into a cache is fine; a name that leaves the folder is not.
+  # Files may be links into a cache, but names must not leave the folder.
   if Path(name).is_absolute() or '..' in Path(name).parts:
     raise errors.UserError(
-      f'{folder}: the index names {name!r}, a file outside of the folder. Expected names within '
-      f'the folder.'
+      f'{folder}: the index lists a file outside of the folder ({name!r}). Expected relative '
+      'names inside it.'
     )
   if not path.is_file():
-    raise errors.UserError(f'{path}: is missing, and the index names it.')
+    raise errors.UserError(f'{path}: is missing. Expected all files that the index lists.')
   return path

@@ -1,6 +1,4 @@
-"""The text of every token id, to compare two vocabularies and to find the tokens of one in the
-other.
-"""
+"""Compare two vocabularies by the text of their tokens."""
 
 from collections.abc import Sequence
 import re
@@ -16,7 +14,12 @@ _BYTE = re.compile('<0x([0-9A-Fa-f]{2})>')
 
 
 class TokenText(NamedTuple):
-  """The bytes of a token in a text, or the name of a special token."""
+  """The text of a token.
+
+  Attributes:
+    text: The bytes of the token in a text, or the name of a special token.
+    special: Whether the token is special.
+  """
 
   text: bytes
   special: bool = False
@@ -27,11 +30,12 @@ class TokenText(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """Two vocabularies, id by id.
+  """A comparison of two vocabularies by token id.
 
   Attributes:
-    old, new: The text of each id.
-    differ: The ids that both have with different texts.
+    old: The text of each id of the old vocabulary.
+    new: The text of each id of the new vocabulary.
+    differ: The shared ids with different texts.
   """
 
   old: list[TokenText]
@@ -40,29 +44,28 @@ class Comparison(NamedTuple):
 
   @property
   def shared(self) -> int:
-    """The number of ids that both have."""
+    """The number of ids in both vocabularies."""
     return min(len(self.old), len(self.new))
 
   @property
   def agree(self) -> int:
-    """The number of ids with the same text in both."""
+    """The number of ids with the same text in both vocabularies."""
     return self.shared - len(self.differ)
 
 
 def compare(old: Vocabulary, new: Vocabulary) -> Comparison:
-  """Return how two vocabularies differ."""
+  """Compare two vocabularies by token id."""
   before, after = token_texts(old), token_texts(new)
   differ = [i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b]
   return Comparison(before, after, differ)
 
 
 def token_texts(vocabulary: Vocabulary) -> list[TokenText]:
-  """Return the text of each id. Spaces are spaces, whatever the tokenizer writes for them."""
-  added = {
-    i: TokenText(name.encode(), True)
-    for name, i in vocabulary.specials.items()
-    if i >= vocabulary.base
-  }
+  """Return the text of each token id, with plain spaces for the tokenizer's space marks."""
+  added = {}
+  for name, i in vocabulary.specials.items():
+    if i >= vocabulary.base:
+      added[i] = TokenText(name.encode(), True)
   special = vocabulary.is_special
   table = vocabulary.token_bytes()
   spelled = _spelled(vocabulary)
@@ -75,20 +78,27 @@ def token_texts(vocabulary: Vocabulary) -> list[TokenText]:
     else:
       found.append(TokenText(table[i] if table is not None else b''))
   if table is None and spelled:
-    pieces = _written(spelled)
-    found = [
-      text if text.special else TokenText(piece) for text, piece in zip(found, pieces, strict=False)
-    ]
+    for i, piece in enumerate(_piece_bytes(spelled)):
+      if not found[i].special:
+        found[i] = TokenText(piece)
   return found
 
 
 def rows_by_text(
   old: Vocabulary, new: Vocabulary, texts: Comparison, size: int
 ) -> NDArray[np.int32]:
-  """Return, for each of the `size` rows of a new table, the row of the old table with the same
-  token, -1 for none.
+  """Return the row of the old token table for each row of the new one.
 
-  Special tokens are matched by their role (end, padding, mask) before their spelling.
+  Tokens are matched by text, special tokens first by role (end, padding, mask).
+
+  Args:
+    old: The vocabulary of the old table.
+    new: The vocabulary of the new table.
+    texts: The texts of both vocabularies (see `compare`).
+    size: The number of rows of the new table.
+
+  Returns:
+    Row indices, `[size]`, -1 for tokens that the old vocabulary lacks.
   """
   rows = np.full(size, -1, np.int32)
   place: dict[TokenText, int] = {}
@@ -103,18 +113,17 @@ def rows_by_text(
 
 
 def _spelled(vocabulary: Vocabulary) -> list[str] | None:
-  """Return the tokens as the tokenizer writes them, or None if it has no such form."""
+  """Return the spelling of each token in a tokenizer file, None for other tokenizers."""
   if not isinstance(vocabulary, FileVocabulary):
     return None
   return [vocabulary.inner.id_to_token(i) or '' for i in range(vocabulary.size)]
 
 
-def _written(pieces: Sequence[str]) -> list[bytes]:
+def _piece_bytes(pieces: Sequence[str]) -> list[bytes]:
   """Return the bytes of SentencePiece or WordPiece tokens."""
-  words = any(piece.startswith('##') for piece in pieces) and not any(
-    '▁' in piece for piece in pieces
-  )
-  return [_word_piece(piece) if words else _sentence_piece(piece) for piece in pieces]
+  has_marks = any('▁' in piece for piece in pieces)
+  is_word_piece = not has_marks and any(piece.startswith('##') for piece in pieces)
+  return list(map(_word_piece if is_word_piece else _sentence_piece, pieces))
 
 
 def _word_piece(piece: str) -> bytes:
@@ -123,7 +132,7 @@ def _word_piece(piece: str) -> bytes:
 
 def _sentence_piece(piece: str) -> bytes:
   found = _BYTE.fullmatch(piece)
-  # A printable byte has a token besides its fallback, which is never used and must not replace it.
+  # Printable bytes also have a regular token, which the unused fallback must not replace.
   if found and not 0x21 <= (byte := int(found[1], 16)) < 0x7F:
     return bytes([byte])
   return piece.replace('▁', ' ').encode()

@@ -1,4 +1,4 @@
-"""JSON schemas of Python functions that a model may call, as chat templates write them."""
+"""JSON schemas of Python functions that a model may call, for chat templates."""
 
 from collections.abc import Callable, Mapping
 import enum
@@ -16,31 +16,34 @@ _TYPES = _SCALARS | {list: 'array', tuple: 'array', dict: 'object'}
 _DESCRIPTION = re.compile(r'^(.*?)[\n\s]*(?:Args:|Returns:|Raises:|\Z)', re.DOTALL)
 _ARGS = re.compile(r'\n\s*Args:\n(.*?)[\n\s]*(?:Returns:|Raises:|\Z)', re.DOTALL)
 _RETURNS = re.compile(r'\n\s*Returns:\n\s*(.*?)[\n\s]*(?:Raises:|\Z)', re.DOTALL)
-# One argument: its name, and its description up to the next name that is not indented deeper.
+# One argument: its name and its description, up to the next name at the same indentation.
 _ARG = re.compile(r'(?:^|\n)([ \t]*)(\w+):\s*(.*?)\s*(?=\n(?!\1[ \t])[ \t]*\w+:|\Z)', re.DOTALL)
 _CHOICES = re.compile(r'\(choices:\s*(.*?)\)\s*$', re.IGNORECASE)
 
 
 def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[str, Any]:
-  """Return the JSON schema of a tool: itself, or that of a function with type hints and a Google
-  docstring.
+  """Return the JSON schema of a tool.
+
+  Args:
+    tool: A JSON schema, or a function with type hints and a Google docstring.
+    where: The position of the tool, for errors.
 
   Raises:
-    UserError: the function lacks a docstring, a type hint or the description of an argument.
+    UserError: The function lacks a docstring, a type hint or the description of an argument.
   """
   if isinstance(tool, Mapping):
     return dict(tool)
   if not (inspect.isfunction(tool) or inspect.ismethod(tool)):
     raise UserError(
       f'{where}: is {tool!r:.60}. Expected a JSON schema, or a function with type hints and a '
-      f'docstring.'
+      'docstring.'
     )
   name = tool.__name__
   doc = (inspect.getdoc(tool) or '').strip()
   if not doc:
     raise UserError(
-      f'{where}: the function {name} has no docstring. Expected one that describes it and its '
-      f'arguments.'
+      f'{where}: the function {name} has no docstring. Expected a description of the function and '
+      'its arguments.'
     )
   description = _DESCRIPTION.search(doc)
   returns = _RETURNS.search(doc)
@@ -59,16 +62,16 @@ def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[
 def _parameters(
   tool: Callable[..., Any], where: str
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-  """Return the schemas of the parameters and, if it has one, of the return value."""
+  """Return the schemas of the parameters and of the return value, if it has a type hint."""
   hints = typing.get_type_hints(tool)
   signature = inspect.signature(tool).parameters
-  names = [
-    n for i, n in enumerate(signature) if not (i == 0 and n in ('self', 'cls') and n not in hints)
-  ]
+  names = list(signature)
+  if names and names[0] in ('self', 'cls') and names[0] not in hints:
+    del names[0]
   for name in names:
     if name not in hints:
       raise UserError(
-        f'{where}: {tool.__name__}: the argument {name} has no type hint. Expected one.'
+        f'{where}: {tool.__name__}: the argument {name} has no type hint. Expected a type hint.'
       )
   properties = {name: _type(hints[name], f'{where}: {name}') for name in names}
   required = [name for name in names if signature[name].default is inspect.Parameter.empty]
@@ -78,7 +81,7 @@ def _parameters(
     try:
       returned = _type(hints['return'], where)
     except UserError:
-      returned = None  # The model never writes it.
+      returned = None  # The model never generates return values.
   return schema | ({'required': required} if required else {}), returned
 
 
@@ -86,13 +89,12 @@ def _describe(properties: dict[str, Any], descriptions: Mapping[str, str], where
   for name, schema in properties.items():
     if name not in descriptions:
       raise UserError(
-        f'{where}: the docstring does not describe the argument {name}. Expected a line under Args.'
+        f'{where}: the docstring has no argument {name}. Expected its description under Args.'
       )
     text = descriptions[name]
     if choices := _CHOICES.search(text):
-      schema['enum'] = [
-        c.strip() if isinstance(c, str) else c for c in json.loads(choices.group(1))
-      ]
+      values = json.loads(choices.group(1))
+      schema['enum'] = [v.strip() if isinstance(v, str) else v for v in values]
       text = text[: choices.start()].strip()
     schema['description'] = text
 
@@ -153,7 +155,7 @@ def _enum(values: list[Any]) -> dict[str, Any]:
 
 def _unknown(hint: Any, where: str) -> UserError:
   return UserError(
-    f'{where}: the type hint {hint!r} has no JSON schema. Expected int, float, str, bool, an Enum, '
-    f'Literal, or list, '
-    'tuple, dict and unions of those; or write the JSON schema of the tool.'
+    f'{where}: the type hint {hint!r} has no JSON schema. Expected int, float, str, bool, Enum, '
+    'Literal, or lists, tuples, dicts and unions of these. Otherwise pass a JSON schema of the '
+    'tool.'
   )

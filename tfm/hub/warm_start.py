@@ -1,4 +1,4 @@
-"""Start training from the parameters of another model. Parameters without a match are initialised."""
+"""Initialise training from the parameters of another model."""
 
 from collections.abc import Callable, Mapping
 import json
@@ -21,24 +21,28 @@ from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
 from tfm.train.step import init_key
 
-_MOST = 6
+#: The maximum number of names in each list of a report.
+_MAX_LISTED = 6
 
 #: Fields of a config about the classes of a published classifier.
 _CLASSES = ('id2label', 'label2id', 'num_labels', 'problem_type')
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class _Axis(NamedTuple):
-  """The vocabulary axis of a parameter, and its rows."""
+  """The vocabulary axis of a parameter and its size."""
 
   axis: int
   size: int
 
 
 class _Ids(NamedTuple):
-  """Whether token ids mean the same to the model and the data, and the old row of each new one
-  (None: by id).
+  """The relation between the token ids of the model and of the data.
+
+  Attributes:
+    agree: Whether all shared ids are the same tokens.
+    rows: The old row of each new row, -1 for none. None keeps rows at their ids.
   """
 
   agree: bool = True
@@ -46,65 +50,65 @@ class _Ids(NamedTuple):
 
 
 def warm_start(
-  x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Say
+  x: Experiment, vocabulary: Vocabulary | None, where: Any, log: Log
 ) -> tuple[Any, dict[str, bytes]]:
-  """Return parameters of `x.model` from `x.init_from` where path and shape are equal, and files for
-  checkpoints.
+  """Return the initial parameters of `x.model`, taken from the model at `x.init_from`.
 
-  Rows of token tables follow `x.init_vocab`. `say` gets the numbers of kept, new and dropped
-  parameters. The files describe special tokens by id, so there are none where ids mean other
-  tokens.
+  Parameters with equal path and shape are copied. The others are initialised. `x.init_vocab` sets
+  how rows of token tables are matched.
 
   Args:
     x: The experiment.
-    vocabulary: The vocabulary of the data, None if it has no text.
-    where: The shardings of the parameters.
-    say: Prints a line.
+    vocabulary: The vocabulary of the data, None if the data has no text.
+    where: The tree of shardings of the parameters.
+    log: Prints a line about kept, new and dropped parameters.
+
+  Returns:
+    The parameters, and the files of the old model to keep in checkpoints. Files with token ids are
+    left out if the ids change their meaning.
 
   Raises:
-    UserError: if there is no model, if no parameter fits, or if token ids mean other tokens and
-    `init_vocab` is 'same'.
+    UserError: `x.init_from` holds no model, no parameter matches, or token ids differ while
+      `init_vocab` is 'same'.
   """
   mesh = jax.tree.leaves(where)[0].mesh if is_published(x.init_from) else None
   loaded = load(x.init_from, dtype=x.precision.param, mesh=mesh)
-  ids = _ids(x, loaded.tokenizer, vocabulary, say)
-  given = _named(loaded.params)
-  wanted, places = _named(transformer.param_shapes(x.model)), _named(where)
-  tables = {n: axis for n, axis in vocabulary_axes(x.model).items() if n in given}
-  kept = {
-    n: _placed(a, places[n]) for n, a in given.items() if n in wanted and a.shape == wanted[n].shape
-  }
-  kept |= _tables(given, wanted, places, tables, ids.rows)
+  ids = _ids(x, loaded.tokenizer, vocabulary, log)
+  old = _by_path(loaded.params)
+  shapes, shardings = _by_path(transformer.param_shapes(x.model)), _by_path(where)
+  tables = {n: axis for n, axis in vocabulary_axes(x.model).items() if n in old}
+  kept = {}
+  for name, array in old.items():
+    if name in shapes and array.shape == shapes[name].shape:
+      kept[name] = _placed(array, shardings[name])
+  kept |= _tables(old, shapes, shardings, tables, ids.rows)
   if x.init_vocab == 'new':
     kept = {n: a for n, a in kept.items() if n not in tables}
   if not kept:
     raise errors.UserError(
-      f'init_from: none of the {len(given)} parameters of {x.init_from} belongs to the model, '
-      f'which has '
-      f'{", ".join(list(wanted)[:3])}, ... Expected a model that shares some of its parts.'
+      f'init_from: none of the {len(old)} parameters of {x.init_from} matches the model, which has '
+      f'{", ".join(list(shapes)[:3])}, ... Expected a model with some of the same parts.'
     )
-  say(f'init_from {x.init_from}: {_summary(given, wanted, kept)}')
-  missing = [n for n in wanted if n not in kept]
+  log(f'init_from {x.init_from}: {_summary(old, shapes, kept)}')
+  missing = [n for n in shapes if n not in kept]
 
-  def fresh(key: jax.Array) -> dict[str, jax.Array]:
-    made = _named(transformer.init(x.model, key, x.run()))
-    return {n: made[n] for n in missing}
+  def initialise(key: jax.Array) -> dict[str, jax.Array]:
+    params = _by_path(transformer.init(x.model, key, x.run()))
+    return {n: params[n] for n in missing}
 
-  new = (
-    jax.jit(fresh, out_shardings={n: places[n] for n in missing})(init_key(x.seed))
-    if missing
-    else {}
-  )
-  params = jax.tree.unflatten(jax.tree.structure(where), [{**kept, **new}[n] for n in places])
-  return params, _beside(loaded, ids.agree)
+  if missing:
+    out = {n: shardings[n] for n in missing}
+    kept |= jax.jit(initialise, out_shardings=out)(init_key(x.seed))
+  params = jax.tree.unflatten(jax.tree.structure(where), [kept[n] for n in shardings])
+  return params, _checkpoint_files(loaded, ids.agree)
 
 
-def _beside(loaded: Loaded, agree: bool) -> dict[str, bytes]:
-  """Return the files that a checkpoint keeps of the folder of a model: not its card, nor names of
-  its classes.
+def _checkpoint_files(loaded: Loaded, agree: bool) -> dict[str, bytes]:
+  """Return the files of the old model to keep in checkpoints.
 
-  Where token ids do not `agree`, nothing is kept that depends on them: of the config all but ids,
-  such as the context length."""
+  The model card and class names are left out. If token ids do not `agree`, only the config remains,
+  without its token ids.
+  """
   files = loaded.files.without(
     ('README*', 'modules.json', 'sentence_*', 'config_sentence_*', '[0-9]_*')
   )
@@ -118,136 +122,137 @@ def _beside(loaded: Loaded, agree: bool) -> dict[str, bytes]:
 
 
 def vocabulary_axes(model: Model) -> dict[str, _Axis]:
-  """Return the parameters with a row per token: tables, and the kernel and bias of a language-model
-  head.
-  """
-  letters, shapes = (
-    _named(transformer.param_letters(model)),
-    _named(transformer.param_shapes(model)),
-  )
+  """Return the parameters with a vocabulary axis: token tables and language-model heads."""
+  letters = _by_path(transformer.param_letters(model))
+  shapes = _by_path(transformer.param_shapes(model))
   sizes = {model.tower(name).vocab for name in ('', *model.towers)} - {0}
   found = {}
   for name, word in letters.items():
     axis = word.find('V')
-    # The axis of class scores has the same letter.
-    if axis >= 0 and shapes[name].shape[axis] in sizes and {'embed', 'head'} & set(name.split('/')):
+    if axis < 0 or not {'embed', 'head'} & set(name.split('/')):
+      continue
+    # The axis of class scores has the same letter, so the size is compared, too.
+    if shapes[name].shape[axis] in sizes:
       found[name] = _Axis(axis, shapes[name].shape[axis])
   return found
 
 
-def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say) -> _Ids:
-  """Return how token ids of the data relate to those of the model.
+def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, log: Log) -> _Ids:
+  """Return how the token ids of the data relate to the model's.
 
   Raises:
-    UserError: if ids mean other tokens and `x.init_vocab` is 'same'.
+    UserError: Ids are different tokens, and `x.init_vocab` is 'same'.
   """
   if new is None or not x.model.vocab:
     return _Ids()
   where = f'init_from {x.init_from}'
   if old is None:
-    say(f'{where}: has no tokenizer, so token ids are not compared. Rows keep their ids.')
+    log(f'{where}: has no tokenizer, so token ids are not compared. Rows keep their ids.')
     return _Ids()
   if old.same(new):
     return _Ids()
   texts = compare(old, new)
   if not texts.differ and x.init_vocab in ('same', 'keep'):
     if len(texts.new) > len(texts.old):
-      more = ', '.join(
-        f'{i} = {texts.new[i]}' for i in range(len(texts.old), len(texts.new))[:_MOST]
-      )
-      say(f'{where}: all {texts.shared} token ids agree, and the data has new ones ({more}).')
+      new_ids = range(len(texts.old), len(texts.new))[:_MAX_LISTED]
+      listed = ', '.join(f'{i} = {texts.new[i]}' for i in new_ids)
+      log(f'{where}: all {texts.shared} token ids agree. The data has new tokens ({listed}).')
     return _Ids()
   if x.init_vocab == 'same':
-    raise errors.UserError(_refusal(x, texts))
+    raise errors.UserError(_mismatch(x, texts))
   if x.init_vocab == 'remap':
     rows = rows_by_text(old, new, texts, x.model.vocab)
     known, count = int((rows[: len(texts.new)] >= 0).sum()), len(texts.new)
-    say(
-      f'{where}: {known} of {count} tokens of the data have the text of an old token and take its '
-      f'row. '
-      'The others start as the mean row.'
+    log(
+      f'{where}: {known} of {count} tokens of the data match an old token and start from its row. '
+      'The others start from the mean row.'
     )
     return _Ids(agree=False, rows=rows)
-  what = 'rows keep their ids' if x.init_vocab == 'keep' else 'token tables are initialised'
-  say(f'{where}: {texts.agree} of {texts.shared} shared token ids agree; {what}.')
+  what = 'Rows keep their ids' if x.init_vocab == 'keep' else 'Token tables are initialised'
+  log(f'{where}: {texts.agree} of {texts.shared} shared token ids agree. {what}.')
   return _Ids(agree=False)
 
 
-def _refusal(x: Experiment, texts: Comparison) -> str:
-  lines = [
-    f'  id {i}: {texts.old[i]} there, {texts.new[i]} in the data' for i in texts.differ[:_MOST]
-  ]
-  lines += [f'  ... {len(texts.differ) - _MOST} more'] if len(texts.differ) > _MOST else []
+def _mismatch(x: Experiment, texts: Comparison) -> str:
+  lines = []
+  for i in texts.differ[:_MAX_LISTED]:
+    lines.append(f'  id {i}: {texts.old[i]} in the model, {texts.new[i]} in the data')
+  if len(texts.differ) > _MAX_LISTED:
+    lines.append(f'  ... {len(texts.differ) - _MAX_LISTED} more')
   return (
-    f'init_from: {x.init_from} was trained with another vocabulary than the data has: '
-    f'{texts.agree} of {texts.shared} '
-    'shared token ids agree.\n' + '\n'.join(lines) + '\n'
-    'Expected its own tokenizer (data.tokenizer=file, with the path of its tokenizer.json), or a '
-    'choice: '
-    'init_vocab=remap (rows by token text), init_vocab=new (initialised token tables), '
-    'init_vocab=keep (rows by id, '
-    'even if they are other tokens).'
+    f'init_from: {x.init_from} has another vocabulary than the data: {texts.agree} of '
+    f'{texts.shared} shared token ids agree.\n' + '\n'.join(lines) + '\n'
+    "Expected the model's tokenizer (data.tokenizer=file, with the path of its tokenizer.json), or "
+    'a choice: init_vocab=remap (rows by token text), init_vocab=new (initialised token tables), '
+    'init_vocab=keep (rows by id, even for different tokens).'
   )
 
 
 def _tables(
-  given: Mapping[str, Any],
-  wanted: Mapping[str, Any],
-  places: Mapping[str, NamedSharding],
+  old: Mapping[str, Any],
+  shapes: Mapping[str, Any],
+  shardings: Mapping[str, NamedSharding],
   tables: Mapping[str, _Axis],
   rows: NDArray[np.int32] | None,
 ) -> dict[str, jax.Array]:
-  """Return the token tables that change: rows in another order, or another number of them."""
+  """Return the token tables with another order or number of rows."""
   found = {}
   for name, (axis, size) in tables.items():
-    old, shape = given[name].shape, wanted[name].shape
-    fits = len(old) == len(shape) and all(
-      a == b for i, (a, b) in enumerate(zip(old, shape, strict=True)) if i != axis
-    )
-    if not fits or (rows is None and old == shape):
+    before, after = list(old[name].shape), list(shapes[name].shape)
+    if len(before) != len(after) or (rows is None and before == after):
       continue
-    by_id = np.where(np.arange(size) < old[axis], np.arange(size), -1)
-    found[name] = _taken(given[name], by_id if rows is None else rows, axis, places[name])
+    old_size = before.pop(axis)
+    after.pop(axis)
+    if before != after:
+      continue
+    by_id = np.where(np.arange(size) < old_size, np.arange(size), -1)
+    found[name] = _gathered(old[name], by_id if rows is None else rows, axis, shardings[name])
   return found
 
 
-def _taken(table: jax.Array, rows: NDArray[Any], axis: int, place: NamedSharding) -> jax.Array:
-  """Return a table of some rows of another, -1 being their mean."""
+def _gathered(
+  table: jax.Array, rows: NDArray[Any], axis: int, sharding: NamedSharding
+) -> jax.Array:
+  """Return a table with some rows of another table, the mean row for -1."""
 
-  def take(table: jax.Array) -> jax.Array:
-    known = jnp.asarray(rows >= 0).reshape([-1 if i == axis else 1 for i in range(table.ndim)])
+  def gather(table: jax.Array) -> jax.Array:
+    shape = [1] * table.ndim
+    shape[axis] = -1
+    known = jnp.asarray(rows >= 0).reshape(shape)
     mean = jnp.mean(table.astype(jnp.float32), axis, keepdims=True).astype(table.dtype)
     return jnp.where(known, jnp.take(table, np.maximum(rows, 0), axis), mean)
 
-  if table.sharding.device_set == place.device_set:
-    return jax.jit(take, out_shardings=place)(table)
-  return _placed(jax.jit(take)(table), place)
+  if table.sharding.device_set == sharding.device_set:
+    return jax.jit(gather, out_shardings=sharding)(table)
+  return _placed(jax.jit(gather)(table), sharding)
 
 
-def _summary(given: Mapping[str, Any], wanted: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
-  shapes = [n for n in given if n in wanted and n not in kept and given[n].shape != wanted[n].shape]
+def _summary(old: Mapping[str, Any], shapes: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+  resized = []
+  for name in old:
+    if name in shapes and name not in kept and old[name].shape != shapes[name].shape:
+      resized.append(name)
   groups = {
-    'new': [n for n in wanted if n not in kept and n not in shapes],
-    'of another shape, so new': [f'{n} {given[n].shape} -> {wanted[n].shape}' for n in shapes],
-    'dropped': [n for n in given if n not in wanted],
+    'new': [n for n in shapes if n not in kept and n not in resized],
+    'of another shape, so new': [f'{n} {old[n].shape} -> {shapes[n].shape}' for n in resized],
+    'dropped': [n for n in old if n not in shapes],
   }
   lines = [f'{len(kept)} parameters of the model kept']
   for what, names in groups.items():
     if names:
-      more = f', ... {len(names) - _MOST} more' if len(names) > _MOST else ''
-      lines.append(f'{len(names)} {what}: {", ".join(names[:_MOST])}{more}')
+      more = f', ... {len(names) - _MAX_LISTED} more' if len(names) > _MAX_LISTED else ''
+      lines.append(f'{len(names)} {what}: {", ".join(names[:_MAX_LISTED])}{more}')
   return '\n  '.join(lines)
 
 
-def _named(tree: Any) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_leaves_with_path(
-    tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
-  )
+def _by_path(tree: Any) -> dict[str, Any]:
+  is_leaf = lambda x: isinstance(x, jax.sharding.Sharding)
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
 
 
 def _placed(array: jax.Array, sharding: NamedSharding) -> jax.Array:
   if array.sharding.device_set == sharding.device_set:
     return jax.device_put(array, sharding)
-  # Read by every process as a whole; each gives its devices their share.
+  # Every process has the full array and copies the shards of its devices.
   return jax.make_array_from_callback(array.shape, sharding, lambda index: np.asarray(array[index]))

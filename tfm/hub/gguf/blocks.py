@@ -1,7 +1,8 @@
-"""The tensor types of ggml: functions from blocks of bytes to float32.
+"""Dequantization of the tensor types of ggml to float32.
 
-A block has one or two factors in float16 (`d`, `dmin`) and small integers. The K types divide a
-block of 256 numbers into groups that have factors of their own, in 4 or 6 bits."""
+A block has one or two float16 scales (`d`, `dmin`) and small integers. The K types divide a block
+of 256 numbers into groups, each with a 4-bit or 6-bit scale.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,11 +18,11 @@ class Type(NamedTuple):
   """A tensor type.
 
   Attributes:
-    name: its name in ggml.
-    numbers: count of numbers in a block.
-    size: bytes of a block.
-    dequantize: blocks as bytes `[n, size]` -> float32 `[n, numbers]`; None for plain floats.
-    dtype: of plain floats.
+    name: The name in ggml.
+    numbers: The number of values in a block.
+    size: The size of a block in bytes.
+    dequantize: Converts blocks, bytes `[n, size]`, to float32 `[n, numbers]`. None for floats.
+    dtype: The dtype of plain floats, else None.
   """
 
   name: str
@@ -37,17 +38,17 @@ def _half(blocks: Bytes, at: int) -> np.ndarray:
 
 
 def _nibbles(part: Bytes) -> np.ndarray:
-  """Return `[n, 2, bytes]`: the low four bits of each byte, then the high ones."""
+  """Return the low and the high four bits of each byte, `[n, 2, bytes]`."""
   return np.stack([part & 15, part >> 4], axis=1)
 
 
 def _fields(part: Bytes, shifts: range, mask: int) -> np.ndarray:
-  """Return `[n, len(shifts), bytes]`: the bits of each byte at each shift."""
+  """Return the bits of each byte at each shift, `[n, len(shifts), bytes]`."""
   return (part[:, None, :] >> np.array(shifts, np.uint8)[:, None]) & np.uint8(mask)
 
 
 def _fifth(part: Bytes) -> np.ndarray:
-  """Return the 32 high bits of a block of five-bit numbers, `[n, 32]`."""
+  """Return the high bits of the 32 five-bit numbers in each block, `[n, 32]`."""
   return np.unpackbits(part, axis=1, bitorder='little')
 
 
@@ -74,7 +75,7 @@ def _q8_0(b: Bytes) -> np.ndarray:
 
 
 def _q2_k(b: Bytes) -> np.ndarray:
-  """16 groups: a factor and a minimum of 4 bits in one byte."""
+  """Dequantize 16 groups, each with a 4-bit scale and a 4-bit minimum in one byte."""
   q = np.concatenate([_fields(b[:, at : at + 32], range(0, 8, 2), 3) for at in (16, 48)], axis=1)
   scales = b[:, :16]
   d, least = _half(b, 80) * (scales & 15), _half(b, 82) * (scales >> 4)
@@ -82,7 +83,7 @@ def _q2_k(b: Bytes) -> np.ndarray:
 
 
 def _q3_k(b: Bytes) -> np.ndarray:
-  """16 groups with factors of 6 bits; a high bit that is not set subtracts 4."""
+  """Dequantize 16 groups with 6-bit scales. An unset high bit subtracts 4."""
   q = np.concatenate([_fields(b[:, at : at + 32], range(0, 8, 2), 3) for at in (32, 64)], axis=1)
   high = _fields(b[:, :32], range(8), 1)
   low4 = _nibbles(b[:, 96:104]).reshape(-1, 16)
@@ -92,25 +93,24 @@ def _q3_k(b: Bytes) -> np.ndarray:
 
 
 def _six_bits(part: Bytes) -> tuple[np.ndarray, np.ndarray]:
-  """Return the 8 factors and 8 minima, of 6 bits each, that are packed into 12 bytes."""
+  """Return 8 scales and 8 minima, which are packed as 6-bit numbers into 12 bytes."""
   first, second, last = part[:, :4], part[:, 4:8], part[:, 8:]
-  factors = np.concatenate([first & 63, last & 15 | (first >> 2) & 48], axis=1)
+  scales = np.concatenate([first & 63, last & 15 | (first >> 2) & 48], axis=1)
   minima = np.concatenate([second & 63, last >> 4 | (second >> 2) & 48], axis=1)
-  return factors, minima
+  return scales, minima
 
 
 def _q4_k(b: Bytes) -> np.ndarray:
-  factors, minima = _six_bits(b[:, 4:16])
+  scales, minima = _six_bits(b[:, 4:16])
   q = _nibbles(b[:, 16:].reshape(-1, 32))
-  return _grouped(_half(b, 0) * factors, q, _half(b, 2) * minima)
+  return _grouped(_half(b, 0) * scales, q, _half(b, 2) * minima)
 
 
 def _q5_k(b: Bytes) -> np.ndarray:
-  factors, minima = _six_bits(b[:, 4:16])
-  q = (
-    _nibbles(b[:, 48:].reshape(-1, 32)).reshape(-1, 8, 32) | _fields(b[:, 16:48], range(8), 1) << 4
-  )
-  return _grouped(_half(b, 0) * factors, q, _half(b, 2) * minima)
+  scales, minima = _six_bits(b[:, 4:16])
+  low, high = _nibbles(b[:, 48:].reshape(-1, 32)), _fields(b[:, 16:48], range(8), 1)
+  q = low.reshape(-1, 8, 32) | high << 4
+  return _grouped(_half(b, 0) * scales, q, _half(b, 2) * minima)
 
 
 def _q6_k(b: Bytes) -> np.ndarray:
@@ -121,8 +121,15 @@ def _q6_k(b: Bytes) -> np.ndarray:
 
 
 def _grouped(d: np.ndarray, q: np.ndarray, least: np.ndarray | None = None) -> np.ndarray:
-  """Return d q - least for blocks of groups: d and least are `[n, groups]`, q has 256 integers a
-  block.
+  """Return d q - least for blocks of groups.
+
+  Args:
+    d: The scales of the groups, `[n, groups]`.
+    q: The integers, 256 per block.
+    least: The minima of the groups, `[n, groups]`. None for zeros.
+
+  Returns:
+    The numbers, float32 `[n, 256]`.
   """
   out = q.reshape(*d.shape, -1).astype(np.float32)
   out *= d.astype(np.float32)[:, :, None]
@@ -147,11 +154,9 @@ TYPES = {
   14: Type('Q6_K', _GROUP, 210, _q6_k),
 }
 
-#: Types that are not read, for the error about them.
+#: The names of unsupported types, for errors.
 NAMES = {
   9: 'Q8_1', 15: 'Q8_K', 16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 20: 'IQ4_NL',
-  21: 'IQ3_S',
-  22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64', 29: 'IQ1_M',
-  34: 'TQ1_0',
-  35: 'TQ2_0', 39: 'MXFP4', 40: 'NVFP4',
+  21: 'IQ3_S', 22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64',
+  29: 'IQ1_M', 34: 'TQ1_0', 35: 'TQ2_0', 39: 'MXFP4', 40: 'NVFP4',
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Translate tensors from the names and layout of llama.cpp to those in Hugging Face checkpoints."""
+"""Convert tensors from llama.cpp's names and layout to Hugging Face's."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 from tfm.hub.gguf.reader import Info
 from tfm.hub.tensors import Entry, Tensors, drop_pages
 
-#: Numbers that are dequantized at a time.
+#: The number of values that are dequantized at a time.
 _CHUNK = 1 << 20
 
 _LAYER = {
@@ -48,28 +48,27 @@ _MIXTRAL = {
   'ffn_up_exps': 'block_sparse_moe.experts.*.w3',
   'ffn_down_exps': 'block_sparse_moe.experts.*.w2',
 }
-#: `general.architecture` -> further names in a layer; they replace the common ones.
-_OWN = {
+#: `general.architecture` -> names in a layer, which override the common ones.
+_SPECIFIC = {
   'llama': _MIXTRAL, 'qwen2moe': _QWEN_EXPERTS, 'qwen3moe': _QWEN_EXPERTS, 'gemma2': _SANDWICH,
   'gemma3': _SANDWICH,
 }  # fmt: skip
 _MODEL = {'token_embd': 'model.embed_tokens', 'output_norm': 'model.norm', 'output': 'lm_head'}
 _BLOCK = re.compile(r'^blk\.(\d+)\.(\w+)\.(weight|bias)$')
 
-#: Tensors that follow from the config: factors of rotary frequencies (`tfm.hub.gguf.config` reads
-#: them).
+#: Factors of rotary frequencies, which `tfm.hub.gguf.config` reads.
 DERIVED = re.compile(r'^rope_freqs\.weight$|\.attn_rot_embd$')
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """A tensor of a GGUF file, dequantized to `dtype` a few rows at a time.
+  """A lazy tensor of a GGUF file, dequantized a few rows at a time.
 
   Attributes:
-    info: its place in the file.
-    dtype: of the result; each number is rounded once.
-    heads: number of heads whose rows llama.cpp has permuted, 0 for rows in Hugging Face's order.
-    shift: is added to the numbers.
+    info: The position and type of the tensor.
+    dtype: The dtype of the result. Each number is rounded once.
+    heads: The number of heads with permuted rows, 0 for rows in Hugging Face's order.
+    shift: A constant that is added to all numbers.
   """
 
   info: Info
@@ -106,55 +105,55 @@ class Blocks:
     return numbers + np.float32(self.shift) if self.shift else numbers
 
   def _order(self, rows: int) -> np.ndarray:
-    """Return which row of the file each row is: llama.cpp has the two halves of a head's rows in
-    turns.
-    """
-    return (
-      np.arange(rows).reshape(self.heads or 1, -1, 2).swapaxes(1, 2).reshape(-1)
-      if self.heads
-      else np.arange(0)
-    )
+    """Return the row in the file of each row. The two halves of a head are interleaved there."""
+    if not self.heads:
+      return np.arange(0)
+    return np.arange(rows).reshape(self.heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
+  def release(self) -> None:
     drop_pages(self.info.file.map, self.info.begin, self.info.nbytes)
 
 
-def hugging_face(
-  found: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None
+def to_hugging_face(
+  infos: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None
 ) -> Tensors:
-  """Return the tensors of a GGUF file under the names of the Hugging Face model.
+  """Return the tensors of a GGUF file under their Hugging Face names.
 
   Args:
-    found: the tensors of the file by name.
-    architecture: `general.architecture`.
-    config: the config.json that the header stands for.
-    dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become
-    bfloat16.
+    infos: The tensors of the file by name.
+    architecture: The field `general.architecture`.
+    config: The fields of the equivalent config.json.
+    dtype: The dtype of all tensors. None keeps the stored dtype of float tensors, and converts
+      quantized tensors to bfloat16.
+
+  Returns:
+    The tensors, which are dequantized on access.
   """
   heads = {'attn_q': config['num_attention_heads'], 'attn_k': config['num_key_value_heads']}
   entries: dict[str, Entry | np.ndarray] = {}
-  for name, info in found.items():
+  for name, info in infos.items():
     if DERIVED.search(name):
       continue
     kind = np.dtype(dtype or info.type.dtype or ml_dtypes.bfloat16)
     part = name.rpartition('.')[0].rpartition('.')[2]
     permuted = heads.get(part, 0) if architecture == 'llama' else 0
-    # Gemma multiplies with 1 + weight, and llama.cpp stores the sum.
+    # Gemma multiplies by 1 + weight. llama.cpp stores this sum.
     shift = -1 if architecture.startswith('gemma') and name.endswith('norm.weight') else 0
-    for theirs, own in _placed(_name(name, architecture), info):
-      shaped = own._replace(shape=(*own.shape, 1)) if permuted and len(own.shape) == 1 else own
-      entry = Blocks(shaped, kind, permuted, shift)
-      entries[theirs] = entry.array()[:, 0] if shaped is not own else entry
+    for new_name, part_info in _split(_name(name, architecture), info):
+      shape = part_info.shape
+      if permuted and len(shape) == 1:  # A bias is permuted like a matrix with one column.
+        column = part_info._replace(shape=(*shape, 1))
+        entries[new_name] = Blocks(column, kind, permuted, shift).array()[:, 0]
+      else:
+        entries[new_name] = Blocks(part_info, kind, permuted, shift)
   return Tensors(entries)
 
 
-def _placed(name: str, info: Info) -> Iterator[tuple[str, Info]]:
-  """Yield the names and places of a tensor: each expert's of one with all experts, else the tensor
-  itself.
-  """
+def _split(name: str, info: Info) -> Iterator[tuple[str, Info]]:
+  """Yield the name and position of a tensor, or of each expert in a stacked tensor."""
   if name.endswith('shared_expert_gate.weight') and len(info.shape) == 1:
     info = info._replace(shape=(1, *info.shape))
   if '*' not in name:
@@ -162,17 +161,16 @@ def _placed(name: str, info: Info) -> Iterator[tuple[str, Info]]:
     return
   step = info.nbytes // info.shape[0]
   for expert in range(info.shape[0]):
-    yield (
-      name.replace('*', str(expert)),
-      info._replace(shape=info.shape[1:], begin=info.begin + expert * step),
-    )
+    begin = info.begin + expert * step
+    yield name.replace('*', str(expert)), info._replace(shape=info.shape[1:], begin=begin)
 
 
 def _name(name: str, architecture: str) -> str:
-  """Return the Hugging Face name of a tensor; unknown ones keep theirs, for the error that lists
-  them.
+  """Return the Hugging Face name of a tensor, or the same name if it is unknown.
+
+  The check of the checkpoint lists unknown names in its error.
   """
-  layer = _LAYER | _OWN.get(architecture, {})
+  layer = _LAYER | _SPECIFIC.get(architecture, {})
   if match := _BLOCK.match(name):
     number, part, leaf = match.groups()
     return f'model.layers.{number}.{layer[part]}.{leaf}' if part in layer else name

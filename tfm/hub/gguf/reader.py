@@ -1,6 +1,4 @@
-"""The header of a GGUF file (the format of llama.cpp and ggml): named values, and where each tensor
-is.
-"""
+"""Reader of the header of GGUF files, the format of llama.cpp and ggml."""
 
 import math
 import mmap
@@ -15,25 +13,27 @@ from tfm.core import errors
 from tfm.hub.gguf.blocks import NAMES, TYPES, Type
 
 MAGIC = b'GGUF'
+#: The type of a value -> its `struct` format.
 _SCALARS = {
-  0: 'B',
-  1: 'b',
-  2: 'H',
-  3: 'h',
-  4: 'I',
-  5: 'i',
-  6: 'f',
-  7: '?',
-  10: 'Q',
-  11: 'q',
-  12: 'd',
-}
+  0: 'B', 1: 'b', 2: 'H', 3: 'h', 4: 'I', 5: 'i', 6: 'f', 7: '?', 10: 'Q', 11: 'q', 12: 'd',
+}  # fmt: skip
 _TEXT, _LIST = 8, 9
+#: Errors from a malformed header.
+_MALFORMED = (
+  struct.error, ArithmeticError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 _SPLIT = re.compile(r'-(\d{5})-of-(\d{5})\.gguf$')
 
 
 class Info(NamedTuple):
-  """A tensor of a file: its shape with rows first, its type, its file and the byte where it begins."""
+  """The description of a tensor in a file.
+
+  Attributes:
+    shape: The shape in row-major order.
+    type: The tensor type.
+    file: The file.
+    begin: The offset of the first byte.
+  """
 
   shape: tuple[int, ...]
   type: Type
@@ -42,19 +42,22 @@ class Info(NamedTuple):
 
   @property
   def nbytes(self) -> int:
-    """The number of bytes in the file."""
+    """The size in bytes in the file."""
     return math.prod(self.shape) // self.type.numbers * self.type.size
 
 
 class File:
-  """A GGUF file that is mapped into memory.
+  """A memory-mapped GGUF file.
 
-  Attributes: fields: the values of the header by name; an array of numbers is a NumPy array, an
-    array of texts a list. tensors: name -> `Info`.
+  Attributes:
+    path: The file.
+    fields: The values of the header by name. Arrays of numbers are NumPy arrays, arrays of texts
+      are lists.
+    tensors: The tensors by name.
 
   Raises:
-    UserError: the file is damaged, cut short, or of a version, byte order or tensor type that is
-    not read.
+    UserError: The file is damaged or truncated, or has an unsupported version, byte order or
+      tensor type.
   """
 
   def __init__(self, path: Path):
@@ -63,7 +66,7 @@ class File:
       with path.open('rb') as file:
         if file.read(4) != MAGIC:
           raise errors.UserError(
-            f'{path}: is not a GGUF file. Expected a file that begins with {MAGIC.decode()}.'
+            f'{path}: is not a GGUF file. Expected {MAGIC.decode()} as the first four bytes.'
           )
         self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
       self.fields, self.tensors = self._header(_Cursor(self.map))
@@ -71,35 +74,25 @@ class File:
       raise errors.UserError(
         f'{path}: cannot be read: {error.strerror or error}. Expected a GGUF file.'
       ) from error
-    except (
-      struct.error,
-      ArithmeticError,
-      LookupError,
-      RecursionError,
-      TypeError,
-      ValueError,
-    ) as error:
+    except _MALFORMED as error:
       if isinstance(error, errors.UserError):
         raise
       raise errors.UserError(
-        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected a complete '
-        f'file; '
-        'download it again if it was cut short.'
+        f'{path}: is not a valid GGUF file: {error} ({len(self.map)} bytes). Expected a complete '
+        'file: download it again if it was truncated.'
       ) from error
 
   def _header(self, cursor: '_Cursor') -> tuple[dict[str, Any], dict[str, Info]]:
     version = cursor.scalar('I')
     if version not in (2, 3):
-      what = 'of the other byte order' if version & 0xFFFF == 0 else f'version {version}'
-      raise errors.UserError(
-        f'{self.path}: is a GGUF file {what}. Expected version 2 or 3, little-endian.'
-      )
+      what = 'is big-endian' if version & 0xFFFF == 0 else f'has GGUF version {version}'
+      raise errors.UserError(f'{self.path}: {what}. Expected version 2 or 3, little-endian.')
     n_tensors, n_fields = cursor.scalar('Q'), cursor.scalar('Q')
     fields: dict[str, Any] = {}
     for _ in range(n_fields):
       name = cursor.text()
       if name in fields:
-        raise ValueError(f'the field {name} is there twice')
+        raise ValueError(f'duplicate field {name}')
       fields[name] = cursor.value(cursor.scalar('I'))
     found = {}
     for _ in range(n_tensors):
@@ -107,7 +100,7 @@ class File:
       shape = tuple(cursor.scalar('Q') for _ in range(min(axes, 8)))[::-1]
       kind, begin = cursor.scalar('I'), cursor.scalar('Q')
       if name in found:
-        raise ValueError(f'the tensor {name} is there twice')
+        raise ValueError(f'duplicate tensor {name}')
       found[name] = shape, kind, begin
     align = fields.get('general.alignment', 32)
     if not isinstance(align, int) or align < 1:
@@ -121,13 +114,13 @@ class File:
         'tensor type', NAMES.get(kind, kind), (t.name for t in TYPES.values())
       )
       raise errors.UserError(
-        f'{self.path}: {name}: {unknown} Expected a known type; most repositories offer several '
-        f'files.'
+        f'{self.path}: {name}: {unknown} Expected a known type. Most repositories have files of '
+        'several types.'
       )
     info = Info(shape, TYPES[kind], self, start + begin)
     if shape[-1:] and shape[-1] % info.type.numbers:
       raise ValueError(
-        f'{name} has rows of {shape[-1]} numbers, not of whole blocks of {info.type.numbers}'
+        f'{name} has rows of {shape[-1]} numbers, not a multiple of {info.type.numbers}'
       )
     if info.begin + info.nbytes > len(self.map):
       raise ValueError(f'{name} ends at byte {info.begin + info.nbytes}')
@@ -135,19 +128,19 @@ class File:
 
 
 class _Cursor:
-  """A place in the bytes of a header."""
+  """A position in the bytes of a header."""
 
   def __init__(self, data: mmap.mmap):
     self.data, self.at = data, 4
 
   def scalar(self, form: str) -> Any:
     (value,) = struct.unpack(f'<{form}', self.raw(struct.calcsize(f'<{form}')))
-    # The shortest number that is the same float32: 1e-05 and not 9.999999747378752e-06.
+    # Use the shortest decimal of the float32: 1e-05 instead of 9.999999747378752e-06.
     return float(str(np.float32(value))) if form == 'f' else value
 
   def raw(self, size: int) -> bytes:
     if size > len(self.data) - self.at:
-      raise ValueError('it ends within its header')
+      raise ValueError('the header is truncated')
     self.at += size
     return self.data[self.at - size : self.at]
 
@@ -170,7 +163,7 @@ def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
   """Return the fields and tensors of a GGUF file, merged over all files of a split model.
 
   Raises:
-    UserError: a file is missing, damaged or not read.
+    UserError: A file is missing, damaged or not supported.
   """
   split = _SPLIT.search(path.name)
   if split is None:
@@ -189,7 +182,7 @@ def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
   return fields, tensors
 
 
-def _begins(path: Path) -> bool:
+def _has_magic(path: Path) -> bool:
   try:
     with path.open('rb') as file:
       return file.read(4) == MAGIC
@@ -198,21 +191,22 @@ def _begins(path: Path) -> bool:
 
 
 def find_file(path: Path) -> Path | None:
-  """Return the GGUF file at a path, or the only one in a folder without a config.json; None if
-  there is none.
+  """Return the GGUF file at a path, None if there is none.
+
+  The path may also be a folder with a single GGUF model and no config.json.
 
   Raises:
-    UserError: a folder has several.
+    UserError: The folder has several models.
   """
   if path.is_file():
-    return path if path.suffix == '.gguf' or _begins(path) else None
+    return path if path.suffix == '.gguf' or _has_magic(path) else None
   if not path.is_dir() or (path / 'config.json').is_file():
     return None
   found = sorted(p for p in path.glob('*.gguf') if not p.name.startswith('mmproj'))
-  whole = [p for p in found if (split := _SPLIT.search(p.name)) is None or int(split[1]) == 1]
-  if len(whole) > 1:
+  first = [p for p in found if (split := _SPLIT.search(p.name)) is None or int(split[1]) == 1]
+  if len(first) > 1:
     raise errors.UserError(
-      f'{path}: holds {len(whole)} GGUF files ({", ".join(p.name for p in whole[:8])}). Expected '
-      f'the path of one.'
+      f'{path}: holds {len(first)} GGUF files ({", ".join(p.name for p in first[:8])}). Expected '
+      'the path of one file.'
     )
-  return whole[0] if whole else None
+  return first[0] if first else None

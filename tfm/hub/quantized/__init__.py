@@ -1,7 +1,8 @@
-"""Quantized checkpoints, dequantized on reading. A new format is a new file and a new row.
+"""Dequantize quantized checkpoints on reading.
 
-`quantization_config` names the format. Parameters are never kept quantized, and exported folders
-are not quantized."""
+The field `quantization_config` of config.json names the format. Loaded parameters and exported
+folders are not quantized. To add a format, write a reader in a new file and add it to `METHODS`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from tfm.hub.tensors import Entry, Tensors
 
 Reader = Callable[[Tensors, Mapping[str, Any], np.dtype, str], dict[str, Entry]]
 
-#: `quant_method` -> the reader of the format. MLX writes no method.
+#: `quant_method` -> the reader of the format. MLX's configs have no method.
 METHODS: dict[str, Reader] = {
   'mxfp4': mxfp4.read,
   'fp8': fp8.read,
@@ -26,35 +27,36 @@ METHODS: dict[str, Reader] = {
   'compressed-tensors': compressed.read,
 }
 
-#: Models with weights `[in, out]`. Programs disagree on the layout of their quantized weights.
+#: Models with weights `[in, out]`. The layout of their quantized weights is ambiguous.
 _TRANSPOSED = ('gpt2', 'openai-gpt')
 
 
 def dequantized(
   tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, where: str
 ) -> Tensors:
-  """Return the tensors of a checkpoint, with quantized weights dequantized under the name of the
-  weight.
+  """Return the tensors of a checkpoint with quantized weights dequantized on access.
 
   Args:
-    tensors: the stored tensors.
-    config: the values of config.json.
-    dtype: of the dequantized tensors; each number is rounded once. None: the dtype of the config,
-    or bfloat16.
-    where: the config, for errors.
+    tensors: The stored tensors.
+    config: The fields of config.json.
+    dtype: The dtype of dequantized weights. Each number is rounded once. None uses the dtype in the
+      config, else bfloat16.
+    where: The path of the config, for errors.
+
+  Returns:
+    The tensors, with each dequantized weight under the name of the original weight.
 
   Raises:
-    UserError: the format or one of its options is not read, or the tensors do not fit together.
+    UserError: The format or an option is not supported, or tensors are inconsistent.
   """
-  said = config.get('quantization_config') or config.get('quantization')
-  if not said:
+  options = config.get('quantization_config') or config.get('quantization')
+  if not options:
     return tensors
-  kind = np.dtype(
-    jnp.dtype(dtype or config.get('dtype') or config.get('torch_dtype') or 'bfloat16')
-  )
-  method = said.get('quant_method')
-  if method is None and 'group_size' in said:
-    return _whole(mlx.read(tensors, said, kind, where), where)
+  dtype = dtype or config.get('dtype') or config.get('torch_dtype') or 'bfloat16'
+  kind = np.dtype(jnp.dtype(dtype))
+  method = options.get('quant_method')
+  if method is None and 'group_size' in options:
+    return _check_dequantized(mlx.read(tensors, options, kind, where), where)
   if method not in METHODS:
     unknown = errors.unknown('quant_method', method, METHODS)
     raise errors.UserError(
@@ -62,22 +64,21 @@ def dequantized(
     )
   if config.get('model_type') in _TRANSPOSED:
     raise errors.UserError(
-      f'{where}: quantization_config: quantized weights of {config["model_type"]} are not read, as '
-      f'programs '
-      'disagree on the order of their axes. Expected the original model.'
+      f'{where}: quantization_config: quantized weights of {config["model_type"]} are not '
+      'supported, because the order of their axes is ambiguous. Expected the original model.'
     )
-  return _whole(METHODS[method](tensors, said, kind, where), where)
+  return _check_dequantized(METHODS[method](tensors, options, kind, where), where)
 
 
-def _whole(found: Mapping[str, Entry], where: str) -> Tensors:
-  """Return tensors of which no weight is still quantized.
+def _check_dequantized(found: Mapping[str, Entry], where: str) -> Tensors:
+  """Return the tensors after a check that all weights are dequantized.
 
   Raises:
-    UserError: a weight has lost its scales.
+    UserError: A weight lacks its scales.
   """
   for name, entry in found.items():
     if name.endswith('.weight') and (entry.dtype.kind in 'iu' or entry.dtype.itemsize == 1):
       raise errors.UserError(
-        f'{where}: {name} is {entry.dtype} and has no scales. Expected all tensors of its format.'
+        f'{where}: {name} is {entry.dtype} and has no scales. Expected all tensors of the format.'
       )
   return Tensors(found)

@@ -1,6 +1,4 @@
-"""Weights in the formats of compressed-tensors (LLM Compressor, vLLM): int8, float8, and integers
-packed into words.
-"""
+"""Weights of compressed-tensors (LLM Compressor, vLLM): int8, float8 and packed integers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,58 +7,56 @@ import ml_dtypes
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.rows import Groups, Parts, Rows, fields
+from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, unpack_bits
 from tfm.hub.tensors import Entry, Tensors
 
 _FORMATS = (
-  'int-quantized',
-  'float-quantized',
-  'naive-quantized',
-  'pack-quantized',
-  'dense',
+  'int-quantized', 'float-quantized', 'naive-quantized', 'pack-quantized', 'dense',
   'mixed-precision',
-)
-#: Scales of quantized activations and cached keys, which tfm does not quantize.
+)  # fmt: skip
+#: Scales of activations and cached keys and values, which tfm does not quantize.
 _ACTIVATIONS = (
-  '.input_scale',
-  '.input_zero_point',
-  '.output_scale',
-  '.output_zero_point',
-  '.k_scale',
+  '.input_scale', '.input_zero_point', '.output_scale', '.output_zero_point', '.k_scale',
   '.v_scale',
-)
+)  # fmt: skip
 _PARTS = (
-  '.weight_scale',
-  '.weight',
-  '.weight_packed',
-  '.weight_zero_point',
-  '.weight_g_idx',
+  '.weight_scale', '.weight', '.weight_packed', '.weight_zero_point', '.weight_g_idx',
   '.weight_shape',
-)
+)  # fmt: skip
 
-#: The entries `weights` of `config_groups`.
+#: The fields `weights` of `config_groups`.
 Schemes = Sequence[Mapping[str, Any]]
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
-  """Return the tensors with every quantized weight as numbers.
+  """Return the tensors of a checkpoint of compressed-tensors with all weights dequantized.
+
+  Args:
+    tensors: The stored tensors.
+    options: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+
+  Returns:
+    All tensors by name.
 
   Raises:
-    UserError: a format or option is not read, or the tensors do not fit together.
+    UserError: A format or option is not supported, or tensors are inconsistent.
   """
-  groups = list((said.get('config_groups') or {}).values())
-  for form in [said.get('format', 'dense'), *(g.get('format') for g in groups if g.get('format'))]:
+  groups = list((options.get('config_groups') or {}).values())
+  formats = [g.get('format') for g in groups if g.get('format')]
+  for form in [options.get('format', 'dense'), *formats]:
     if form not in _FORMATS:
       raise errors.UserError(
         f'{where}: quantization_config: {errors.unknown("format", form, _FORMATS)}'
       )
   for name in ('transform_config', 'sparsity_config'):
-    options = said.get(name) or {}
-    if options and options.get('format', options) != 'dense':
+    value = options.get(name) or {}
+    if value and value.get('format', value) != 'dense':
       raise errors.UserError(
-        f'{where}: quantization_config: {name}={options!r} is not read. Expected none.'
+        f'{where}: quantization_config: {name}={value!r} is not supported. Expected none.'
       )
   entries = {n: e for n, e in tensors.entries.items() if not n.endswith(_ACTIVATIONS)}
   parts = Parts(entries, _PARTS, where)
@@ -68,23 +64,26 @@ def read(
   found = parts.rest(modules)
   schemes = [w for g in groups if (w := g.get('weights'))]
   for module in modules:
-    packed = parts.get(module, '.weight_packed') is not None
-    found[f'{module}.weight'] = (_packed if packed else _plain)(parts, module, schemes, dtype)
+    is_packed = parts.get(module, '.weight_packed') is not None
+    read_weight = _packed if is_packed else _unpacked
+    found[f'{module}.weight'] = read_weight(parts, module, schemes, dtype)
   return found
 
 
-def _plain(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Rows:
-  """Return numbers of 8 bits, each with the scale of its matrix, row, group of inputs, or block."""
+def _unpacked(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> LazyMatrix:
+  """Dequantize an 8-bit weight with a scale per matrix, row, group of inputs or block."""
   numbers = parts.need(module, '.weight')
   if numbers.dtype not in (np.int8, ml_dtypes.float8_e4m3fn):
     parts.refuse(f'{module}.weight is {numbers.dtype}', 'int8 or float8_e4m3fn')
   zero = parts.get(module, '.weight_zero_point')
   integers = lambda part: numbers.array()[part].astype(np.float32)
-  return _scaled(parts, module, schemes, Rows(numbers.shape, dtype, integers, [numbers]), zero)
+  return _scaled(
+    parts, module, schemes, LazyMatrix(numbers.shape, dtype, integers, [numbers]), zero
+  )
 
 
-def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Rows:
-  """Return integers that are packed along the inputs, stored with half of their range added."""
+def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> LazyMatrix:
+  """Dequantize unsigned integers that are packed along the inputs."""
   words, scale = parts.need(module, '.weight_packed'), parts.need(module, '.weight_scale')
   rows, columns = (int(n) for n in parts.need(module, '.weight_shape').array())
   known = sorted({int(s['num_bits']) for s in schemes})
@@ -92,34 +91,32 @@ def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Row
   if len(fitting) != 1:
     parts.refuse(
       f'{module}.weight_packed is {list(words.shape)} for {rows} x {columns} numbers of {known} '
-      f'bits',
-      'a row of words for each row of numbers of 2, 4 or 8 bits',
+      'bits',
+      'one row of words per row of 2, 4 or 8-bit numbers',
     )
   (width,) = fitting
   half = 1 << (width - 1)
-  integers = lambda part: fields(words.array()[part], width)[:, :columns].astype(np.float32) - half
+  integers = lambda part: (
+    unpack_bits(words.array()[part], width)[:, :columns].astype(np.float32) - half
+  )
   zero = parts.get(module, '.weight_zero_point')
   if zero is not None and zero.shape != scale.shape:
-    # Packed along the outputs.
-    stored = fields(np.ascontiguousarray(zero.array().T), width).T[:rows].astype(np.float32) - half
-    zero = Tensors({'zero': stored}).entries['zero']
-  return _scaled(parts, module, schemes, Rows((rows, columns), dtype, integers, [words]), zero)
+    # Zeros are packed along the outputs.
+    unpacked = unpack_bits(np.ascontiguousarray(zero.array().T), width).T[:rows]
+    zero = Tensors({'zero': unpacked.astype(np.float32) - half}).entries['zero']
+  return _scaled(
+    parts, module, schemes, LazyMatrix((rows, columns), dtype, integers, [words]), zero
+  )
 
 
 def _scaled(
-  parts: Parts, module: str, schemes: Schemes, integers: Rows, zero: Entry | None
-) -> Rows:
-  """Return (q - zero) scale for integers q; scales are one, one a row, or a grid of groups or
-  blocks.
-  """
+  parts: Parts, module: str, schemes: Schemes, integers: LazyMatrix, zero: Entry | None
+) -> LazyMatrix:
+  """Return scale (q - zero) for integers q, with scales per matrix, row, group or block."""
   (rows, columns), scale = integers.shape, parts.need(module, '.weight_scale')
-  grid = (
-    scale.shape
-    if len(scale.shape) == 2
-    else (1, 1)
-    if scale.shape in ((), (1,))
-    else (*scale.shape, 1)
-  )
+  grid = scale.shape
+  if len(grid) != 2:
+    grid = (1, 1) if grid in ((), (1,)) else (*grid, 1)
   height, width = _block(parts, module, schemes, (rows, columns), grid)
   order = parts.get(module, '.weight_g_idx')
   if zero is not None and zero.shape != scale.shape:
@@ -127,30 +124,27 @@ def _scaled(
 
   def make(part: slice) -> np.ndarray:
     q, row = integers.make(part), np.arange(part.start, part.stop) // height
-    of_groups = Groups(columns, grid[1], None if order is None else order.array(), width)
+    groups = Groups(columns, grid[1], None if order is None else order.array(), width)
     if zero is not None:
-      of_groups.put(np.subtract, q, zero.array().astype(np.float32).reshape(grid)[row])
-    of_groups.put(np.multiply, q, scale.array().astype(np.float32).reshape(grid)[row])
+      groups.apply(np.subtract, q, zero.array().astype(np.float32).reshape(grid)[row])
+    groups.apply(np.multiply, q, scale.array().astype(np.float32).reshape(grid)[row])
     return q
 
-  own = [e for e in (scale, zero, order) if e is not None]
-  return Rows(integers.shape, integers.dtype, make, [*integers.sources, *own])
+  extra = [e for e in (scale, zero, order) if e is not None]
+  return LazyMatrix(integers.shape, integers.dtype, make, [*integers.sources, *extra])
 
 
 def _block(
   parts: Parts, module: str, schemes: Schemes, shape: tuple[int, int], grid: tuple[int, ...]
 ) -> tuple[int, int]:
-  """Return how many rows and columns have one scale in common."""
+  """Return the number of rows and columns with a common scale."""
   rows, columns = shape
   sizes = [(1, int(s['group_size'])) for s in schemes if (s.get('group_size') or 0) > 0]
-  sizes += [
-    (int(s['block_structure'][0]), int(s['block_structure'][1]))
-    for s in schemes
-    if s.get('block_structure')
-  ]
+  structures = [s['block_structure'] for s in schemes if s.get('block_structure')]
+  sizes += [(int(height), int(width)) for height, width in structures]
   sizes += [(1, columns), (rows, columns)]
   fitting = (each for each in sizes if grid == (-(-rows // each[0]), -(-columns // each[1])))
   if (found := next(fitting, None)) is None:
     what = f'{module}.weight_scale is {list(grid)} for {rows} x {columns} numbers'
-    parts.refuse(what, f'one of the schemes {list(schemes)}')
+    parts.refuse(what, f'scales of a scheme in {list(schemes)}')
   return found

@@ -1,4 +1,4 @@
-"""Experts of four bits in GPT-OSS: OCP Microscaling Formats v1.0."""
+"""MXFP4 experts of GPT-OSS, in the OCP Microscaling Formats v1.0."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -10,17 +10,22 @@ import numpy as np
 from tfm.core import errors
 from tfm.hub.tensors import Entry, Tensors
 
-#: Numbers in a chunk.
+#: The number of values in a chunk.
 _CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class _Mxfp4:
-  """Matrices of experts in GPT-OSS: numbers of four bits, E2M1, two a byte, the lower bits first.
+  """The lazy matrices `[E, in, out]` of the experts.
 
-  OCP Microscaling Formats v1.0: 32 numbers along the inputs share a power of two, E8M0. `blocks` is
-  `[E, out, in / 32, 16]` and `scales` `[E, out, in / 32]`, both bytes; the result is `[E, in,
-  out]`."""
+  Each byte holds two E2M1 numbers, the first in the low bits. Blocks of 32 numbers along the inputs
+  have a common E8M0 scale, a power of two.
+
+  Attributes:
+    blocks: The numbers, bytes `[E, out, in / 32, 16]`.
+    scales: The scales, bytes `[E, out, in / 32]`.
+    dtype: The dtype of the result.
+  """
 
   blocks: Entry
   scales: Entry
@@ -32,9 +37,9 @@ class _Mxfp4:
     return experts, 2 * size * blocks, outs
 
   def array(self) -> np.ndarray:
-    return np.concatenate(list(self.slabs()))
+    return np.concatenate(list(self.chunks()))
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     blocks, scales = self.blocks.array(), self.scales.array().view(ml_dtypes.float8_e8m0fnu)
     _, D, F = self.shape
     step = max(1, _CHUNK // D)
@@ -47,18 +52,27 @@ class _Mxfp4:
       yield out.T[None]
       del out
 
-  def forget(self) -> None:
-    self.blocks.forget()
-    self.scales.forget()
+  def release(self) -> None:
+    self.blocks.release()
+    self.scales.release()
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
-  """Return the tensors with every matrix of experts in MXFP4 as numbers.
+  """Return the tensors of a checkpoint with MXFP4 experts dequantized.
+
+  Args:
+    tensors: The stored tensors.
+    options: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+
+  Returns:
+    All tensors by name.
 
   Raises:
-    UserError: the tensors do not fit together.
+    UserError: Tensors are inconsistent.
   """
   found: dict[str, Entry] = dict(tensors.entries)
   for name in tensors:
@@ -67,18 +81,17 @@ def read(
     stem = name.removesuffix('_blocks')
     blocks, scales = found.pop(name), found.pop(f'{stem}_scales', None)
     shape = blocks.shape
-    bytes_ = scales is not None and {blocks.dtype, scales.dtype} == {np.dtype(np.uint8)}
-    if scales is None or not bytes_ or shape[3:] != (16,) or scales.shape != shape[:-1]:
+    is_bytes = scales is not None and {blocks.dtype, scales.dtype} == {np.dtype(np.uint8)}
+    if scales is None or not is_bytes or shape[3:] != (16,) or scales.shape != shape[:-1]:
       other = 'missing' if scales is None else f'{scales.dtype} {list(scales.shape)}'
       raise errors.UserError(
         f'{where}: {name} is {blocks.dtype} {list(shape)}, and {stem}_scales is {other}. Expected '
-        f'uint8 '
-        '[experts, out, in / 32, 16] and, without the last axis, its scales.'
+        'uint8 [experts, out, in / 32, 16] and scales [experts, out, in / 32].'
       )
     found[stem] = _Mxfp4(blocks, scales, dtype)
   return found
 
 
-#: Two numbers for each byte: sign, two bits of exponent, one of mantissa.
+#: The two numbers of each byte: a sign bit, two exponent bits and a mantissa bit.
 _E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)
 _PAIRS = np.stack([_E2M1[np.arange(256) & 15], _E2M1[np.arange(256) >> 4]], axis=-1)

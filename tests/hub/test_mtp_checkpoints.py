@@ -1,6 +1,4 @@
-"""DeepSeek-V3's layer of the token after the next: read, asked, a draft, and written as it was
-published.
-"""
+"""DeepSeek-V3's multi-token prediction layers: loading, drafting and export."""
 
 import dataclasses
 import json
@@ -22,13 +20,13 @@ _TINY = zoo.tiny(zoo.get('deepseek-v3-mtp'))
 SPEC = dataclasses.replace(
   _TINY, segments=tuple(dataclasses.replace(s, repeats=1) for s in _TINY.segments)
 )
-N = 2  # the number of the layer, as there are two before it
+N = 2  # The index of the layer, after two others.
 IDS = np.random.default_rng(0).integers(1, 40, (2, 9)).astype(np.int32)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Weights far from a start, written as the published ones are."""
+  """Write a folder with the published tensor names and random weights."""
   path, rng = tmp_path_factory.mktemp('later') / 'published', np.random.default_rng(1)
   drawn = lambda x: (
     rng.standard_normal(x.shape) * (0.3 if x.ndim > 1 else 0.1) + (x.ndim < 2)
@@ -43,30 +41,47 @@ def loaded(folder):
 
 
 def changed(folder, new, arrays=lambda found: None, **fields):
-  found = safetensors.numpy.load_file(folder / SAFE)
-  arrays(found)
+  """Copy a published folder with changes.
+
+  Args:
+    folder: The folder.
+    new: The new folder.
+    arrays: Changes the tensors by name in place.
+    **fields: Changed fields of the config.
+
+  Returns:
+    The new folder.
+  """
+  tensors = safetensors.numpy.load_file(folder / SAFE)
+  arrays(tensors)
   new.mkdir()
-  safetensors.numpy.save_file(found, new / SAFE, metadata={'format': 'pt'})
-  (new / 'config.json').write_text(
-    json.dumps(json.loads((folder / 'config.json').read_text()) | fields)
-  )
+  safetensors.numpy.save_file(tensors, new / SAFE, metadata={'format': 'pt'})
+  config = json.loads((folder / 'config.json').read_text()) | fields
+  (new / 'config.json').write_text(json.dumps(config))
   return new
 
 
-def test_the_tensors_have_their_published_names(folder, loaded):
+def test_tensors_have_their_published_names(folder, loaded):
   names = {
     n.removeprefix(f'model.layers.{N}.')
     for n in open_tensors(folder)
     if n.startswith(f'model.layers.{N}.')
   }
-  own = {'embed_tokens', 'enorm', 'hnorm', 'eh_proj', 'shared_head.norm', 'shared_head.head'}
-  assert {f'{n}.weight' for n in own} <= names
+  names_of_layer = {
+    'embed_tokens',
+    'enorm',
+    'hnorm',
+    'eh_proj',
+    'shared_head.norm',
+    'shared_head.head',
+  }
+  assert {f'{n}.weight' for n in names_of_layer} <= names
   layer = {
     n.removeprefix(f'model.layers.{N - 1}.')
     for n in open_tensors(folder)
     if f'.layers.{N - 1}.' in n
   }
-  assert names == layer | {f'{n}.weight' for n in own}
+  assert names == layer | {f'{n}.weight' for n in names_of_layer}
   assert json.loads((folder / 'config.json').read_text())['num_nextn_predict_layers'] == 1
   assert loaded.spec.mtp == SPEC.mtp
   assert open_tensors(folder)[f'model.layers.{N}.eh_proj.weight'].shape == (
@@ -75,10 +90,8 @@ def test_the_tensors_have_their_published_names(folder, loaded):
   )
 
 
-def test_the_published_names_are_those_of_the_published_model():
-  """`model.layers.61.*` of the index of DeepSeek-V3: 256 experts of three, and what it shares with
-  the model.
-  """
+def test_tensor_names_match_the_deepseek_v3_index():
+  """The index has `model.layers.61.*`: three tensors for 256 experts, and shared tensors."""
   found = weights.published(hub.class_of(zoo.get('deepseek-v3-mtp'))[0])
   names = [t.name for t in weights.tensor_map(found.family, found.spec, found.ending)]
   names += found.family.twins(found.spec)
@@ -90,58 +103,56 @@ def test_the_published_names_are_those_of_the_published_model():
 
 
 @pytest.mark.oracle
-def test_what_it_says_is_what_transformers_layer_says(folder, loaded):
-  """Theirs reads the same files by names of its own; that its positions are one further on changes
-  no score.
+def test_mtp_logits_match_transformers(folder, loaded):
+  """transformers reads the same files under other names.
+
+  Its positions are larger by one, which does not change attention scores.
   """
   import torch
   import transformers
   from transformers.modeling_layers import MtpModel
 
   theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(folder, attn_implementation='eager')
-  theirs._keys_to_ignore_on_load_unexpected = [
-    rf'model\.layers\.{N}\.'
-  ]  # else of the released one, 61
+  # The default is layer 61, as in the released model.
+  theirs._keys_to_ignore_on_load_unexpected = [rf'model\.layers\.{N}\.']
   ahead = MtpModel.from_pretrained(theirs).eval()
   ids = torch.tensor(IDS, dtype=torch.long)
   place = torch.arange(1, IDS.shape[1])[None].expand(2, -1)
   with torch.no_grad():
     out = theirs(ids, output_hidden_states=True)
     state = ahead.forward_layer(0, out.hidden_states[-1][:, :-1], place, None, input_ids=ids[:, 1:])
-    said = ahead._project_to_logits(state).numpy()
+    expected = ahead._project_to_logits(state).numpy()
   ours = jax.jit(lambda p: apply(loaded.spec, p, input_ids=IDS, mtp=True))(loaded.params)
   np.testing.assert_allclose(
     ours['logits'], out.logits.numpy(), atol=2e-5 * np.abs(out.logits.numpy()).max()
   )
   np.testing.assert_allclose(
-    ours['mtp_logits'][0][:, :-1], said, atol=2e-5 * np.abs(said).max(), rtol=0
+    ours['mtp_logits'][0][:, :-1], expected, atol=2e-5 * np.abs(expected).max(), rtol=0
   )
 
 
-def test_it_is_a_draft_that_changes_no_text(loaded):
-  """Each token that is said is the one that a full pass finds likeliest."""
-  said = tfm.generate(
+def test_mtp_drafts_do_not_change_greedy_text(loaded):
+  """Each generated token is the most probable token of a full forward pass."""
+  generated = tfm.generate(
     loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=MTPDraft()
   )
-  row = np.concatenate([IDS[:1], np.asarray(said)], 1)
+  row = np.concatenate([IDS[:1], np.asarray(generated)], 1)
   logits = jax.jit(lambda p: apply(loaded.spec, p, input_ids=row)['logits'])(loaded.params)
-  np.testing.assert_array_equal(np.argmax(logits, -1)[:, IDS.shape[1] - 1 : -1], said)
+  np.testing.assert_array_equal(np.argmax(logits, -1)[:, IDS.shape[1] - 1 : -1], generated)
 
 
-def test_what_is_read_goes_out_as_it_came(folder, loaded, tmp_path):
+def test_export_returns_the_same_tensors(folder, loaded, tmp_path):
   hub.export_hf(loaded.spec, loaded.params, tmp_path / 'back')
   assert (tmp_path / 'back' / SAFE).read_bytes() == (folder / SAFE).read_bytes()
 
 
-def test_without_its_tensors_or_where_the_config_has_none_the_model_is_read_alone(
-  folder, loaded, tmp_path
-):
+def test_missing_mtp_layers_load_as_none(folder, loaded, tmp_path):
   def cut(arrays):
     for name in [n for n in arrays if n.startswith(f'model.layers.{N}.')]:
       del arrays[name]
 
   base = {k: v for k, v in loaded.params.items() if k != 'mtp'}
-  # As transformers saves it: the config still has one.
+  # transformers saves such a folder: the config still has a layer.
   for new in (
     changed(folder, tmp_path / 'cut', cut),
     changed(folder, tmp_path / 'none', num_nextn_predict_layers=0),
@@ -151,7 +162,7 @@ def test_without_its_tensors_or_where_the_config_has_none_the_model_is_read_alon
     jax.tree.map(np.testing.assert_array_equal, m.params, base)
 
 
-def test_a_layer_that_is_not_whole_or_shares_other_numbers_is_refused(folder, tmp_path):
+def test_incomplete_mtp_layers_raise_errors(folder, tmp_path):
   lacking = changed(
     folder, tmp_path / 'lacking', lambda a: a.pop(f'model.layers.{N}.eh_proj.weight')
   )
@@ -160,11 +171,11 @@ def test_a_layer_that_is_not_whole_or_shares_other_numbers_is_refused(folder, tm
   ):
     tfm.load(lacking)
   for name, first in (('shared_head.head', 'lm_head'), ('embed_tokens', r'model\.embed_tokens')):
-    own = lambda a, name=name: a.update(
+    change = lambda a, name=name: a.update(
       {f'model.layers.{N}.{name}.weight': a[f'model.layers.{N}.{name}.weight'] + 1}
     )
-    new = changed(folder, tmp_path / name, own)
+    new = changed(folder, tmp_path / name, change)
     with pytest.raises(
-      errors.UserError, match=rf'{name}\.weight is not {first}\.weight, which it has to equal'
+      errors.UserError, match=rf'{name}\.weight differs from {first}\.weight\. Expected equal'
     ):
       tfm.load(new)

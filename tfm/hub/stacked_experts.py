@@ -1,6 +1,4 @@
-"""Experts that a checkpoint keeps in one tensor a layer, for families whose experts have a tensor
-each.
-"""
+"""Split the stacked expert tensors of a checkpoint into one tensor per expert."""
 
 from collections.abc import Iterator
 import re
@@ -12,25 +10,30 @@ from tfm.hub.tensors import Entry, Tensors
 from tfm.zoo.weights import Published, tensor_map
 
 _STACKED = re.compile(r'(.*\.experts)\.(gate_up_proj|down_proj)$')
-#: The projections that a stacked tensor `[E, out, in]` holds, one after the other along `out`.
+#: The projections in a stacked tensor `[E, out, in]`, concatenated along `out`.
 _PARTS = {'gate_up_proj': ('gate_proj', 'up_proj'), 'down_proj': ('down_proj',)}
 
 
-def unstacked(tensors: Tensors, published: Published) -> Tensors:
-  """Return the tensors with an entry for each expert where the family names them so, and the file
-  stacks them.
+def unstack_experts(tensors: Tensors, published: Published) -> Tensors:
+  """Return the tensors with stacked experts split, if the family has one tensor per expert.
 
-  Qwen3.5 and models saved from the parameters of transformers 5 are written so.
+  Qwen3.5 and models saved from the parameters of transformers 5 have stacked experts.
+
+  Args:
+    tensors: The tensors of the checkpoint.
+    published: The model that `config.json` describes.
   """
   stacked = {name: found for name in tensors if (found := _STACKED.fullmatch(name))}
   if not stacked:
     return tensors
   family = published.family
-  wanted = {key(family, t.name) for t in tensor_map(family, published.spec, published.ending)}
+  mapped = tensor_map(family, published.spec, published.ending)
+  expected = {key(family, t.name) for t in mapped}
   entries: dict[str, Entry] = {}
   for name, entry in tensors.entries.items():
     parts = dict(_parts(name, entry)) if name in stacked else {}
-    entries |= parts if any(key(family, part) in wanted for part in parts) else {name: entry}
+    is_split = any(key(family, part) in expected for part in parts)
+    entries |= parts if is_split else {name: entry}
   return Tensors(entries)
 
 
@@ -42,14 +45,12 @@ def _parts(name: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
   size = entry.shape[1] // len(names)
   for expert in range(entry.shape[0]):
     for i, part in enumerate(names):
-      yield (
-        f'{found[1]}.{expert}.{part}.weight',
-        _Expert(entry, expert, slice(i * size, (i + 1) * size)),
-      )
+      rows = slice(i * size, (i + 1) * size)
+      yield f'{found[1]}.{expert}.{part}.weight', _Expert(entry, expert, rows)
 
 
 class _Expert:
-  """Some rows of one expert of a stacked tensor; a view of it."""
+  """A view of some rows of one expert in a stacked tensor."""
 
   def __init__(self, whole: Entry, expert: int, rows: slice):
     self.whole, self.expert, self.rows = whole, expert, rows
@@ -58,8 +59,8 @@ class _Expert:
   def array(self) -> np.ndarray:
     return self.whole.array()[self.expert, self.rows]
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
-    self.whole.forget()
+  def release(self) -> None:
+    self.whole.release()

@@ -1,4 +1,4 @@
-"""Paths without a loadable model: the error names each kind and the next step."""
+"""Paths without a loadable model: the error names the kind and the next step."""
 
 import json
 
@@ -10,13 +10,13 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.hub.kinds import KINDS, LFS, NOWHERE, OTHER_WEIGHTS
+from tfm.hub.path_kinds import LFS, MISSING_PATHS, PATH_KINDS, UNREADABLE_WEIGHTS
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import param_shapes
 
 POINTER = LFS + b'/v1\noid sha256:00\nsize 1\n'
 
-#: kind -> the files of a folder, the path in it that is loaded, and a part of the message.
+#: Kind -> files of a folder, the path in it that is loaded, and part of the message.
 PLACES = {
   'part': (
     ['config.json', 'model.safetensors'],
@@ -26,12 +26,12 @@ PLACES = {
   'state': (
     ['about/experiment.json', 'state/_METADATA'],
     'state',
-    r'a part of a tfm checkpoint\. Expected the',
+    r'is part of a tfm checkpoint\. Expected the',
   ),
   'peft': (
     ['adapter_config.json', 'adapter_model.safetensors'],
     '',
-    r'PEFT adapter .*adapter=FOLDER.*BASE being org/b',
+    r'PEFT adapter .*adapter=FOLDER.*where BASE is org/b',
   ),
   'lfs': (['model.gguf.pointer'], '', 'Git LFS pointers instead of files .*git lfs pull'),
   'partial': (
@@ -42,20 +42,20 @@ PLACES = {
   'safetensors': (['model.safetensors'], 'model.safetensors', 'in a folder without config.json'),
   'pickle': (['model.pt'], 'model.pt', r'is a pickle \(\.pt\).*save_pretrained'),
   'foreign file': (['model.onnx'], 'model.onnx', r'file of another framework \(\.onnx\)'),
-  'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack it first'),
-  'file': (['notes.txt'], 'notes.txt', 'is a file, and of no kind that tfm reads'),
+  'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack the archive first'),
+  'file': (['notes.txt'], 'notes.txt', 'is a file in an unknown format'),
   'diffusers': (['model_index.json', 'unet/config.json'], '', 'is a diffusers pipeline'),
   'sentence-transformers': (
     ['modules.json', '0_Transformer/config.json'],
     '',
-    'folder of the transformer inside',
+    'subfolder of its transformer',
   ),
   'cache': (['models--a--b/refs/main'], '', 'is a Hugging Face cache.*models--a--b'),
-  'workdir': (['checkpoints/notes.txt'], '', 'saved no checkpoint yet'),
+  'workdir': (['checkpoints/notes.txt'], '', 'without a saved checkpoint'),
   'inner': (
     ['checkpoint-5/config.json', 'trainer_state.json'],
     '',
-    r'Expected a folder in it: checkpoint-5\.',
+    r'Expected a subfolder: checkpoint-5\.',
   ),
   'saved model': (['saved_model.pb'], '', 'is a TensorFlow SavedModel'),
   'orbax': (
@@ -73,22 +73,22 @@ PLACES = {
   'empty': ([], '', 'is an empty folder'),
 }
 
-#: kind -> files in a folder with config.json, and a part of the message.
+#: Kind -> files in a folder with config.json, and part of the message.
 WITHOUT_WEIGHTS = {
   'lfs': (['model-Q4.pointer'], 'Git LFS pointers'),
   'partial': (['model.safetensors.part'], 'is a partial download'),
   'gguf': (['x-Q4_K_M.gguf'], 'Expected the path of that file: x-Q4_K_M.gguf'),
-  'peft': (['adapter_config.json'], r'holds a PEFT adapter and no model.*BASE being org/b'),
+  'peft': (['adapter_config.json'], r'holds a PEFT adapter and no model.*where BASE is org/b'),
   'diffusers': (['diffusion_pytorch_model.safetensors'], 'is a diffusers model'),
-  'consolidated': (['consolidated.00.pth', 'params.json'], "in the authors' own layout"),
+  'consolidated': (['consolidated.00.pth', 'params.json'], "in the authors' layout"),
   'tensorflow': (['tf_model.h5'], 'TensorFlow weights'),
   'flax': (['flax_model.msgpack'], 'Flax msgpack weights'),
   'onnx': (['onnx/model.onnx'], 'ONNX graph'),
   'openvino': (['openvino_model.xml', 'openvino_model.bin'], 'OpenVINO graph'),
-  'ctranslate2': (['model.bin', 'vocabulary.json'], 'is a CTranslate2 model'),
+  'ctranslate2': (['model.bin', 'vocabulary.json'], 'is a converted CTranslate2 model'),
   'mlx': (['weights.00.npz'], 'MLX weights'),
   'rust': (['rust_model.ot'], 'weights for Rust'),
-  'named': (['model.fp16.safetensors'], r'under another name \(model.fp16.safetensors\)'),
+  'named': (['model.fp16.safetensors'], r'with an unexpected file name \(model.fp16.safetensors\)'),
 }
 
 
@@ -102,14 +102,14 @@ def _write(folder, names):
 
 
 @pytest.mark.parametrize('kind', PLACES)
-def test_paths_without_a_model_are_named(tmp_path, kind):
+def test_errors_name_the_kind_of_a_path(tmp_path, kind):
   names, inner, message = PLACES[kind]
   with pytest.raises(errors.UserError, match=message):
     tfm.load(_write(tmp_path, names) / inner)
 
 
 @pytest.mark.parametrize('kind', WITHOUT_WEIGHTS)
-def test_folders_without_readable_weights_are_named(tmp_path, kind):
+def test_errors_name_unreadable_weights(tmp_path, kind):
   names, message = WITHOUT_WEIGHTS[kind]
   (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
   with pytest.raises(errors.UserError, match=message):
@@ -117,9 +117,9 @@ def test_folders_without_readable_weights_are_named(tmp_path, kind):
 
 
 def test_every_kind_has_a_case():
-  assert {k.name for k in KINDS if k not in OTHER_WEIGHTS[2:]} == set(PLACES)
-  assert {k.name for k in OTHER_WEIGHTS} == set(WITHOUT_WEIGHTS)
-  assert [k.name for k in NOWHERE] == ['cached', 'hub', 'remote']
+  assert {k.name for k in PATH_KINDS if k not in UNREADABLE_WEIGHTS[2:]} == set(PLACES)
+  assert {k.name for k in UNREADABLE_WEIGHTS} == set(WITHOUT_WEIGHTS)
+  assert [k.name for k in MISSING_PATHS] == ['cached', 'hub', 'remote']
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_every_kind_has_a_case():
     ('https://huggingface.co/org/name/tree/main', r"snapshot_download\('org/name'\)"),
     (
       'runs/1',
-      'holds no checkpoint that can be read: there is no such folder. Expected the --workdir',
+      'holds no checkpoint: there is no such folder. Expected the --workdir',
     ),
-    ('gs://bucket/model', r'is an address \(gs:\)'),
+    ('gs://bucket/model', r'is a remote address \(gs:\)'),
     ('nowhere', 'There is no such folder'),
     ('/nowhere/at/all', 'There is no such folder'),
   ],
 )
-def test_absent_paths_and_hub_ids_have_different_errors(tmp_path, monkeypatch, path, message):
+def test_missing_paths_and_hub_ids_have_own_errors(tmp_path, monkeypatch, path, message):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
   with pytest.raises(errors.UserError, match=message):
@@ -152,7 +152,7 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize('named', [True, False])
-def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
+def test_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
   cache = tmp_path / 'models--org--name'
   (cache / 'refs').mkdir(parents=True)
   (cache / 'snapshots').mkdir()
@@ -162,21 +162,21 @@ def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
     (cache / 'refs' / 'main').write_text('abc')
   assert tfm.load(cache).spec == tfm.load(model).spec
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
-  with pytest.raises(errors.UserError, match=f'in your cache. Expected that folder: {cache}'):
+  with pytest.raises(errors.UserError, match=f'Expected that folder: {cache}'):
     tfm.load('org/name')
 
 
-def test_a_cache_folder_without_main_lists_snapshots(tmp_path):
+def test_cache_folder_without_main_lists_snapshots(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / 'models--org--name' / 'snapshots' / name).mkdir(parents=True)
   with pytest.raises(
-    errors.UserError, match=r'without one main snapshot\. Snapshots: .*/a, .*/b\.'
+    errors.UserError, match=r'without a main snapshot\. Expected a snapshot folder: .*/a, .*/b\.'
   ):
     tfm.load(tmp_path / 'models--org--name')
 
 
 @pytest.mark.parametrize('name', ['config.json', SAFE, 'tokenizer.json'])
-def test_git_lfs_pointers_are_not_damaged_files(model, tmp_path, name):
+def test_git_lfs_pointers_have_their_own_error(model, tmp_path, name):
   for path in model.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   (tmp_path / name).write_bytes(POINTER)
@@ -194,7 +194,7 @@ def test_unused_git_lfs_pointers_are_ignored(model, tmp_path):
 @pytest.mark.parametrize(
   ('field', 'library'), [('_class_name', 'diffusers'), ('architecture', 'timm')]
 )
-def test_configs_of_other_libraries_are_named(tmp_path, field, library):
+def test_configs_of_other_libraries_raise_errors(tmp_path, field, library):
   (tmp_path / 'config.json').write_text(json.dumps({field: 'X'}))
   safetensors.numpy.save_file({'a': np.ones(2)}, tmp_path / SAFE)
   with pytest.raises(errors.UserError, match=f'is a config of {library}'):

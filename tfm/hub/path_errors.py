@@ -1,12 +1,20 @@
-"""Recognise paths that are neither a tfm checkpoint nor a published folder."""
+"""Errors for paths that are neither a checkpoint of tfm nor a published folder."""
 
 import json
 from pathlib import Path
 
 from tfm.core import errors
-from tfm.hub.kinds import CONFIG, KINDS, NOWHERE, OTHER_WEIGHTS, WEIGHTS, Kind, is_pointer
+from tfm.hub.path_kinds import (
+  CONFIG,
+  MISSING_PATHS,
+  PATH_KINDS,
+  UNREADABLE_WEIGHTS,
+  WEIGHTS,
+  Kind,
+  is_pointer,
+)
 
-#: Fields of the config.json of libraries that write no model_type.
+#: Field of a config.json without model_type -> the library that writes it.
 _LIBRARIES = {
   '_class_name': 'diffusers',
   '_diffusers_version': 'diffusers',
@@ -15,42 +23,43 @@ _LIBRARIES = {
 }
 
 
-def resolve(path: str | Path) -> Path:
-  """Return the folder of a path: the snapshot in a Hugging Face cache folder, else the path itself.
+def resolve_path(path: str | Path) -> Path:
+  """Return a path itself, or the snapshot of a Hugging Face cache folder.
 
   Raises:
-    UserError: a cache folder has no snapshot, or several without a main one.
+    UserError: A cache folder has no snapshot, or several and no main one.
   """
   folder = Path(path).expanduser()
   if not (folder.name.startswith('models--') and (folder / 'snapshots').is_dir()):
     return folder
   snapshots = sorted(p for p in (folder / 'snapshots').iterdir() if p.is_dir())
-  main = folder / 'refs' / 'main'
-  if (
-    main.is_file()
-    and (named := folder / 'snapshots' / main.read_text('utf-8').strip()) in snapshots
-  ):
-    return named
+  ref = folder / 'refs' / 'main'
+  if ref.is_file():
+    main = folder / 'snapshots' / ref.read_text('utf-8').strip()
+    if main in snapshots:
+      return main
   if len(snapshots) == 1:
     return snapshots[0]
   listed = ', '.join(str(p) for p in snapshots[:8]) or 'none'
   raise errors.UserError(
-    f'{folder}: is a Hugging Face cache folder without one main snapshot. Snapshots: {listed}.'
+    f'{folder}: is a Hugging Face cache folder without a main snapshot. Expected a snapshot '
+    f'folder: {listed}.'
   )
 
 
-def refuse(path: str | Path) -> None:
-  """Raise an error if a path is of a known kind without a loadable model.
+def raise_unloadable(path: str | Path) -> None:
+  """Raise an error for a path of a known kind without a loadable model.
 
   Raises:
-    UserError: names the kind and the next step.
+    UserError: The path is of such a kind. The message names it and the next step.
   """
-  if sentence := recognise(path, KINDS if Path(path).expanduser().exists() else NOWHERE):
+  kinds = PATH_KINDS if Path(path).expanduser().exists() else MISSING_PATHS
+  if sentence := diagnose(path, kinds):
     raise errors.UserError(f'{path}: {sentence}')
 
 
-def recognise(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
-  """Return the sentence of the first kind that a path is of, or None."""
+def diagnose(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
+  """Return the error message of the first kind that matches a path, or None."""
   place = Path(path).expanduser()
   for kind in kinds:
     if (found := kind.find(place)) is not None:
@@ -59,17 +68,16 @@ def recognise(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
 
 
 def is_checkpoint(folder: Path) -> bool:
-  """Return whether a folder is a tfm checkpoint, or a workdir with some."""
-  return any(
-    True for pattern in ('about', '*/about', 'checkpoints/*/about') for _ in folder.glob(pattern)
-  )
+  """Return whether a folder is a checkpoint of tfm, or a workdir with checkpoints."""
+  patterns = ('about', '*/about', 'checkpoints/*/about')
+  return any(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def check_published(folder: Path) -> None:
   """Check that the config and tokenizer files of a published folder are not Git LFS pointers.
 
   Raises:
-    UserError: a file is a Git LFS pointer, or config.json belongs to another library.
+    UserError: A file is a Git LFS pointer, or config.json belongs to another library.
   """
   names = ['config.json', 'tokenizer.json', 'generation_config.json', 'tokenizer_config.json']
   if not (folder / 'tokenizer.json').is_file():
@@ -82,7 +90,7 @@ def check_published(folder: Path) -> None:
       'vocab.txt',
     ]
   for name in names:
-    check_whole(folder / name)
+    check_not_pointer(folder / name)
   try:
     values = json.loads((folder / CONFIG).read_text('utf-8'))
   except (OSError, ValueError):
@@ -93,24 +101,23 @@ def check_published(folder: Path) -> None:
     if field in values:
       raise errors.UserError(
         f'{folder / CONFIG}: is a config of {library} ({field}={values[field]!r}), which tfm does '
-        f'not read. Expected '
-        'the model_type of a model of transformers.'
+        'not read. Expected the model_type of a model of transformers.'
       )
 
 
-def check_whole(path: Path) -> None:
+def check_not_pointer(path: Path) -> None:
   """Check that a file is not a Git LFS pointer.
 
   Raises:
-    UserError: it is a pointer.
+    UserError: The file is a pointer.
   """
   if is_pointer(path):
     raise errors.UserError(
       f'{path}: is a Git LFS pointer, not the file itself. Expected the file: run `git lfs pull`, '
-      f'or download it again.'
+      'or download it again.'
     )
 
 
-def no_weights(folder: Path) -> str:
-  """Return the sentence about a folder with a config.json and without weights that are read."""
-  return recognise(folder, OTHER_WEIGHTS) or f'holds no weights. {WEIGHTS}'
+def no_weights_message(folder: Path) -> str:
+  """Return the error message for a folder with config.json and no readable weights."""
+  return diagnose(folder, UNREADABLE_WEIGHTS) or f'holds no weights. {WEIGHTS}'

@@ -1,6 +1,4 @@
-"""The language model inside a folder of text and images computes what the whole computes without an
-image.
-"""
+"""The language model of a vision-language folder matches the full model without images."""
 
 import json
 
@@ -12,19 +10,17 @@ from tests.hub import decoders_mixtures
 from tests.hub.published import SIZES, D, K, V
 import tfm
 from tfm.core import errors
+from tfm.hub.multimodal import MULTIMODAL, text_config
 from tfm.hub.tensors import SAFE
-from tfm.hub.text_part import OUTER, text_config
 
 _TEXT = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'head_dim': 8}
 _VISION = {
   'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 1, 'num_attention_heads': 2,
-  'image_size': 28,
-  'patch_size': 14,
+  'image_size': 28, 'patch_size': 14,
 }  # fmt: skip
 _YARN = {
   'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 4,
-  'beta_fast': 32.0,
-  'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
+  'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
 }  # fmt: skip
 _GEMMA = {**_TEXT, 'model_type': 'gemma3_text', 'num_hidden_layers': 7, 'sliding_window': 4}
 _MISTRAL = {**_TEXT, 'model_type': 'mistral', 'sliding_window': None}
@@ -34,12 +30,11 @@ _MINISTRAL = {
 _LLAMA4 = {**decoders_mixtures.CASES['llama4'].fields, 'model_type': 'llama4_text'}
 _QWEN = {**decoders_mixtures.CASES['qwen3.5'].fields, 'model_type': 'qwen3_5_text'}
 _QWEN_MOE = {**decoders_mixtures.CASES['qwen3.5-moe'].fields, 'model_type': 'qwen3_5_moe_text'}
-#: Fields of the vision part and of the outer config that differ from Llava's.
+#: Fields of the vision model and of the outer config that differ from Llava.
 _OTHER_VISION = {
   'llama4': {
     'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16,
-    'projector_output_dim': 16,
-    'intermediate_size': 64,
+    'projector_output_dim': 16, 'intermediate_size': 64,
   },
   'qwen3_5': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
   'qwen3_5_moe': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
@@ -62,7 +57,7 @@ CASES = {
 
 
 def _made(case, folder):
-  """Write the folder of a case, with weights drawn anew, and return its model."""
+  """Write the folder of a case with random weights, and return the model of transformers."""
   import torch
   import transformers
 
@@ -76,11 +71,11 @@ def _made(case, folder):
   if kind in _OTHER_VISION:
     vision = {**{n: v for n, v in _VISION.items() if n != 'image_size'}, **_OTHER_VISION[kind]}
   torch.manual_seed(0)
-  stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
+  stem = MULTIMODAL[kind].architecture.removesuffix('ForConditionalGeneration')
   config = getattr(transformers, f'{stem}Config')(
     vision_config=vision, **_image_token(kind), **fields
   )
-  theirs = getattr(transformers, OUTER[kind].architecture)(config)
+  theirs = getattr(transformers, MULTIMODAL[kind].architecture)(config)
   copying.randomized(theirs, 0.1)
   theirs.save_pretrained(folder)
   return theirs.eval()
@@ -100,7 +95,7 @@ def _their_logits(theirs, ids):
 @pytest.mark.oracle
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('older', [False, True])
-def test_language_model_gives_the_logits_of_the_whole(case, older, tmp_path, capsys):
+def test_language_model_logits_match_the_full_model(case, older, tmp_path, capsys):
   theirs = _made(case, tmp_path / 'theirs')
   tensors = safetensors.numpy.load_file(tmp_path / 'theirs' / SAFE)
   if older:
@@ -110,14 +105,14 @@ def test_language_model_gives_the_logits_of_the_whole(case, older, tmp_path, cap
   safetensors.numpy.save_file(tensors, tmp_path / 'theirs' / SAFE)
   ids = np.random.default_rng(0).integers(1, V - 1, (2, 12))
   ours = tfm.load(tmp_path / 'theirs')
-  assert capsys.readouterr().err.count('tensors that read images') == 1
+  assert capsys.readouterr().err.count('image tensors') == 1
   logits = tfm.apply(ours.spec, ours.params, input_ids=ids)['logits']
   expected = _their_logits(theirs, ids)
   np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
 
 
 def _older(name):
-  """Return the name that folders of 2025 have."""
+  """Return the tensor name in folders of 2025."""
   for new, old in {
     'model.language_model.': 'language_model.model.',
     'lm_head.': 'language_model.lm_head.',
@@ -132,7 +127,7 @@ def _older(name):
 
 
 def _newer(name):
-  """Return the name that transformers 5 has in memory."""
+  """Return the parameter name in transformers 5."""
   if name.startswith('language_model.lm_head.'):
     return name.removeprefix('language_model.')
   if name.startswith('language_model.'):
@@ -140,7 +135,7 @@ def _newer(name):
   return f'model.{name}' if name.startswith(('vis', 'multi_modal', 'image_newline')) else name
 
 
-def test_sparse_text_config_has_the_published_defaults():
+def test_sparse_text_config_has_published_defaults():
   inner = {
     'hidden_size': 2560,
     'intermediate_size': 10_240,
@@ -150,10 +145,9 @@ def test_sparse_text_config_has_the_published_defaults():
   scaling = {'factor': 8.0, 'rope_type': 'linear'}
   values = {
     'architectures': ['Gemma3ForConditionalGeneration'], 'model_type': 'gemma3',
-    'boi_token_index': 255_999,
-    'eoi_token_index': 256_000, 'eos_token_id': [1, 106], 'image_token_index': 262_144,
-    'initializer_range': 0.02,
-    'mm_tokens_per_image': 256, 'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
+    'boi_token_index': 255_999, 'eoi_token_index': 256_000, 'eos_token_id': [1, 106],
+    'image_token_index': 262_144, 'initializer_range': 0.02, 'mm_tokens_per_image': 256,
+    'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
     'text_config': {**inner, 'model_type': 'gemma3_text', 'rope_scaling': scaling},
     'vision_config': {'hidden_size': 1152, 'model_type': 'siglip_vision_model'},
   }  # fmt: skip
@@ -172,8 +166,7 @@ def test_llava_has_the_sizes_of_llama_2():
   values = {
     'architectures': ['LlavaForConditionalGeneration'], 'model_type': 'llava', 'ignore_index': -100,
     'image_token_index': 32_000, 'pad_token_id': 32_001, 'projector_hidden_act': 'gelu',
-    'text_config': inner,
-    'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2,
+    'text_config': inner, 'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2,
     'vision_feature_select_strategy': 'default',
   }  # fmt: skip
   found = tfm.zoo.weights.published(text_config(values)).spec
@@ -181,13 +174,13 @@ def test_llava_has_the_sizes_of_llama_2():
   assert found.segments == tfm.zoo.get('llama2-7b').segments
 
 
-def test_unknown_field_around_the_language_model_is_refused():
+def test_unknown_outer_field_raises_an_error():
   values = {'model_type': 'mistral3', 'text_config': {**_MISTRAL}, 'surprise': 3}
   with pytest.raises(errors.UserError, match='surprise=3'):
     tfm.zoo.weights.published(text_config(values))
 
 
-def test_class_without_text_is_refused():
+def test_class_without_text_raises_an_error():
   values = {
     'model_type': 'gemma3',
     'architectures': ['Gemma3ForSequenceClassification'],
@@ -197,6 +190,6 @@ def test_class_without_text_is_refused():
     text_config(values)
 
 
-def test_other_configs_stay_as_they_are(tmp_path):
+def test_other_configs_are_unchanged(tmp_path):
   values = {'model_type': 'llama', 'hidden_size': D}
   assert text_config(json.loads(json.dumps(values))) == values

@@ -1,4 +1,4 @@
-"""What enters each layer, and who looks at whom, are those of transformers; asking changes nothing."""
+"""Captured hidden states and attention maps match transformers."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ def both(request, tmp_path_factory):
   return published.build(CASES[request.param], tmp_path_factory.mktemp('inside') / 'theirs')
 
 
-def test_layers_tell_what_they_see(both):
+def test_captured_activations_match_transformers(both):
   import torch
 
   inputs = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
@@ -27,7 +27,7 @@ def test_layers_tell_what_they_see(both):
     inputs['position_ids'] = (inputs['attention_mask'].cumsum(1) - 1).clamp(min=0)
   with torch.no_grad():
     theirs = both.theirs(**inputs, output_hidden_states=True, output_attentions=True)
-  run = lambda params, **asked: apply(both.ours.spec, params, **both.inputs, **asked)
+  run = lambda params, **capture: apply(both.ours.spec, params, **both.inputs, **capture)
   ours = jax.jit(lambda p: run(p, output_hidden_states=True, output_attentions=True))(
     both.ours.params
   )
@@ -48,6 +48,6 @@ def test_layers_tell_what_they_see(both):
       )
 
 
-def test_what_is_not_asked_for_is_not_there(both):
+def test_uncaptured_outputs_are_absent(both):
   out = jax.eval_shape(lambda p: apply(both.ours.spec, p, **both.inputs), both.ours.params)
   assert not [n for n in out if n.endswith(('hidden_states', 'attentions'))]
