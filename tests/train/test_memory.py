@@ -12,7 +12,7 @@ import jax, jax.numpy as jnp
 from tfm.train import memory
 
 if sys.argv[1] == 'keep':
-  assert memory.keep_freed()
+  assert memory.keep_freed_memory()
 # A product reads its operands from memory: 64 MB of temporaries.
 step = jax.jit(lambda x: jnp.sin(x[:, None] + x[None]) @ x[:, None])
 x = jnp.arange(4096, dtype=jnp.float32)

@@ -74,7 +74,7 @@ def test_a_resumed_run_of_arrays_is_bit_identical(x, tmp_path):
 
 def test_batches_of_arrays_are_split_over_the_devices(x):
   built = build(x, jax.devices())
-  assert built.batch.where['input_ids'].spec == jax.P(('data',))
+  assert built.batch.shardings['input_ids'].spec == jax.P(('data',))
   lowered = built.step.lower(built.shapes, built.batch.shapes)
   assert lowered.out_info[1]['accuracy'].shape == ()
 

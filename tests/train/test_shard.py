@@ -23,7 +23,7 @@ def steps(x, mesh, devices, n=2):
   tok = np.random.default_rng(0).integers(0, 256, (8, 17)).astype(np.int32)
   weights = (np.arange(8 * 16).reshape(8, 16) % 5 > 0).astype(np.float32)
   features = {'input_ids': tok[:, :-1], 'labels': tok[:, 1:], 'weights': weights}
-  batch = shard.put(features, built.batch.where, 8, slice(0, 8))
+  batch = shard.put(features, built.batch.shardings, 8, slice(0, 8))
   losses = []
   with jax.transfer_guard('disallow'):
     for _ in range(n):
@@ -58,7 +58,7 @@ def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, singl
 def test_batches_are_sharded_by_any_letter(x, single):
   mesh = Mesh(data=2, sequence=4, rules=('T:sequence',))
   built = build(dataclasses.replace(x, mesh=mesh), jax.devices())
-  assert built.batch.where['input_ids'].spec == jax.P(('data',), ('sequence',))
+  assert built.batch.shardings['input_ids'].spec == jax.P(('data',), ('sequence',))
   np.testing.assert_allclose(steps(x, mesh, jax.devices())[0], single[0], atol=1e-5)
 
 

@@ -175,6 +175,7 @@ def test_files_of_the_start_are_kept_only_where_ids_agree(tmp_path, base):
   (folder / 'about' / 'tokens.json').write_text('{"config.json": {"eos_token_id": 3}}')
   run(tmp_path, 'same', init_from=folder)
   run(tmp_path, 'other', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='remap')
-  kept = lambda name: saver.read_beside(tmp_path / name / 'run' / 'checkpoints' / '1' / 'about')
+  checkpoint = lambda name: tmp_path / name / 'run' / 'checkpoints' / '1'
+  kept = lambda name: saver.read_extra_files(checkpoint(name) / 'about')
   assert b'"eos_token_id": 3' in b''.join(kept('same').values())
   assert not kept('other')

@@ -14,7 +14,7 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.hub.files import FolderFiles
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
-from tfm.train.saver import unwarned, write_about
+from tfm.train.saver import no_orbax_warnings, write_about
 
 
 def save(
@@ -43,6 +43,6 @@ def save(
     experiment = Experiment(
       model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32')
     )
-    write_about(half / 'about', experiment, tokenizer, beside=files.kept() if files else {})
-    with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
+    write_about(half / 'about', experiment, tokenizer, extra_files=files.kept() if files else {})
+    with no_orbax_warnings(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))

@@ -1,4 +1,4 @@
-"""The record of the process that holds a workdir, and whether that process lives."""
+"""The record of the process that holds a workdir."""
 
 import dataclasses
 import json
@@ -13,10 +13,16 @@ import uuid
 class Holder:
   """The process that holds a workdir.
 
-  Attributes: token: Random name of this holding. host, pid: The process. boot, namespace: Boot id
-    of the kernel and its PID namespace. Where both are equal, `pid` can be checked. born: Start of
-    the process in clock ticks since boot, which tells a reused `pid` from the old one. since: Local
-    time of the start, for people. every: Seconds between beats. beat: Number of beats so far.
+  Attributes:
+    token: A random name, new for each claim.
+    host: The host name.
+    pid: The process id.
+    boot: The boot id of the kernel. If it and `namespace` are equal to ours, `pid` can be checked.
+    namespace: The PID namespace.
+    born: The start of the process in clock ticks since boot. It distinguishes reused process ids.
+    since: The local time of the claim, for messages.
+    every: Seconds between beats.
+    beat: The number of beats until now.
   """
 
   token: str
