@@ -105,7 +105,7 @@ def test_batches_have_the_declared_arrays(data):
   assert (raw['sample'].dtype, raw['key'].dtype) == (np.int64, np.uint64)
 
 
-def test_an_epoch_has_each_image_once_in_a_new_order(data):
+def test_epoch_has_each_image_once_in_a_new_order(data):
   dataset = dataclasses.replace(data, batch=5).open(None)
   rows = lambda step: dataset.batch('train', 3, step)['pixel_values'].reshape(5, -1)
   first, second = (np.concatenate([rows(step) for step in range(a, a + 6)]) for a in (0, 6))
@@ -146,7 +146,7 @@ def test_colour_images_of_any_layout_are_the_same(tmp_path, layout):
   np.testing.assert_allclose(raw['pixel_values'], (train - mean) / std, rtol=1e-4, atol=1e-5)
 
 
-def test_the_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labels):
+def test_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labels):
   found = set()
   for row in (None, 3, 9):
     for name in ('images', 'labels'):

@@ -68,7 +68,7 @@ def test_pixels_match_the_image_processor(data, folder, fit):
   np.testing.assert_array_equal(pixels, processor(images=paths)['pixel_values'])
 
 
-def test_a_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
+def test_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
   said = {
     'image_processor_type': 'CLIPImageProcessor',
     'size': {'shortest_edge': 9},
@@ -130,14 +130,14 @@ def test_broken_images_are_skipped_with_a_warning(data, folder, caplog):
   assert (seen == 0).sum() == 4 * 8
 
 
-def test_a_class_of_broken_images_is_an_error(data, folder):
+def test_class_of_broken_images_is_an_error(data, folder):
   for file in (folder / 'red').glob('*.*'):
     file.write_text('not an image')
   with pytest.raises(errors.UserError, match=r'red has no image that can be decoded'):
     dataclasses.replace(data, broken='skip').open(None)
 
 
-def test_an_empty_class_is_an_error(data, folder):
+def test_empty_class_is_an_error(data, folder):
   (folder / 'blue').mkdir()
   (folder / 'blue' / 'notes.txt').write_text('not an image')
   with pytest.raises(errors.UserError, match=r"no file of .*blue matches '\*\*/\*'"):
@@ -174,7 +174,7 @@ def test_images_in_memory_are_the_same_and_need_no_file(data, folder, cached):
     np.testing.assert_array_equal(a['pixel_values'], b['pixel_values'])
 
 
-def test_a_file_that_is_gone_stops_training_with_its_path(data, folder):
+def test_deleted_file_stops_training_with_its_path(data, folder):
   dataset = data.open(None)
   for file in (folder / 'red').glob('0*.*'):
     file.unlink()

@@ -17,7 +17,7 @@ def _split(lengths, before=0):
 
 @hypothesis.given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(40, 64))
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_packing_places_every_piece_once_and_overfills_no_row(lengths, window):
+def test_packing_places_each_piece_once_within_the_length(lengths, window):
   length = np.array(lengths)
   order, first = pack(length, window)
   assert sorted(order.tolist()) == list(range(len(lengths)))
@@ -49,7 +49,7 @@ def test_packed_documents_with_a_begin_token_start_with_it():
   assert rows.segments.tolist() == [[1, 1, 1, 2, 2, 0]]
 
 
-def test_packed_rows_number_documents_from_one_and_restart_positions():
+def test_packing_numbers_documents_and_restarts_positions():
   packed = Packed(_split([3, 2]), 6, 0)
   rows = packed.rows(np.array([0]), np.array([0]))
   assert rows.tokens.tolist() == [[100, 101, 102, 103, 104, 0]]
@@ -57,7 +57,7 @@ def test_packed_rows_number_documents_from_one_and_restart_positions():
   assert rows.positions.tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
-def test_a_long_document_is_cut_into_pieces_that_overlap():
+def test_long_document_is_cut_into_pieces_that_overlap():
   start, length = pieces(np.array([0, 10]), 4, 1)
   assert start.tolist() == [0, 3, 6]
   assert length.tolist() == [4, 4, 4]
@@ -65,7 +65,7 @@ def test_a_long_document_is_cut_into_pieces_that_overlap():
 
 @pytest.mark.parametrize('overlap', [0, 1])
 @pytest.mark.parametrize('n', [5, 16, 17, 33, 100])
-def test_stream_rows_of_an_evaluation_hold_every_token_once(n, overlap):
+def test_stream_evaluation_has_every_token_once(n, overlap):
   stream = Stream(_split([n]), 8, overlap)
   rows = stream.rows(np.arange(stream.eval_rows), np.zeros(stream.eval_rows, np.int64))
   kept = rows.tokens[:, overlap:][rows.segments[:, overlap:] > 0]
@@ -73,12 +73,12 @@ def test_stream_rows_of_an_evaluation_hold_every_token_once(n, overlap):
 
 
 @pytest.mark.parametrize('n', [8, 9, 15, 16, 23, 100])
-def test_training_rows_of_a_stream_are_whole_at_every_phase(n):
+def test_stream_training_sequences_are_full_at_every_phase(n):
   stream = Stream(_split([n]), 8, 1)
   for phase in (0, stream.phases - 1):
     rows = stream.rows(np.arange(stream.train_rows), np.full(stream.train_rows, phase))
     assert rows.segments.all()
 
 
-def test_a_text_shorter_than_a_row_has_no_training_rows():
+def test_short_text_has_no_training_sequences():
   assert Stream(_split([5]), 8, 1).train_rows < 1

@@ -21,7 +21,7 @@ def write(path, samples, width, channels=1, rate=8000):
 
 
 @pytest.mark.parametrize('width', [1, 2, 3, 4])
-def test_samples_are_shares_of_full_scale(tmp_path, width):
+def test_samples_are_fractions_of_full_scale(tmp_path, width):
   full = 2 ** (8 * width - 1)
   write(tmp_path / 'a.wav', [0, full // 2, -full, full // 4, -1], width)
   samples, rate = read_audio(tmp_path / 'a.wav')

@@ -3,7 +3,7 @@ from tfm.data.stdlib import files_of, source_of
 from tfm.data.tokenizer import Byte
 
 
-def test_the_standard_library_has_no_tests_and_no_installed_packages():
+def test_stdlib_excludes_tests_and_installed_packages():
   files = files_of()
   names = {'/'.join(p.parts[-2:]) for p in files}
   assert {'json/decoder.py', 'asyncio/events.py'} <= names
@@ -25,13 +25,13 @@ def test_every_twentieth_file_is_held_out(tmp_path):
   assert corpus.vocabulary.decode(kept.tokens[kept.starts[0] : kept.starts[1]]) == val[0]
 
 
-def test_holding_everything_out_is_an_error():
+def test_val_every_below_two_is_an_error():
   assert list(Stdlib(val_every=1).check()) == [
     'val_every: is 1. At least 2 was wanted, or nothing is left to train on.'
   ]
 
 
-def test_a_source_is_read_in_the_encoding_it_declares(tmp_path):
+def test_source_is_read_in_its_declared_encoding(tmp_path):
   file = tmp_path / 'x.py'
   file.write_bytes(b'# coding: latin-1\n# caf\xe9\n')
   assert source_of(file).endswith('café\n')
@@ -39,7 +39,7 @@ def test_a_source_is_read_in_the_encoding_it_declares(tmp_path):
   assert source_of(file) is None
 
 
-def test_a_file_left_out_is_told(tmp_path, monkeypatch, caplog):
+def test_skipped_file_is_reported(tmp_path, monkeypatch, caplog):
   (tmp_path / 'good.py').write_text('x = 1\n')
   (tmp_path / 'odd.py').write_bytes(b'# caf\xe9\n')
   monkeypatch.setattr('tfm.data.stdlib.files_of', lambda: sorted(tmp_path.glob('*.py')))

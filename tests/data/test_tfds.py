@@ -45,7 +45,7 @@ def prepared(tmp_path_factory):
   return folder
 
 
-def test_a_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
+def test_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
   out = _run(
     """
 corpus = spec.corpus(16, overlap=1)
@@ -61,7 +61,7 @@ print('fine')
   assert out.endswith('fine\n')
 
 
-def test_what_does_not_exist_is_told(prepared):
+def test_missing_datasets_are_named(prepared):
   out = _run(
     """
 for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}, {'feature': 'number'}):
@@ -82,7 +82,7 @@ for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}
 
 
 @pytest.mark.parametrize('imported', [True, False], ids=['with its code', 'from its files'])
-def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(
+def test_other_format_suggests_the_preparing_command(
   prepared, tmp_path, imported
 ):
   folder = shutil.copytree(prepared / 'data', tmp_path / 'data') / 'tiny_lines' / '1.0.0'
@@ -101,7 +101,7 @@ except data.textdata.UserError as error:
   assert 'tfds build tiny_lines --file_format=array_record' in out
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(tmp_path):
+def test_missing_package_suggests_the_install_command(tmp_path):
   out = _run(
     """
 sys.modules['array_record'] = None
@@ -116,7 +116,7 @@ except data.textdata.UserError as error:
   assert "needs the package array_record. Install it with: pip install 'tfm[tfds]'" in out
 
 
-def test_a_dataset_without_a_name_is_an_error():
+def test_dataset_without_a_name_is_an_error():
   from tfm.data import Tfds
 
   assert list(Tfds().check()) == [

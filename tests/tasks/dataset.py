@@ -8,7 +8,10 @@ from tfm.data import ArraySpec, Data, stateless_rng
 
 
 class Rows:
-  """Arrays of which every row is an example; the last fifth is the validation split."""
+  """A dataset in which each entry of the arrays is an example.
+
+  The last fifth is the validation split.
+  """
 
   vocabulary, fingerprint, splits = None, 'rows', ('train', 'val')
 
@@ -43,7 +46,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Source(Data):
-  """Opens the arrays that `MADE` has under `name`."""
+  """Opens the arrays of `MADE` with the given name."""
 
   name: str = ''
 
@@ -58,5 +61,5 @@ class Source(Data):
     }
 
 
-#: Name -> (arrays, their letters, class names).
+#: (arrays, axis letters, class names) by name.
 MADE = {}

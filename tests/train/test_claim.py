@@ -65,7 +65,7 @@ def test_second_process_is_refused_while_the_first_lives(tmp_path):
     assert claim.read(tmp_path / claim.FILE).pid == first.pid
 
 
-def test_a_killed_holder_is_replaced_without_a_wait(tmp_path):
+def test_killed_holder_is_replaced_without_a_wait(tmp_path):
   with holder(tmp_path) as first:
     first.kill()
     first.wait()
@@ -75,7 +75,7 @@ def test_a_killed_holder_is_replaced_without_a_wait(tmp_path):
     assert time.monotonic() - start < 1
 
 
-def test_a_zombie_does_not_count_as_alive(tmp_path):
+def test_zombie_does_not_count_as_alive(tmp_path):
   with holder(tmp_path) as first:
     record = claim.read(tmp_path / claim.FILE)
     assert record.lives
@@ -84,7 +84,7 @@ def test_a_zombie_does_not_count_as_alive(tmp_path):
     assert not record.lives
 
 
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+def test_forked_child_does_not_keep_the_lock(tmp_path):
   with holder(tmp_path, then='import os; pid = os.fork(); pid and print(pid, flush=True)') as first:
     child = int(first.stdout.readline())
     first.kill()
@@ -93,24 +93,24 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     os.kill(child, signal.SIGKILL)
 
 
-def test_a_reused_process_id_does_not_count_as_alive(tmp_path):
+def test_reused_process_id_does_not_count_as_alive(tmp_path):
   written(tmp_path, dataclasses.replace(Holder.here(0.05), born=1))
   claim.take(tmp_path, say=pytest.fail).release()
 
 
-def test_a_released_workdir_names_no_holder(tmp_path):
+def test_released_workdir_names_no_holder(tmp_path):
   claim.take(tmp_path).release()
   assert claim.read(tmp_path / claim.FILE) is None
   claim.take(tmp_path, say=pytest.fail).release()
 
 
-def test_without_file_locks_a_live_process_is_found_by_its_record(tmp_path, monkeypatch):
+def test_live_process_is_found_by_its_record_without_file_locks(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, '_lock', lambda file: True)
   with holder(tmp_path) as first, pytest.raises(UserError, match=f'process {first.pid} '):
     claim.take(tmp_path)
 
 
-def test_a_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
+def test_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
   record, said = elsewhere(), []
   written(tmp_path, record)
   start = time.monotonic()
@@ -121,7 +121,7 @@ def test_a_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
   held.release()
 
 
-def test_a_beating_holder_of_another_host_is_not_replaced(tmp_path):
+def test_beating_holder_of_another_host_is_not_replaced(tmp_path):
   # Its clock is an hour off, which must not matter.
   record, ended = elsewhere(since='1999-01-01 00:00:00 UTC'), threading.Event()
 
@@ -142,7 +142,7 @@ def test_a_beating_holder_of_another_host_is_not_replaced(tmp_path):
     thread.join()
 
 
-def test_the_counter_of_a_holder_rises(tmp_path, monkeypatch):
+def test_counter_of_a_holder_rises(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, 'BEAT', 0.02)
   held, path = claim.take(tmp_path), tmp_path / claim.FILE
   first, end = claim.read(path), time.monotonic() + 10
@@ -152,7 +152,7 @@ def test_the_counter_of_a_holder_rises(tmp_path, monkeypatch):
   held.release()
 
 
-def test_a_run_that_was_replaced_stops_and_leaves_the_record(tmp_path, monkeypatch):
+def test_run_that_was_replaced_stops_and_leaves_the_record(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, 'BEAT', 0.02)
   held = claim.take(tmp_path)
   other = elsewhere()
@@ -189,7 +189,7 @@ def test_training_stops_before_it_saves_into_a_lost_workdir(tmp_path, monkeypatc
   assert not list((tmp_path / 'w' / 'checkpoints').glob('[0-9]*'))
 
 
-def test_every_process_of_a_run_hears_that_the_workdir_is_held(tmp_path):
+def test_every_process_raises_for_a_held_workdir(tmp_path):
   experiment(tmp_path)  # writes the text
   (tmp_path / 'w').mkdir()
   with holder(tmp_path / 'w'):

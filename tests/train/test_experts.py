@@ -47,7 +47,7 @@ def single(x):
   ids=str,
 )  # fmt: skip
 @pytest.mark.large(when=lambda mesh: mesh not in ((4, 1, 2), (1, 1, 2, 1, 4)))
-def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(
+def test_every_mesh_matches_one_device_and_shards_the_experts(
   x, single, mesh, rules, least
 ):
   losses, state, compiled, _ = steps(x, Mesh(*mesh, rules=rules), jax.devices())
@@ -62,7 +62,7 @@ def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(
 
 @pytest.mark.parametrize('pieces', [1, 2])
 @pytest.mark.large(when=lambda pieces: pieces == 1)
-def test_a_step_moves_each_bias_by_its_rate_against_the_load_of_the_whole_batch_and_by_nothing_else(
+def test_router_bias_moves_by_its_rate_against_the_global_load(
   x, pieces
 ):
   optim = dataclasses.replace(x.optim, accumulate=pieces, decay=0.5, no_decay=())

@@ -31,7 +31,7 @@ print(sorted(fresh)[len(fresh) // 2])
   platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed'
 )
 @pytest.mark.large
-def test_freed_memory_is_not_asked_for_again():
+def test_freed_memory_is_reused():
   fresh = {}
   for how in ('plain', 'keep'):
     run = subprocess.run(

@@ -61,7 +61,7 @@ def program(folder, workdir, processes=1, **fields):
   return done.returncode, done.stdout + done.stderr
 
 
-def test_metrics_have_every_step_once_and_each_eval(whole):
+def test_metrics_contain_each_step_and_evaluation_once(whole):
   workdir, trained = whole
   lines = rows(workdir)
   assert [r['step'] for r in lines if 'loss_nats' in r] == [1, 2, 3, 4, 5, 6]
@@ -93,7 +93,7 @@ def test_killed_then_terminated_then_resumed_is_bit_identical(folder, whole):
   assert rows(workdir) == rows(whole[0])
 
 
-def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, whole):
+def test_two_processes_match_one_and_only_the_first_writes(folder, whole):
   workdir = folder / 'two'
   status, said = program(folder, workdir, processes=2)
   assert status == 0, said
@@ -105,7 +105,7 @@ def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, who
   )
 
 
-def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
+def test_two_preempted_processes_save_the_same_step(folder):
   workdir = folder / 'two-stopped'
   status, said = program(
     folder,
@@ -124,7 +124,7 @@ def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
   assert [row['step'] for row in rows(workdir)] == list(range(1, int(step) + 1))
 
 
-def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
+def test_checkpoint_moves_between_eight_devices_and_one(folder, whole):
   workdir = folder / 'meshes'
   sharded = loop.train(
     experiment(
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
   assert int(trained.state['step']) == 6
 
 
-def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, whole, capsys):
+def test_broken_checkpoint_is_moved_and_the_previous_is_read(folder, whole, capsys):
   workdir = folder / 'broken'
   loop.train(experiment(folder), workdir, devices=ONE)
   for file in (workdir / 'checkpoints' / '6' / 'state').rglob('*'):
@@ -160,14 +160,14 @@ def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, who
   assert same(trained.state, whole[1].state)
 
 
-def test_a_finished_run_says_so_and_a_longer_one_goes_on(folder, whole, capsys):
+def test_finished_run_is_reported_and_can_be_extended(folder, whole, capsys):
   again = loop.train(experiment(folder), whole[0], devices=ONE)
   assert 'is trained for 6 steps already, and steps=6' in capsys.readouterr().out
   assert same(again.state, whole[1].state)
   assert again.scores == whole[1].scores
 
 
-def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, capsys):
+def test_changed_model_is_an_error_and_other_changes_are_listed(folder, whole, capsys):
   with pytest.raises(
     UserError,
     match=r'is of another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n',
@@ -183,7 +183,7 @@ def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, ca
   assert 'eval_every: 3 -> 2' in capsys.readouterr().out
 
 
-def test_a_checkpoint_explains_itself(folder, whole):
+def test_checkpoint_stores_experiment_and_vocabulary(folder, whole):
   loaded = checkpoint.load(whole[0])
   assert same(loaded.params, whole[1].state['params'])
   assert loaded.spec == experiment(folder).model
@@ -194,7 +194,7 @@ def test_a_checkpoint_explains_itself(folder, whole):
     checkpoint.load(folder)
 
 
-def test_a_checkpoint_is_read_onto_a_mesh_in_shares(whole):
+def test_checkpoint_is_loaded_sharded_onto_a_mesh(whole):
   mesh = shard.make_mesh(Mesh(data=1, fsdp=4, tensor=2))
   plain, spread = tfm.load(whole[0]), tfm.load(whole[0], dtype='bfloat16', mesh=mesh)
   assert same(jax.tree.map(lambda a: a.astype('bfloat16'), plain.params), spread.params)
@@ -205,7 +205,7 @@ def test_a_checkpoint_is_read_onto_a_mesh_in_shares(whole):
     tfm.load(whole[0], mesh=shard.make_mesh(Mesh(data=1, fsdp=3, tensor=1), jax.devices()[:3]))
 
 
-def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
+def test_checkpoint_evaluation_matches_training(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
   assert scores == {
     'step': 6,
@@ -225,7 +225,7 @@ def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
     )
 
 
-def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
+def test_other_text_uses_the_tokenizer_of_the_checkpoint(folder):
   start = lambda x: config.override(x, 'data.tokenizer', 'char')
   workdir = folder / 'char'
   loop.train(start(experiment(folder, steps=3)), workdir, devices=ONE)

@@ -48,7 +48,7 @@ def single(x):
   ('mesh', 'least'), [((8, 1, 1), 1), ((1, 8, 1), 7.5), ((2, 2, 2), 3.5), ((2, 1, 4), 3)], ids=str
 )
 @pytest.mark.large(when=lambda mesh: mesh == (8, 1, 1))
-def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, single, mesh, least):
+def test_every_mesh_matches_one_device_and_shards_the_state(x, single, mesh, least):
   losses, state, compiled, _ = steps(x, Mesh(*mesh), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
   assert compiled == 1
@@ -62,7 +62,7 @@ def test_batches_are_sharded_by_any_letter(x, single):
   np.testing.assert_allclose(steps(x, mesh, jax.devices())[0], single[0], atol=1e-5)
 
 
-def test_a_step_is_lowered_without_data(x):
+def test_step_is_lowered_without_data(x):
   absent = dataclasses.replace(x.data, files='nowhere/*.txt', cache='nowhere')
   built = build(dataclasses.replace(x, data=absent, mesh=Mesh(2, 2, 2)), jax.devices())
   lowered = built.step.lower(built.shapes, built.batch.shapes)
@@ -80,7 +80,7 @@ def compiled_flops(x, mesh, devices):
 @pytest.mark.parametrize(
   ('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
 )
-def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
+def test_devices_share_the_computation(x, mesh, most):
   wide = config.override(config.override(x, 'model.d_model', '64'), '..d_ff', '256')
   share = compiled_flops(wide, Mesh(*mesh), jax.devices()) / compiled_flops(
     wide, Mesh(), jax.devices()[:1]
@@ -88,7 +88,7 @@ def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
   assert 1 / 8 <= share < most
 
 
-def test_micro_batches_give_the_losses_of_the_whole_batch(x, single):
+def test_micro_batches_match_the_whole_batch(x, single):
   block = dataclasses.replace(x.model.segments[0].pattern[0], dropout=0.0)
   segments = (dataclasses.replace(x.model.segments[0], pattern=(block,)),)
   plain = dataclasses.replace(x, model=dataclasses.replace(x.model, segments=segments))
@@ -112,7 +112,7 @@ def test_no_array_uses_a_mesh_axis_twice():
   assert where['w'].spec == jax.P(('fsdp',))
 
 
-def test_kv_heads_and_vocabularies_that_do_not_divide_stay_whole_with_a_note():
+def test_indivisible_kv_heads_and_vocabularies_are_replicated():
   where, _, notes = placed({'k': 'DKH', 'e': 'VD'}, {'k': (4, 2, 8), 'e': (50257, 4)})
   assert where['k'].spec == jax.P(('fsdp',))
   assert where['e'].spec == jax.P(None, ('fsdp',))
@@ -122,7 +122,7 @@ def test_kv_heads_and_vocabularies_that_do_not_divide_stay_whole_with_a_note():
   ]
 
 
-def test_axes_that_do_not_divide_are_listed_together():
+def test_indivisible_axes_are_listed_together():
   with pytest.raises(
     UserError,
     match=r'^mesh: D \(model\) of 15 is not divided by fsdp=2; it would be by 1 or 3. N \(query heads\) of 6 .* by 3',
@@ -130,7 +130,7 @@ def test_axes_that_do_not_divide_are_listed_together():
     placed({'q': 'DNH', 'f': 'FD'}, {'q': (15, 6, 8), 'f': (8, 15)})
 
 
-def test_a_mesh_that_does_not_match_the_devices_is_an_error():
+def test_mesh_that_does_not_match_the_devices_is_an_error():
   with pytest.raises(
     UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'
   ):
@@ -142,7 +142,7 @@ def test_a_mesh_that_does_not_match_the_devices_is_an_error():
   assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
 
 
-def test_an_axis_that_no_rule_uses_is_an_error():
+def test_mesh_axis_without_a_rule_is_an_error():
   assert list(Mesh(sequence=2, stage=-1, data=1).check()) == [
     'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in '
     'mesh.rules.',
@@ -151,7 +151,7 @@ def test_an_axis_that_no_rule_uses_is_an_error():
   assert not list(Mesh(sequence=2, expert=2, rules=('T:sequence',)).check())
 
 
-def test_a_batch_the_devices_cannot_share_is_an_error():
+def test_indivisible_batch_is_an_error():
   grid = shard.make_mesh(Mesh(), jax.devices())
   with pytest.raises(
     UserError,
@@ -160,7 +160,7 @@ def test_a_batch_the_devices_cannot_share_is_an_error():
     shard.check_batch(grid, RULES, 12, 1)
 
 
-def test_a_run_can_change_the_rules():
+def test_mesh_rules_can_be_changed():
   where, _, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
   assert where['w'].spec == jax.P(('tensor',))
   assert list(Mesh(rules=('E:tenor', 'e:data', 'V')).check()) == [
@@ -172,7 +172,7 @@ def test_a_run_can_change_the_rules():
   ]
 
 
-def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
+def test_all_inconsistent_fields_are_reported_together(tmp_path):
   x = experiment(
     tmp_path, steps=0, remat='some', mesh__data=3, model__absolute='learned', data__length=2000
   )

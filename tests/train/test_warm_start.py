@@ -51,7 +51,7 @@ def base(tmp_path):
   return tmp_path / 'base' / 'run', run(tmp_path, 'base'), ''.join(sorted(set(tiny.WORDS)))
 
 
-def test_the_same_vocabulary_is_kept_in_silence(tmp_path, base, capsys):
+def test_same_vocabulary_is_kept_without_a_message(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', init_from=folder)
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
@@ -60,7 +60,7 @@ def test_the_same_vocabulary_is_kept_in_silence(tmp_path, base, capsys):
   assert 'token' not in said
 
 
-def test_other_characters_of_the_same_number_are_refused(tmp_path, base):
+def test_vocabulary_with_other_characters_is_an_error(tmp_path, base):
   text = tiny.WORDS.replace('a', 'z')
   characters = sorted(set(text))
   first = next(i for i, c in enumerate(base[2]) if c != characters[i])
@@ -74,7 +74,7 @@ def test_other_characters_of_the_same_number_are_refused(tmp_path, base):
     assert f'init_vocab={choice}' in said
 
 
-def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
+def test_remap_moves_rows_by_token_text(tmp_path, base, capsys):
   folder, params, old = base
   text = tiny.WORDS.replace('a', 'z') + 'é'
   found, new = run(tmp_path, 'next', text, init_from=folder, init_vocab='remap'), sorted(set(text))
@@ -91,14 +91,14 @@ def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
   )
 
 
-def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
+def test_keep_preserves_rows_by_id(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='keep')
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
   assert 'shared token ids agree; rows keep their ids' in capsys.readouterr().out
 
 
-def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
+def test_new_initialises_token_tables(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(
     tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='new', seed=3
@@ -109,7 +109,7 @@ def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
   assert f'2 new: {TABLE}, {HEAD}' in capsys.readouterr().out
 
 
-def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
+def test_appended_tokens_keep_existing_rows(tmp_path, base, capsys):
   folder, params, old = base
   found = run(tmp_path, 'next', tiny.WORDS + '~', init_from=folder)
   np.testing.assert_allclose(found[TABLE][: len(old)], params[TABLE], atol=1e-9)
@@ -118,7 +118,7 @@ def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
   assert f"all {len(old)} token ids agree, and the data has new ones ({len(old)} = '~')" in said
 
 
-def test_a_choice_without_a_model_to_start_from_is_refused(tmp_path):
+def test_init_vocab_without_init_from_is_an_error(tmp_path):
   x = dataclasses.replace(tiny.experiment(tmp_path), init_vocab='keep')
   assert list(x.check()) == [
     'init_vocab: is keep, and there is no model to start from. Expected init_from.'
@@ -132,7 +132,7 @@ def test_class_scores_are_not_a_token_table(tmp_path):
   assert set(vocabulary_axes(model)) == {TABLE}
 
 
-def test_texts_of_different_kinds_are_the_same_text():
+def test_token_texts_of_different_tokenizers_compare_equal():
   words, pairs = vocabulary(word_pieces()), vocabulary(byte_pairs('<|endoftext|>'))
   assert token_texts(Byte().learn(lambda split: ()))[97] == TokenText(b'a')
   for known in (words, pairs):

@@ -11,7 +11,7 @@ from tfm.data.tokenizer.base import Vocabulary
 Raw = dict[str, NDArray[Any]]
 
 #: Arrays of a raw batch that describe its rows and are neither inputs nor labels.
-ROW_ARRAYS = ('sample', 'key', 'weights')
+BATCH_INFO = ('sample', 'key', 'weights')
 
 
 class ArraySpec(NamedTuple):

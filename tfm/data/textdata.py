@@ -64,7 +64,7 @@ class TextData(Data):
 
   def open(self, task: Any) -> Corpus:
     published = self._published()
-    if published is None or not task.frames_rows:
+    if published is None or not task.adds_special_tokens:
       return self.corpus(task.window(self.length), task.overlap, task.specials(self.length))
     frame = framing_lib.prompt_frame(published)
     window = self.length - len(frame.begin) - len(frame.end)

@@ -1,4 +1,4 @@
-"""What a model is trained to do: every task."""
+"""Training objectives."""
 
 from tfm.core.registry import Table
 from tfm.tasks.base import Features, Forward, Ratio, Shown, Task, mean

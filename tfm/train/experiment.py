@@ -140,7 +140,7 @@ class Experiment:
 
   def _batch(self) -> Iterator[str]:
     batch, pieces = self.data.batch, self.optim.accumulate
-    if pieces > 1 and not self.task.sums_over_rows:
+    if pieces > 1 and not self.task.loss_per_example:
       yield (
         f'optim.accumulate: is {pieces}, but the loss of {self.task.table().name_of(self.task)} '
         f'needs the whole batch. Expected 1.'

@@ -162,7 +162,7 @@ class _Loop:
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
       stopping = closing.enter_context(recover.Preemption())
-      batches = cast(Generator, prefetch(self.batch, first, x.steps))
+      batches = cast(Generator[step_lib.Batch], prefetch(self.batch, first, x.steps))
       closing.enter_context(contextlib.closing(batches))
       for step, batch in enumerate(batches, first + 1):
         state, values = self.built.step(state, batch)

@@ -138,10 +138,10 @@ class Metrics:
     if self._writes:
       report.draw(self.path.parent, read(self.path), self._shown)
 
-  def pictures(self, found: list[tuple[NDArray, str]]) -> None:
+  def pictures(self, pictures: list[tuple[NDArray[Any], str]]) -> None:
     """Draw validation images with the predictions of the model."""
     if self._writes:
-      report.draw_grid(self.path.parent, found)
+      report.draw_grid(self.path.parent, pictures)
 
   def say(self, text: str) -> None:
     """Print a message."""

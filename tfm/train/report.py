@@ -52,7 +52,7 @@ def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None
   return _saved(figure, workdir / FILE)
 
 
-def draw_grid(workdir: Path, pictures: list[tuple[NDArray, str]]) -> Path | None:
+def draw_grid(workdir: Path, pictures: list[tuple[NDArray[Any], str]]) -> Path | None:
   """Draw images with captions into `workdir/predictions.png`.
 
   Args:

@@ -58,7 +58,7 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
 
 def make_step(
   x: Experiment, tx: optax.GradientTransformation
-) -> Callable[[State, Batch], tuple[State, dict]]:
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
   """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
 
   The sums and weights of the task's ratios, and the gradient of the sum of 'loss', are added over
@@ -75,7 +75,7 @@ def make_step(
   rate = x.optim.schedule_fn(x.steps)
   totals = _make_totals(x)
 
-  def step(state: State, batch: Batch) -> tuple[State, dict]:
+  def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
     trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
     gradient = jax.value_and_grad(functools.partial(totals, frozen), has_aux=True)
@@ -105,7 +105,9 @@ def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str
   `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`
   """
 
-  def totals(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None):
+  def totals(
+    frozen: Any, trained: Any, batch: Batch, key: jax.Array | None
+  ) -> tuple[jax.Array, tuple[dict[str, Ratio], Any]]:
     forward = Forward(x.model, merged(trained, frozen), x.run(), key)
     ratios = x.task.loss(forward, batch, forward.task_key)
     loss = ratios['loss']

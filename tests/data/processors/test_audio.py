@@ -106,7 +106,7 @@ def test_whisper_mask_marks_frames_of_sound():
   assert 'attention_mask' not in WhisperFeatures()(audio=samples.noise(1601), sampling_rate=_RATE)
 
 
-def test_whisper_truncates_unless_told_not_to():
+def test_whisper_truncates_by_default():
   long = samples.noise(32 * _RATE)
   assert _main(WhisperFeatures(), long).shape == (1, 80, 3000)
   assert _main(WhisperFeatures(), long, truncation=False).shape == (1, 80, 3200)
@@ -173,7 +173,7 @@ def _error(call, match):
 
 
 @pytest.mark.parametrize('cls', _ALL)
-def test_other_sampling_rate_names_the_remedy(cls):
+def test_other_sampling_rate_suggests_resample(cls):
   _error(
     lambda: cls()(audio=samples.noise(900), sampling_rate=8000),
     r'^sampling_rate: 8000 Hz. Expected 16000 Hz: tfm.data.processors.resample\(audio, 8000, '

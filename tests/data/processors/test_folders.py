@@ -99,7 +99,7 @@ def test_class_names_of_all_versions_agree(key, name):
     ('PerceiverFeatureExtractor', Size(height=99, width=99)),
   ],
 )
-def test_one_number_is_the_size_the_class_means(name, size):
+def test_single_number_is_resolved_by_the_class(name, size):
   processor = processors.from_config({'feature_extractor_type': name, 'size': 99, 'crop_size': 88})
   assert processor.size == size
   assert processor.crop_size == Size(height=88, width=88)

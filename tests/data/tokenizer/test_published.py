@@ -161,7 +161,7 @@ def test_padding_of_the_table_has_no_text(made, name):
 
 
 @pytest.mark.parametrize('name', _FEW)
-def test_a_saved_vocabulary_gives_the_same_ids(made, name, tmp_path):
+def test_saved_vocabulary_gives_the_same_ids(made, name, tmp_path):
   ours = read_tokenizer(made(name))
   ours.save(tmp_path)
   again = tokenizer_lib.load(tmp_path)
@@ -228,7 +228,7 @@ def test_pegasus_ids_begin_behind_its_reserved_tokens(made):
   assert ours.encode('the cat').min() >= 105
 
 
-def test_a_folder_names_its_own_special_tokens(made):
+def test_folder_defines_its_special_tokens(made):
   ours = read_tokenizer(made('llama3'))
   assert ours.eos == ours.inner.token_to_id('<|eot_id|>')
   assert ours.bos == ours.inner.token_to_id('<|begin_of_text|>')
@@ -243,7 +243,7 @@ def test_config_ids_complete_the_special_tokens(made, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['llama', 'ctrl'])
-def test_a_folder_is_a_tokenizer_to_train_with(made, name):
+def test_folder_is_a_tokenizer_to_train_with(made, name):
   spec = File(str(made(name)))
   ours = spec.learn(lambda split: iter(()))
   assert ours.encode('the cat').tolist() == read_tokenizer(made(name)).encode('the cat').tolist()
@@ -251,7 +251,7 @@ def test_a_folder_is_a_tokenizer_to_train_with(made, name):
   assert spec.identity() == File(str(made(name))).identity()
 
 
-def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
+def test_unsupported_tokenizer_is_an_error_at_first_use(tmp_path):
   write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, vocab__json={'a': 0}, merges__txt='#v\n')
   (tmp_path / 'config.json').write_text(
     json.dumps({'model_type': 'biogpt', 'vocab_size': 9, 'eos_token_id': 2})
@@ -337,7 +337,7 @@ def test_model_types_have_the_classes_of_transformers(tmp_path):
       )
 
 
-def test_an_encoder_decoder_has_the_tokenizer_of_its_encoder(tmp_path):
+def test_encoder_decoder_uses_the_tokenizer_of_its_encoder(tmp_path):
   model = {
     'model_type': 'encoder-decoder',
     'encoder': {'model_type': 'bert'},
@@ -392,7 +392,7 @@ def test_tokens_are_found_by_their_spelling(made):
     assert ours.token_id('no such token') is None
 
 
-def test_an_unknown_language_is_refused(tmp_path):
+def test_unknown_language_is_refused(tmp_path):
   SLOW['m2m_100'](tmp_path)
   path = tmp_path / 'tokenizer_config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'src_lang': 'eng'}))
@@ -400,14 +400,14 @@ def test_an_unknown_language_is_refused(tmp_path):
     read_tokenizer(tmp_path)
 
 
-def test_a_folder_without_a_tokenizer_has_none(tmp_path):
+def test_folder_without_a_tokenizer_has_none(tmp_path):
   write(tmp_path, None, 'llama')
   assert read_tokenizer(tmp_path) is None
   with pytest.raises(UserError, match='has no files of a tokenizer'):
     File(str(tmp_path)).learn(lambda split: iter(()))
 
 
-def test_classes_are_read_one_way():
+def test_each_class_has_a_single_reader():
   assert (
     not set(RECIPES) & set(SPLITTERS) | set(RECIPES) & set(REFUSED) | set(SPLITTERS) & set(REFUSED)
   )

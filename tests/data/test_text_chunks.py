@@ -136,7 +136,7 @@ def vocabulary(request):
 
 @hypothesis.given(MIXED, st.lists(st.integers(0, 400), max_size=6), st.integers(1, 60))
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
+def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(file, '_ASIDE', 40)
     pieces = list(text_chunks.pieces(_parts(text, places), vocabulary.cut, size))
@@ -145,7 +145,7 @@ def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
 
 
-def test_prose_is_cut(vocabulary, monkeypatch):
+def test_prose_is_split(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_ASIDE', 40)
   pieces = list(
     text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200)
@@ -165,12 +165,12 @@ def test_prose_is_cut(vocabulary, monkeypatch):
   ],
   ids=['tokens that join words', 'the best way through the whole'],
 )
-def test_where_far_text_may_matter_nothing_is_cut(inner):
+def test_text_with_long_range_effects_is_not_split(inner):
   vocabulary = file.FileVocabulary(inner())
   assert vocabulary.cut('a a cat ' * 1000) == 0
 
 
-def test_text_held_whole_is_told_once(caplog, monkeypatch):
+def test_unsplit_text_warns_once(caplog, monkeypatch):
   monkeypatch.setattr(text_chunks, '_MUCH', 2_000_000)
   with caplog.at_level(logging.WARNING):
     pieces = list(text_chunks.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
@@ -182,7 +182,7 @@ def test_text_held_whole_is_told_once(caplog, monkeypatch):
   ]
 
 
-def test_a_bpe_learns_from_pieces_what_it_learns_from_the_whole(monkeypatch):
+def test_bpe_learns_the_same_from_chunks(monkeypatch):
   monkeypatch.setattr('tfm.data.tokenizer.bpe._PIECE', 50)
   parts = _parts(TEXT, range(0, 3000, 7))
   learn = lambda *documents: (
@@ -191,7 +191,7 @@ def test_a_bpe_learns_from_pieces_what_it_learns_from_the_whole(monkeypatch):
   assert learn(parts[:30], parts[30:]) == learn([''.join(parts[:30])], [''.join(parts[30:])])
 
 
-def test_a_document_in_pieces_is_one_document(tmp_path, monkeypatch, vocabulary):
+def test_document_in_chunks_is_one_document(tmp_path, monkeypatch, vocabulary):
   monkeypatch.setattr(file, '_ASIDE', 40)
   documents = {'train': [[TEXT], ['x'], [TEXT[50:]]], 'val': []}
   stores = []
