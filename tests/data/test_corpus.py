@@ -32,10 +32,10 @@ def test_slices_of_hosts_form_the_global_batch(corpus):
 
 
 def test_epochs_are_different_permutations(corpus):
-  n = corpus.rows('train')
+  n = corpus.size('train')
   layout = corpus._layout('train')
   seen = []
-  original = type(layout).rows
+  original = type(layout).sequences
   for epoch in range(2):
     order = []
     for step in range(epoch * n // 8, -(-(epoch + 1) * n // 8)):
@@ -55,7 +55,7 @@ def test_batch_may_span_several_epochs(data, tmp_path):
   (tmp_path / 'a.txt').write_text('abcdefghij' * 3)
   tiny = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path))
   corpus = tiny.corpus(9, overlap=1)
-  assert corpus.rows('train') < corpus.batch_size
+  assert corpus.size('train') < corpus.batch_size
   assert corpus.batch('train', 0, 0)['segments'].all()
 
 
@@ -85,7 +85,7 @@ def test_evaluation_slices_of_hosts_cover_the_split(corpus):
 
 def test_last_evaluation_batch_is_padded(corpus):
   *_, last = corpus.eval_batches('val', 64)
-  empty = last['sample'] >= corpus._layout('val').eval_rows
+  empty = last['sample'] >= corpus._layout('val').eval_size
   assert empty.any()
   assert not last['segments'][empty].any()
   assert not last['tokens'][empty].any()
@@ -110,7 +110,7 @@ def test_unknown_split_is_an_error(corpus):
 
 def test_packing_of_documents_is_dense(data):
   corpus = dataclasses.replace(data, isolate=True).corpus(257, overlap=1)
-  filled = [corpus.batch('train', 0, s)['segments'] > 0 for s in range(corpus.rows('train') // 8)]
+  filled = [corpus.batch('train', 0, s)['segments'] > 0 for s in range(corpus.size('train') // 8)]
   assert np.mean(filled) > 0.95
 
 

@@ -74,7 +74,7 @@ def test_small_class_keeps_a_training_file(data, tmp_path):
 
 def test_epoch_has_each_example_once_with_random_access(data):
   corpus = data.corpus(WINDOW)
-  rows = corpus.rows('train')
+  rows = corpus.size('train')
   seen = np.concatenate([corpus.batch('train', 3, step)['labels'] for step in range(rows // 4)])
   assert len(seen) == rows // 4 * 4
   again = corpus.batch('train', 3, 5)

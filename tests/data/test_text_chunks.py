@@ -122,7 +122,7 @@ def _parts(text, places):
 
 
 def _encoded(vocabulary, pieces):
-  ids = [(vocabulary.onward if i else vocabulary).encode(piece) for i, piece in enumerate(pieces)]
+  ids = [(vocabulary.continuation if i else vocabulary).encode(piece) for i, piece in enumerate(pieces)]
   return np.concatenate([np.zeros(0, np.int32), *ids]).tolist()
 
 
@@ -139,7 +139,7 @@ def vocabulary(request):
 def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(file, '_ASIDE', 40)
-    pieces = list(text_chunks.pieces(_parts(text, places), vocabulary.cut, size))
+    pieces = list(text_chunks.chunks(_parts(text, places), vocabulary.split_point, size))
     assert ''.join(pieces) == text
     assert all(pieces)
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
@@ -148,7 +148,7 @@ def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size
 def test_prose_is_split(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_ASIDE', 40)
   pieces = list(
-    text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200)
+    text_chunks.chunks(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.split_point, 200)
   )
   assert max(map(len, pieces)) <= 500
 
@@ -167,13 +167,13 @@ def test_prose_is_split(vocabulary, monkeypatch):
 )
 def test_text_with_long_range_effects_is_not_split(inner):
   vocabulary = file.FileVocabulary(inner())
-  assert vocabulary.cut('a a cat ' * 1000) == 0
+  assert vocabulary.split_point('a a cat ' * 1000) == 0
 
 
 def test_unsplit_text_warns_once(caplog, monkeypatch):
   monkeypatch.setattr(text_chunks, '_MUCH', 2_000_000)
   with caplog.at_level(logging.WARNING):
-    pieces = list(text_chunks.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
+    pieces = list(text_chunks.chunks(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
   assert [len(piece) for piece in pieces] == [6_000_000]
   assert [record.getMessage() for record in caplog.records] == [
     'data: 3 million characters on end in which this tokenizer may not be interrupted: they are '

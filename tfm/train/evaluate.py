@@ -195,7 +195,7 @@ def evaluate_checkpoint(
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
   eval_fn = measured(eval_fn, x.task, dataset, replicated)
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
-    scored = progress.over(batches(x, dataset, layout, batch_axis, split, most))
+    scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
     scores = evaluate(x.task, eval_fn, loaded.params, scored)
   return {'step': loaded.step, **scores}
 

@@ -192,9 +192,9 @@ def test_long_texts_are_encoded_in_parts(made, name):
   text = ' '.join(
     ['the cat sat on the mat', 'Hello, world!', 'naïve café 42', 'def f(x): return x'] * 60
   )
-  at = ours.cut(text)
+  at = ours.split_point(text)
   assert 0 < at < len(text)
-  parts = [*ours.encode(text[:at]), *ours.onward.encode(text[at:])]
+  parts = [*ours.encode(text[:at]), *ours.continuation.encode(text[at:])]
   assert parts == ours.encode(text).tolist()
 
 

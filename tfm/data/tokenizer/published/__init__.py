@@ -172,4 +172,4 @@ def special_ids(
     if number is not None:
       ids[name] = number
   usual = [name for name in ('eos', 'pad', 'mask') if name not in ids and name in NAMES]
-  return ids | found.named(usual)
+  return ids | found.find_specials(usual)
