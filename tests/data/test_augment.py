@@ -1,4 +1,4 @@
-"""Random changes of images: pure functions of the keys of rows."""
+"""Random changes of images, which are pure functions of example keys."""
 
 import dataclasses
 
@@ -107,7 +107,7 @@ def test_mixed_labels_match_the_image_shares(mixup, cutmix):
   np.testing.assert_allclose(pixels.mean((1, 2, 3)), labels[:, 1], atol=1e-5)
   pasted = np.isin(pixels, (0, 1)).all((1, 2, 3))
   expected = 0.5 if mixup and cutmix else float(cutmix > 0)
-  # A share of the blend may round to 0 or 1.
+  # The share of the blend may round to 0 or 1.
   assert pasted.mean() == pytest.approx(expected, abs=0.03)
 
 

@@ -98,7 +98,7 @@ def test_bytes_are_counted_where_labels_have_weight(corpus):
 
 def test_length_beyond_the_text_is_an_error(data):
   with pytest.raises(
-    UserError, match=r'data.length: a row needs 1000001 tokens, and the train split has only'
+    UserError, match=r'data.length: a sequence needs 1000001 tokens, but the train split has only'
   ):
     data.corpus(1_000_001, overlap=1).batch('train', 0, 0)
 

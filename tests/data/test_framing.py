@@ -1,6 +1,4 @@
-"""Documents and rows have the special tokens that the model of a published tokenizer was trained
-with.
-"""
+"""Special tokens around documents and sequences, as published models expect them."""
 
 import dataclasses
 import logging
@@ -169,7 +167,7 @@ def test_missing_begin_token_is_an_error(text):
   known = vocabulary(byte_pairs('<|endoftext|>'), eos='<|endoftext|>')
   for tokenizer in (known, Byte()):
     with pytest.raises(
-      UserError, match=r'data\.begin: is always, and the tokenizer has no begin token'
+      UserError, match=r'data\.begin: is always, but the tokenizer has no begin token'
     ):
       text(tokenizer, begin='always').open(CausalLM())
 
@@ -238,11 +236,11 @@ def test_classified_texts_are_framed_as_prompts(tmp_path, known):
 
 def test_framing_options_of_folders_are_refused(tmp_path):
   data = _folders(tmp_path, llama(), begin='never', end='always')
-  said = [line for line in data.check() if 'which the task frames. Expected auto' in line]
-  assert [line.partition(':')[0] for line in said] == ['begin', 'end']
+  lines = [line for line in data.check() if 'the task adds special tokens' in line]
+  assert [line.partition(':')[0] for line in lines] == ['begin', 'end']
 
 
 def test_length_without_room_for_text_is_an_error(tmp_path):
   data = dataclasses.replace(_folders(tmp_path, vocabulary(word_pieces())), length=2)
-  with pytest.raises(UserError, match=r'data\.length: 2 tokens have no room .*Expected 3 or more'):
+  with pytest.raises(UserError, match=r'data\.length: 2 tokens do not fit .*Expected 3 or more'):
     data.open(Classify())

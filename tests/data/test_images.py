@@ -59,9 +59,16 @@ def test_pixels_match_the_image_processor(data, folder, fit):
   )
   pixels, _ = rows(dataset, 'val')
   size = {'height': 8, 'width': 8} if fit == 'stretch' else {'shortest_edge': 8}
-  said = {'size': size, 'crop_size': 8, 'resample': 3, 'do_center_crop': fit == 'crop'}
-  processor = processors.from_config({'image_processor_type': 'ViTImageProcessor', **said, 'image_mean': list(mean),
-                                      'image_std': list(std)})  # fmt: skip
+  config = {
+    'image_processor_type': 'ViTImageProcessor',
+    'size': size,
+    'crop_size': 8,
+    'resample': 3,
+    'do_center_crop': fit == 'crop',
+    'image_mean': list(mean),
+    'image_std': list(std),
+  }
+  processor = processors.from_config(config)
   paths = [
     sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)
   ]
@@ -69,12 +76,12 @@ def test_pixels_match_the_image_processor(data, folder, fit):
 
 
 def test_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
-  said = {
+  config = {
     'image_processor_type': 'CLIPImageProcessor',
     'size': {'shortest_edge': 9},
     'crop_size': 8,
   }
-  (tmp_path / 'preprocessor_config.json').write_text(json.dumps(said))
+  (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
   published = dataclasses.replace(data, processor=str(tmp_path))
   pixels, _ = rows(published.open(None), 'val')
   processor = processors.load(tmp_path)
@@ -116,7 +123,7 @@ def test_broken_images_are_refused_and_named(data, folder):
       data.open(None)
     assert 'green/04.jpg' in str(error.value)
     assert 'red/03.png' in str(error.value)
-    assert 'Expected whole files, or data.broken=skip.' in str(error.value)
+    assert 'Expected complete files, or data.broken=skip.' in str(error.value)
 
 
 def test_broken_images_are_skipped_with_a_warning(data, folder, caplog):

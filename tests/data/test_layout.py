@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from tfm.data.layout import Packed, Stream, pack, pieces
+from tfm.data.layout import Packed, Stream, pack, split_documents
 from tfm.data.store import Split
 
 
@@ -23,7 +23,7 @@ def test_packing_places_each_piece_once_within_the_length(lengths, window):
   assert sorted(order.tolist()) == list(range(len(lengths)))
   filled = [length[order[a:b]].sum() for a, b in itertools.pairwise(first)]
   assert all(0 < n <= window for n in filled)
-  # Best fit never has two rows that are half empty.
+  # Best fit never leaves two sequences half empty.
   assert sum(n <= window // 2 for n in filled) <= 1
 
 
@@ -58,7 +58,7 @@ def test_packing_numbers_documents_and_restarts_positions():
 
 
 def test_long_document_is_cut_into_pieces_that_overlap():
-  start, length = pieces(np.array([0, 10]), 4, 1)
+  start, length = split_documents(np.array([0, 10]), 4, 1)
   assert start.tolist() == [0, 3, 6]
   assert length.tolist() == [4, 4, 4]
 

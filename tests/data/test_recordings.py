@@ -10,7 +10,7 @@ from tfm.data.recordings import read_audio
 
 
 def write(path, samples, width, channels=1, rate=8000):
-  """Write integers as they are stored."""
+  """Write integers of a given width to a wave file."""
   data = np.asarray(samples, '<i4')
   raw = (
     (data + 128).astype(np.uint8) if width == 1 else data.view(np.uint8).reshape(-1, 4)[:, :width]

@@ -43,6 +43,6 @@ def test_numbers_do_not_depend_on_the_batch():
 
 
 def test_random_numbers_never_change_between_versions():
-  # Resuming a run depends on these.
+  # Resumed runs depend on these values.
   assert stateless_rng.mix(1, 2).tolist() == [13608149317741381227]
   assert stateless_rng.permute(np.arange(5), 5, 1).tolist() == [4, 2, 1, 0, 3]

@@ -1,5 +1,5 @@
 from tfm.data import Stdlib
-from tfm.data.stdlib import source_files, read_source
+from tfm.data.stdlib import read_source, source_files
 from tfm.data.tokenizer import Byte
 
 
@@ -27,7 +27,7 @@ def test_every_twentieth_file_is_held_out(tmp_path):
 
 def test_val_every_below_two_is_an_error():
   assert list(Stdlib(val_every=1).check()) == [
-    'val_every: is 1. At least 2 was wanted, or nothing is left to train on.'
+    'val_every: is 1, which leaves no file to train on. Expected 2 or more.'
   ]
 
 
@@ -44,4 +44,4 @@ def test_skipped_file_is_reported(tmp_path, monkeypatch, caplog):
   (tmp_path / 'odd.py').write_bytes(b'# caf\xe9\n')
   monkeypatch.setattr('tfm.data.stdlib.source_files', lambda: sorted(tmp_path.glob('*.py')))
   assert list(Stdlib().documents('train')) == ['x = 1\n']
-  assert 'odd.py is left out' in caplog.text
+  assert 'odd.py is skipped' in caplog.text

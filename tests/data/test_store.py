@@ -95,9 +95,9 @@ def test_concurrent_processes_write_a_store_once(tmp_path):
     w.start()
   for w in workers:
     w.join()
-  said = [queue.get() for _ in range(4)]
-  assert sorted(said)[-1] == 'wrote'
-  assert len(set(said)) == 2
+  results = [queue.get() for _ in range(4)]
+  assert sorted(results)[-1] == 'wrote'
+  assert len(set(results)) == 2
 
 
 def test_full_disk_is_an_error_and_leaves_no_store(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_full_disk_is_an_error_and_leaves_no_store(tmp_path, monkeypatch):
 
   monkeypatch.setattr(store_lib.os, 'fsync', full)
   with pytest.raises(
-    UserError, match=r'data.cache: no space for the token store in .*nothing was kept'
+    UserError, match=r'data.cache: no space for the token store in .*Nothing was kept'
   ):
     open_store(tmp_path, {}, _write)
   assert not [p for p in tmp_path.iterdir() if p.is_dir()]
@@ -121,7 +121,8 @@ from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-write = lambda folder: write_store(folder, ByteVocabulary(), lambda split: [['x' * 9999]], Framing())
+documents = lambda split: [['x' * 9999]]
+write = lambda folder: write_store(folder, ByteVocabulary(), documents, Framing())
 open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
   done = subprocess.run(
@@ -155,7 +156,8 @@ from tfm.data.framing import Framing
 from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 endless = lambda split: [itertools.repeat('x' * 100_000)]
-open_store(Path({str(tmp_path)!r}), {{}}, lambda folder: write_store(folder, ByteVocabulary(), endless, Framing()))
+write = lambda folder: write_store(folder, ByteVocabulary(), endless, Framing())
+open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
   writer = subprocess.Popen([sys.executable, '-c', program])
   try:

@@ -76,7 +76,7 @@ def test_empty_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
   ('files', 'message'),
   [
-    ('gone.txt', 'cannot read gone.txt: No such file'),
+    ('gone.txt', r'cannot read gone.txt \(No such file'),
     ('gone/*.txt', "data.files: no file matches 'gone/\\*.txt'"),
   ],
 )
@@ -144,18 +144,18 @@ def test_reading_by_block_matches_reading_the_whole(tmp_path_factory, texts, tai
 
 
 @pytest.mark.parametrize(
-  ('content', 'said'),
+  ('content', 'message'),
   [
     (b'ab\xc3\xa9' * 5 + b'\xff.', r'byte 20 is 0xff \(invalid start byte\)'),
     (b'abc\xc3(', r'byte 3 is 0xc3 \(invalid continuation byte\)'),
     (b'abcdefg\xe6\x97', r'byte 7 is 0xe6 \(unexpected end of data\)'),
   ],
 )
-def test_invalid_utf8_is_located_in_any_block(tmp_path, monkeypatch, content, said):
+def test_invalid_utf8_is_located_in_any_block(tmp_path, monkeypatch, content, message):
   monkeypatch.setattr(text_lib, '_BLOCK', 4)
   (tmp_path / 'x').write_bytes(content)
   for tail in (0.0, 0.5):
-    with pytest.raises(UserError, match=rf'data.files: .*x is not UTF-8: {said}'):
+    with pytest.raises(UserError, match=rf'data.files: .*x is not UTF-8: {message}'):
       _docs(Text(files=f'{tmp_path}/x', val_tail=tail), 'train')
 
 

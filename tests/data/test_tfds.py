@@ -1,5 +1,6 @@
-"""TFDS is imported in processes of their own: it must not bring TensorFlow with it, and a test
-process may have it.
+"""TensorFlow Datasets, in separate processes.
+
+It must not import TensorFlow, which the test process may have imported.
 """
 
 import os
@@ -15,7 +16,8 @@ BEGIN = """
 import dataclasses, sys
 from tfm import data
 from tfm.data.tokenizer import Byte
-spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', tokenizer=Byte(), isolate=True, batch=4)
+options = dict(tokenizer=Byte(), isolate=True, batch=4)
+spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', **options)
 """
 
 
@@ -64,27 +66,26 @@ print('fine')
 def test_missing_datasets_are_named(prepared):
   out = _run(
     """
-for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}, {'feature': 'number'}):
+fields = [('name', 'tiny_line'), ('val_split', 'dev'), ('feature', 'words'), ('feature', 'number')]
+for name, value in fields:
   try:
-    list(dataclasses.replace(spec, **change).documents('val'))
+    list(dataclasses.replace(spec, **{name: value}).documents('val'))
   except data.textdata.UserError as error:
     print(error)
 """,
     prepared,
   )
   for line in (
-    "data.name: TFDS knows no dataset 'tiny_line'",
-    "data: tiny_lines has no split 'dev'. Known: test, train.",
-    "data.feature: tiny_lines has no feature 'words'. Known: number, text.",
-    "data.feature: 'number' of tiny_lines is int. Text was wanted.",
+    "data.name: TFDS has no dataset 'tiny_line'",
+    "data: tiny_lines has no split 'dev'. Expected test or train.",
+    "data.feature: tiny_lines has no feature 'words'. Expected number or text.",
+    "data.feature: 'number' of tiny_lines is int. Expected text.",
   ):
     assert line in out
 
 
 @pytest.mark.parametrize('imported', [True, False], ids=['with its code', 'from its files'])
-def test_other_format_suggests_the_preparing_command(
-  prepared, tmp_path, imported
-):
+def test_other_format_suggests_the_preparing_command(prepared, tmp_path, imported):
   folder = shutil.copytree(prepared / 'data', tmp_path / 'data') / 'tiny_lines' / '1.0.0'
   info = folder / 'dataset_info.json'
   info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -113,12 +114,12 @@ except data.textdata.UserError as error:
     tmp_path,
     imported=False,
   )
-  assert "needs the package array_record. Install it with: pip install 'tfm[tfds]'" in out
+  assert "need the package array_record. Expected it installed, by: pip install 'tfm[tfds]'" in out
 
 
 def test_dataset_without_a_name_is_an_error():
   from tfm.data import Tfds
 
   assert list(Tfds().check()) == [
-    'name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.'
+    'name: is empty. Expected the name of a TFDS dataset, such as lm1b or wiki40b/en.'
   ]

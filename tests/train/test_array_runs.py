@@ -83,6 +83,6 @@ def test_batch_dependent_loss_is_not_accumulated(tmp_path):
   x = dataclasses.replace(experiment(tmp_path, optim__accumulate=2), task=Contrastive())
   with pytest.raises(
     ConfigError,
-    match=r'accumulate: is 2, and the loss of a row depends on its whole batch \(contra',
+    match=r'accumulate: is 2, but the loss of contrastive needs the whole batch. Expected 1',
   ):
     config.validate(x)

@@ -56,8 +56,11 @@ def written(workdir, record):
 
 def test_second_process_is_refused_while_the_first_lives(tmp_path):
   with holder(tmp_path) as first:
-    said = rf'workdir: .* is in use by process {first.pid} on host \S+ since 20.*choose another --workdir'
-    with pytest.raises(UserError, match=said):
+    message = (
+      rf'workdir: .* is in use by process {first.pid} on host \S+ since 20.*choose another '
+      r'--workdir'
+    )
+    with pytest.raises(UserError, match=message):
       claim.take(tmp_path)
     with pytest.raises(UserError, match='in use'):
       claim.take(tmp_path)
@@ -111,13 +114,13 @@ def test_live_process_is_found_by_its_record_without_file_locks(tmp_path, monkey
 
 
 def test_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
-  record, said = elsewhere(), []
+  record, output = elsewhere(), []
   written(tmp_path, record)
   start = time.monotonic()
-  held = claim.take(tmp_path, said.append)
+  held = claim.take(tmp_path, output.append)
   assert time.monotonic() - start >= claim.MISSED * record.every
-  assert len(said) == 1
-  assert 'names process 7 on host far' in said[0]
+  assert len(output) == 1
+  assert 'names process 7 on host far' in output[0]
   held.release()
 
 

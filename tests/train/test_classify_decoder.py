@@ -40,8 +40,11 @@ def folder_of(path, name, inner):
 
 @pytest.mark.parametrize('pick', ['first', 'second'])
 def test_causal_body_with_an_early_pick_is_refused(pick):
-  said = rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected pick=last'
-  with pytest.raises(ConfigError, match=said):
+  message = (
+    rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected '
+    r'pick=last'
+  )
+  with pytest.raises(ConfigError, match=message):
     config.validate(model(pick))
 
 

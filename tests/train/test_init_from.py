@@ -1,4 +1,4 @@
-"""Going on from what was loaded: all of it, some of it, or what is added to it."""
+"""Training from loaded parameters: all of them, some of them, or adapters."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def _experiment(tmp_path, **changes):
 
 @pytest.fixture
 def base(tmp_path):
-  """A folder as published, and its model."""
+  """A published folder, its model and its parameters."""
   spec = _experiment(tmp_path).model
   params = init(spec, jax.random.key(7))
   hub.export_hf(spec, params, tmp_path / 'base')
@@ -88,10 +88,11 @@ def test_glob_that_matches_nothing_is_named(tmp_path, base):
 def test_swapped_part_reports_kept_dropped_and_new_parameters(tmp_path, base, capsys):
   folder, *_ = base
   state = _trained(tmp_path, folder, steps=1, **{'model.norm': 'layer', 'model..ffn.d_ff': 24})
-  said = capsys.readouterr().out
-  assert '1 new: norm/bias' in said
+  output = capsys.readouterr().out
+  assert '1 new: norm/bias' in output
   assert (
-    'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)' in said
+    'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)'
+    in output
   )
   assert state['params']['segment_0']['block_0']['ffn']['down']['kernel'].shape == (2, 24, 16)
 

@@ -1,4 +1,4 @@
-"""A step's memory is asked of the kernel once."""
+"""Freed memory is kept by the process and used again."""
 
 import platform
 import subprocess
@@ -27,9 +27,7 @@ print(sorted(fresh)[len(fresh) // 2])
 """
 
 
-@pytest.mark.skipif(
-  platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed'
-)
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='keep_freed_memory needs glibc')
 @pytest.mark.large
 def test_freed_memory_is_reused():
   fresh = {}
@@ -38,5 +36,5 @@ def test_freed_memory_is_reused():
       [sys.executable, '-c', _STEPS, how], capture_output=True, text=True, check=True
     )
     fresh[how] = int(run.stdout)
-  assert fresh['plain'] > 50e6, 'the program has no temporaries: this test asks nothing'
+  assert fresh['plain'] > 50e6, 'the program has no temporaries, so this test checks nothing'
   assert fresh['keep'] < 1e6

@@ -50,7 +50,7 @@ def test_later_and_incomplete_metric_lines_are_dropped(tmp_path):
 
 
 def test_evaluation_shows_its_progress(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(metrics, '_PATIENCE', 0.0)
+  monkeypatch.setattr(metrics, '_LINE_SECONDS', 0.0)
   run = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   assert list(run.counted(iter('abc'), 3)) == ['a', 'b', 'c']
   run.close()
@@ -91,9 +91,18 @@ def device(kind, platform='gpu'):
 
 @pytest.mark.parametrize(
   ('kind', 'flops'),
-  [('TPU v4', 275e12), ('TPU v5 lite', 197e12), ('TPU v5', 459e12), ('TPU v6 lite', 918e12), ('TPU7x', 1153.5e12),
-   ('NVIDIA A100-SXM4-40GB', 312e12), ('NVIDIA H100 80GB HBM3', 989e12), ('NVIDIA L4', 121e12), ('Abacus', None)],
-)  # fmt: skip
+  [
+    ('TPU v4', 275e12),
+    ('TPU v5 lite', 197e12),
+    ('TPU v5', 459e12),
+    ('TPU v6 lite', 918e12),
+    ('TPU7x', 1153.5e12),
+    ('NVIDIA A100-SXM4-40GB', 312e12),
+    ('NVIDIA H100 80GB HBM3', 989e12),
+    ('NVIDIA L4', 121e12),
+    ('Abacus', None),
+  ],
+)
 def test_device_peaks_match_data_sheets(kind, flops):
   assert peak(device(kind)) == flops
 
@@ -116,23 +125,27 @@ def test_incomplete_process_variables_are_an_error(monkeypatch):
   monkeypatch.setenv('TFM_COORDINATOR', 'localhost:1')
   with pytest.raises(
     UserError,
-    match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all three',
+    match=r'^environment: TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all',
   ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESSES', '2')
   monkeypatch.setenv('TFM_PROCESS', 'one')
   with pytest.raises(
-    UserError, match=r'^TFM_PROCESSES=2, TFM_PROCESS=one: wanted two whole numbers.'
+    UserError, match=r'TFM_PROCESSES=2, TFM_PROCESS=one are not valid. Expected two whole numbers.'
   ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESS', '2')
-  with pytest.raises(UserError, match=r'^TFM_PROCESS=2: wanted 0 to 1, as TFM_PROCESSES=2.'):
+  with pytest.raises(
+    UserError, match=r'TFM_PROCESS=2 is out of range. Expected 0 to 1, because TFM_PROCESSES=2.'
+  ):
     distributed.start()
 
 
 def test_events_do_not_import_pytorch(tmp_path):
   (tmp_path / 'torch.py').write_text('touched = 1')
-  code = 'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; assert torch.touched'
-  subprocess.run(
-    [sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True
+  code = (
+    'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; '
+    'assert torch.touched'
   )
+  path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+  subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': path}, check=True)

@@ -24,7 +24,7 @@ def test_non_finite_loss_stops_and_names_step_and_batch(tmp_path, monkeypatch):
   monkeypatch.setattr(CausalLM, 'loss', spoilt)
   with pytest.raises(
     recover.Stopped,
-    match=r'^step 1: loss is nan, grad_norm is nan, so training stops; .* samples 0..7 of seed 0',
+    match=r'^step 1: loss is nan, grad_norm is nan. Training stops, .* samples 0..7 of seed 0',
   ) as e:
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
   assert e.value.status == 1
@@ -34,7 +34,7 @@ def test_non_finite_loss_stops_and_names_step_and_batch(tmp_path, monkeypatch):
 def test_non_finite_parameters_are_not_saved():
   recover.check_savable(3, {'params': {'w': jnp.ones([2])}})
   with pytest.raises(
-    recover.Stopped, match=r'^step 3: the update has made parameters that are not finite'
+    recover.Stopped, match=r'^step 3: some parameters are not finite after the update'
   ):
     recover.check_savable(3, {'params': {'w': jnp.array([1, jnp.inf])}})
 
@@ -49,7 +49,7 @@ def test_full_disk_keeps_the_last_complete_checkpoint(tmp_path, monkeypatch):
 
   monkeypatch.setattr(saver.Checkpoints, 'save', save)
   with pytest.raises(
-    recover.Stopped, match=r'w: no space is left there, so training stops; the last complete'
+    recover.Stopped, match=r'w: no space is left on the disk. Training stops, and the last complete'
   ) as e:
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
   assert e.value.status == 74
@@ -66,19 +66,19 @@ def test_full_disk_is_found_in_the_causes_of_an_error():
 
 def test_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
   with pytest.raises(
-    UserError, match=r'^model.embed.vocab: 200 rows for a tokenizer of 256 tokens'
+    UserError, match=r'^model.embed.vocab: is 200, but the tokenizer has 256 tokens'
   ):
     loop.train(experiment(tmp_path, model__embed__vocab=200), tmp_path / 'w', devices=ONE)
 
 
 def test_workdir_in_the_cloud_is_an_error(tmp_path):
   with pytest.raises(
-    UserError, match=r'^workdir: gs://bucket/run is no directory. Expected a mounted one'
+    UserError, match=r'^workdir: gs://bucket/run is not a directory. Expected a mounted directory'
   ):
     loop.train(experiment(tmp_path), 'gs://bucket/run', devices=ONE)
 
 
 def test_workdir_that_is_a_file_is_an_error(tmp_path):
   (tmp_path / 'w').write_text('')
-  with pytest.raises(UserError, match=r'^workdir: cannot make .*w: File exists'):
+  with pytest.raises(UserError, match=r'^workdir: cannot create .*w \(File exists\)'):
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)

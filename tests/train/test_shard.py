@@ -15,8 +15,10 @@ from tfm.train.mesh import RULES, Mesh
 
 
 def steps(x, mesh, devices, n=2):
-  """Return the losses of `n` steps, the state, the number of compilations, and the notes of the
-  shardings.
+  """Run some steps.
+
+  Returns:
+    The losses, the state, the number of compilations, and the notes of the shardings.
   """
   built = build(dataclasses.replace(x, mesh=mesh), devices)
   state = built.init(step_lib.init_key(0))
@@ -76,7 +78,7 @@ def compiled_flops(x, mesh, devices):
   return built.step.lower(built.shapes, built.batch.shapes).compile().cost_analysis()['flops']
 
 
-# With data=8 every device updates all of the parameters, which is a part of so small a step.
+# With data=8 every device updates all parameters, a noticeable part of such a small step.
 @pytest.mark.parametrize(
   ('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
 )
@@ -117,26 +119,27 @@ def test_indivisible_kv_heads_and_vocabularies_are_replicated():
   assert where['k'].spec == jax.P(('fsdp',))
   assert where['e'].spec == jax.P(None, ('fsdp',))
   assert notes == [
-    'V (vocab) of 50257 is not divided by tensor=4: it stays whole on every device.',
-    'K (kv heads) of 2 is not divided by tensor=4: it stays whole on every device.',
+    'V (vocab) of 50257 is not divisible by tensor=4: it is replicated on every device.',
+    'K (kv heads) of 2 is not divisible by tensor=4: it is replicated on every device.',
   ]
 
 
 def test_indivisible_axes_are_listed_together():
   with pytest.raises(
     UserError,
-    match=r'^mesh: D \(model\) of 15 is not divided by fsdp=2; it would be by 1 or 3. N \(query heads\) of 6 .* by 3',
+    match=r'^mesh: D \(model\) of 15 is not divisible by fsdp=2; it is divisible by 1 or 3. '
+    r'N \(query heads\) of 6 .* by 3',
   ):
     placed({'q': 'DNH', 'f': 'FD'}, {'q': (15, 6, 8), 'f': (8, 15)})
 
 
 def test_mesh_that_does_not_match_the_devices_is_an_error():
   with pytest.raises(
-    UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'
+    UserError, match=r'^mesh: data=3 needs 3 devices, but there are 8. Expected sizes with the prod'
   ):
     Mesh(3).sizes(8)
   with pytest.raises(
-    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'
+    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, but there are 8. Expected a div'
   ):
     Mesh(fsdp=3).sizes(8)
   assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
@@ -155,7 +158,8 @@ def test_indivisible_batch_is_an_error():
   grid = shard.make_mesh(Mesh(), jax.devices())
   with pytest.raises(
     UserError,
-    match=r'^data.batch: 12 rows are not divided by the 8 devices .* Expected a multiple of 8, such as 8 or 16.',
+    match=r'^data.batch: 12 is not divisible by the 8 devices .* Expected a multiple of 8, such as '
+    r'8 or 16.',
   ):
     shard.check_batch(grid, RULES, 12, 1)
 
@@ -167,8 +171,9 @@ def test_mesh_rules_can_be_changed():
     "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, expert, fsdp, sequence, "
     'stage, tensor.',
     "rules: 'e:data' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: "
-    '(whole).',
-    "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
+    '(replicated).',
+    "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: "
+    '(replicated).',
   ]
 
 
@@ -180,11 +185,9 @@ def test_all_inconsistent_fields_are_reported_together(tmp_path):
     config.validate(x)
   text = str(e.value)
   assert 'steps: is 0. Expected 1 or more.' in text
-  assert "remat: is 'some'. Known: none, full, dots, dots_batch." in text
+  assert "remat: is 'some'. Expected none or full or dots or dots_batch." in text
+  assert 'data.length: sequences of 2000 tokens exceed the position table of 1024 rows.' in text
   assert (
-    'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
-  )
-  assert (
-    'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 '
-    'or 9.' in text
+    'data.batch: 8 is not divisible by mesh.data=3 = 3. Expected a multiple of 3, such as 6 or 9.'
+    in text
   )

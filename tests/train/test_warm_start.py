@@ -1,4 +1,4 @@
-"""A run that starts from another model reads its token tables only where ids mean the same tokens."""
+"""A run from another model uses its token tables where token ids agree."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TABLE, HEAD = 'embed/table', 'head/head/kernel'
 
 
 def run(tmp_path, name, text=tiny.WORDS, **changes):
-  """Return the parameters of a run of one step without effect, on a text in characters."""
+  """Return the parameters after a step without effect, on a text of characters."""
   folder = tmp_path / name
   folder.mkdir()
   (folder / 'words.txt').write_text(text * 40)
@@ -55,9 +55,9 @@ def test_same_vocabulary_is_kept_without_a_message(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', init_from=folder)
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
-  said = capsys.readouterr().out
-  assert 'parameters of the model kept' in said
-  assert 'token' not in said
+  output = capsys.readouterr().out
+  assert 'parameters of the model kept' in output
+  assert 'token' not in output
 
 
 def test_vocabulary_with_other_characters_is_an_error(tmp_path, base):
@@ -66,12 +66,12 @@ def test_vocabulary_with_other_characters_is_an_error(tmp_path, base):
   first = next(i for i, c in enumerate(base[2]) if c != characters[i])
   with pytest.raises(errors.UserError) as error:
     run(tmp_path, 'next', text, init_from=base[0])
-  said = str(error.value)
+  message = str(error.value)
   differ = sum(a != b for a, b in zip(base[2], characters, strict=True))
-  assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in said
-  assert f'  id {first}: {base[2][first]!r} there, {characters[first]!r} in the data' in said
+  assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in message
+  assert f'  id {first}: {base[2][first]!r} there, {characters[first]!r} in the data' in message
   for choice in ('remap', 'new', 'keep'):
-    assert f'init_vocab={choice}' in said
+    assert f'init_vocab={choice}' in message
 
 
 def test_remap_moves_rows_by_token_text(tmp_path, base, capsys):
@@ -114,14 +114,14 @@ def test_appended_tokens_keep_existing_rows(tmp_path, base, capsys):
   found = run(tmp_path, 'next', tiny.WORDS + '~', init_from=folder)
   np.testing.assert_allclose(found[TABLE][: len(old)], params[TABLE], atol=1e-9)
   np.testing.assert_allclose(found[TABLE][-1], params[TABLE].mean(0), atol=1e-6)
-  said = capsys.readouterr().out
-  assert f"all {len(old)} token ids agree, and the data has new ones ({len(old)} = '~')" in said
+  output = capsys.readouterr().out
+  assert f"all {len(old)} token ids agree, and the data has new ones ({len(old)} = '~')" in output
 
 
 def test_init_vocab_without_init_from_is_an_error(tmp_path):
   x = dataclasses.replace(tiny.experiment(tmp_path), init_vocab='keep')
   assert list(x.check()) == [
-    'init_vocab: is keep, and there is no model to start from. Expected init_from.'
+    'init_vocab: is keep, but init_from is empty. Expected a model folder.'
   ]
 
 
@@ -151,10 +151,8 @@ def test_special_tokens_are_matched_by_role():
 
 
 def test_every_checkpoint_keeps_the_files_of_the_start(tmp_path):
-  x, content = (
-    tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1),
-    b'\x00 any bytes',
-  )
+  x = tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1)
+  content = b'\x00 any bytes'
   started = []
 
   def start(x, known, where, say):

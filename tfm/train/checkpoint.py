@@ -231,7 +231,8 @@ def _nothing(path: str | Path, wrong: Sequence[str]) -> errors.UserError:
   if not Path(path).expanduser().exists():
     reason = ' There is no such folder.'
   return errors.UserError(
-    f'{path}: holds no readable checkpoint.{reason} Expected the --workdir of a training run.'
+    f'{path}: holds no checkpoint that can be read.{reason} Expected the --workdir of a training '
+    'run.'
   )
 
 

@@ -230,7 +230,7 @@ def test_bad_folder_is_named(files, match, tmp_path):
 def test_broken_json_is_named(tmp_path):
   (tmp_path / 'preprocessor_config.json').write_text('{')
   with pytest.raises(
-    errors.ConfigError, match=r'preprocessor_config.json: is no JSON \(.*\). Expected an object'
+    errors.ConfigError, match=r'preprocessor_config.json: is not JSON \(.*\). Expected an object'
   ):
     processors.load(tmp_path)
 

@@ -1,4 +1,4 @@
-"""A folder's tokenizer against that of `transformers`."""
+"""Compare the tokenizer of a folder with `transformers`."""
 
 import warnings
 

@@ -205,7 +205,7 @@ def _gemma(folder):
 
 
 def _numbered(folder, name, kind, files, config=None, extra=()):
-  """A SentencePiece model whose pieces `vocab.json` numbers."""
+  """Write a SentencePiece model, with the ids of its pieces in `vocab.json`."""
   from sentencepiece import SentencePieceProcessor
 
   content = sentences('bpe')
@@ -356,7 +356,7 @@ def _byt5(folder):
 
 
 def _added(folder):
-  """BERT with tokens of its own, in the files of before `added_tokens_decoder`."""
+  """Write a BERT with additional tokens, in files without `added_tokens_decoder`."""
   words = word_pieces(*_BERT)
   tokens = {'[NEW]': len(words), 'NEW': len(words) + 1, '<new>': len(words) + 2}
   names = {
@@ -376,7 +376,10 @@ def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedT
   """
   vocab, merges = byte_pairs()
   inner = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
-  pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
+  pattern = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r'\s+(?!\S)|\s+'
+  )
   split = pre_tokenizers.Split(tokenizers.Regex(pattern), 'isolated')
   inner.pre_tokenizer = pre_tokenizers.Sequence(
     [split, pre_tokenizers.ByteLevel(False, use_regex=False)]
@@ -592,7 +595,7 @@ SLOW = {
   'xlnet': _spm('XLNetTokenizer', 'xlnet', _SPIECE, **_XLNET),
 }
 
-#: name -> writes a folder with a `tokenizer.json` of its own kind.
+#: name -> writes a folder with a `tokenizer.json`.
 WHOLE = {
   'llama3': whole,
   'llama3_named_llama': lambda folder: whole(folder, name='LlamaTokenizerFast'),

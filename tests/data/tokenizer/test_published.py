@@ -1,4 +1,4 @@
-"""A published folder's tokenizer gives the ids and the text that `transformers` gives."""
+"""Tokenizers of published folders match `transformers`."""
 
 import functools
 import json
@@ -24,9 +24,9 @@ from tfm.data.tokenizer.published.refused import REFUSED
 from tfm.data.tokenizer.published.slow import SPLITTERS
 from tfm.zoo.weights import TABLE
 
-#: A few of each kind of model; the others differ from them in settings.
+#: Some classes of each kind of model. The others differ from them in settings.
 _FEW = ('bert', 'ctrl', 'gpt2', 'llama', 'marian', 'mbart', 'roberta', 't5')
-#: Folders that share the class of another, and differ in names.
+#: Folders that share the class of another folder, and differ in names.
 _LIKE_OTHERS = (
   'bart', 'distilbert', 'electra', 'layoutlm', 'led', 'longformer', 'mt5', 'phi3', 'qwen3',
   'squeezebert', 'stablelm',

@@ -233,7 +233,7 @@ class Vocabulary(abc.ABC):
 class StreamDecoder:
   """Decode ids as they arrive. Incomplete characters are held back.
 
-  The pieces together are the text of the context and the ids, without the text of the context. So a
+  All pieces together are the text of the context and the ids, without that of the context. So a
   space between the last word of a prompt and the first new word is kept.
 
   Args:

@@ -42,9 +42,9 @@ class CharVocabulary(Vocabulary):
       if not self.unknown:
         at = int(bad.argmax())
         raise UserError(
-          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is not among '
-          f'the {len(self.characters)} characters of the training text. Expected text without it, '
-          f'or a model trained with tokenizer=byte or bpe.'
+          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is not '
+          f'among the {len(self.characters)} characters of the training text. Expected text '
+          f'without it, or a model trained with tokenizer=byte or bpe.'
         )
       ids = np.where(bad, len(self.characters), ids).astype(np.int32)
     return ids

@@ -29,7 +29,7 @@ NAMES = {
 # GPT-2's pre-tokenizer never joins a space to the text before it, so text may be split here.
 _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
 _LAST_SPACE = re.compile(r'.*\S(?=[ \t\n\r\f\v])', re.DOTALL)
-# Possible split points for other tokenizers. Each is tried with `_CONTEXT` characters on both sides.
+# Possible split points of other tokenizers, each tried with `_CONTEXT` characters on both sides.
 _CANDIDATES = re.compile(r'(?<=\S)(?=[ \n])|(?<=\n)(?=\S)')
 _CONTEXT = 1000
 _TRIES = 32
@@ -351,7 +351,7 @@ def _spellings(name: str) -> tuple[str, ...]:
 def _byte_alphabet() -> dict[str, int]:
   """Return GPT-2's printable character for each byte.
 
-  Visible Latin-1 characters stand for themselves, the others start at U+0100.
+  Visible Latin-1 characters are unchanged. The others map to U+0100 and above.
   """
   visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [b for b in range(256) if b not in visible]
