@@ -196,7 +196,7 @@ def test_deleted_file_stops_training_with_its_path(data, folder):
   [
     ({}, 'root: is empty'),
     ({'root': 'x', 'shape': (4, 8, 8)}, r'shape: is \(4, 8, 8\)'),
-    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is given together with mean'),
+    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is set together with mean'),
     ({'root': 'x', 'std': (0.5, 0.5)}, 'std: has 2 numbers for 3 channels'),
     ({'root': 'x', 'threads': 0}, 'threads: is 0'),
     ({'root': 'x', 'augment': Augment(cutmix=1.0)}, 'classes: is empty'),

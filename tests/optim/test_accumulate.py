@@ -63,6 +63,6 @@ def test_micro_batches_take_every_nth_example():
 def test_batch_that_cannot_be_split_is_an_error(case):
   with pytest.raises(
     UserError,
-    match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Expected a',
+    match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 examples. Expected a',
   ):
     accumulate(grads, 5)(*case, None)

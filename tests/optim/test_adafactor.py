@@ -9,7 +9,7 @@ from tfm.optim.schedule import Constant
 
 
 def steps(tx, params, grads):
-  """The updates of every gradient in turn, for parameters that stay."""
+  """Return the update of each gradient in turn, for constant parameters."""
   state, out, update = tx.init(params), [], jax.jit(tx.update)
   for g in grads:
     updates, state = update(g, state, params)

@@ -1,4 +1,4 @@
-"""The contract of the table: a new row is tested by being a row."""
+"""The contract of every optimizer in the table. A new row is tested as well."""
 
 import dataclasses
 
@@ -37,9 +37,7 @@ def loss(params, target):
 
 @pytest.fixture(scope='module', params=list(TABLE))
 def trained(request):
-  """An optimizer, its chain, and parameters and states before, after one and after 60 steps on a
-  quadratic.
-  """
+  """An optimizer, and its states before and after 1 and 60 steps on a quadratic."""
   small = SMALL.get(request.param, {})
   spec = TABLE[request.param](lr=0.02, schedule=Constant(), decay=0.01, **small)
   tx = spec.make(60, LETTERS)

@@ -53,7 +53,7 @@ def test_other_parameters_use_adamw_with_a_separate_rate():
   mixed = direction(spec, grads, LETTERS)
   for name in ('embed', 'norm', 'bias', 'up'):
     np.testing.assert_allclose(mixed[name], adam[name], rtol=1e-5)
-  assert spec.owned(LETTERS) == {n: n in ('q', 'o') for n in LETTERS}
+  assert spec.uses_muon(LETTERS) == {n: n in ('q', 'o') for n in LETTERS}
 
 
 def test_constant_rms_does_not_depend_on_the_shape():

@@ -87,15 +87,15 @@ def test_run_shorter_than_its_warm_up_ends_inside_it(name):
 @pytest.mark.parametrize(
   ('schedule', 'sentence'),
   [
-    (Constant(warmup=-1), 'warmup: -1 updates cannot be.'),
-    (Cosine(floor=2.0), 'floor: 2.0 is not a share of the peak.'),
-    (Cosine(horizon=0), 'horizon: 0 is not a step to end at.'),
+    (Constant(warmup=-1), 'warmup: is -1. Expected 0 or more.'),
+    (Cosine(floor=2.0), 'floor: is 2.0. Expected a fraction of the peak'),
+    (Cosine(horizon=0), 'horizon: is 0. Expected 1 or more'),
     (
       Rsqrt(warmup=20, hold=10),
-      'hold: 10 lies before the end of a warm-up of 20. Expected 20 or more',
+      'hold: is 10, before the end of the warm-up of 20. Expected 20 or more',
     ),
-    (Rsqrt(d_model=0), 'd_model: 0 is not a width.'),
-    (WSD(fraction=0.0), 'fraction: 0.0 is not a share of the run'),
+    (Rsqrt(d_model=0), 'd_model: is 0. Expected 1 or more'),
+    (WSD(fraction=0.0), 'fraction: is 0.0. Expected more than 0'),
     (WSD(shape='sqr'), "shape: unknown tail 'sqr'. Did you mean 'sqrt'? Known: linear, sqrt."),
   ],
 )

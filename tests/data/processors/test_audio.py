@@ -219,7 +219,7 @@ def test_speech2text_refuses_silence():
 def test_wav2vec2_refuses_clips_over_max_length():
   _error(
     lambda: Wav2Vec2Features()(audio=samples.noise(900), sampling_rate=_RATE, max_length=800),
-    '^audio: 900 samples, more than max_length. Expected at most 800',
+    '^audio: a clip has 900 samples. Expected at most max_length=800',
   )
 
 

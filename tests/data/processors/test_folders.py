@@ -190,11 +190,11 @@ def test_import_needs_neither_pillow_nor_scipy():
   [
     (
       {'preprocessor_config': {'size': 224}},
-      r'preprocessor_config.json: names no class, and model_type is None',
+      r'preprocessor_config.json: names no class \(model_type None\)',
     ),
     (
       {'preprocessor_config': {'size': 224}, 'config': {'model_type': 'llama'}},
-      r"names no class, and model_type is 'llama'. Expected image_processor_type or "
+      r"names no class \(model_type 'llama'\). Expected image_processor_type or "
       r'feature_extractor_type',
     ),
     (

@@ -240,7 +240,7 @@ def test_different_shapes_are_refused():
   pair = [np.zeros((30, 40, 3), np.uint8), np.zeros((40, 30, 3), np.uint8)]
   _error(
     lambda: processor(images=pair),
-    r'the processed shapes differ: \(3, 224, 298\), \(3, 298, 224\). Expected',
+    r'the processed shapes differ \(\(3, 224, 298\), \(3, 298, 224\)\). Expected equal shapes',
   )
 
 
@@ -285,7 +285,7 @@ def test_resize_to_nothing_is_refused():
     ),
     (
       {'size': {'longest_edge': 9}},
-      r"^ViTImageProcessor.size: \{'longest_edge': 9\} is no size. Expected positive",
+      r"^ViTImageProcessor.size: \{'longest_edge': 9\} is not a size. Expected positive",
     ),
     ({'size': {'height': 9, 'width': 0}}, r'^ViTImageProcessor.size: .* is not a size'),
     (
