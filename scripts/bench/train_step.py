@@ -67,7 +67,7 @@ def batch_of(spec: Model, rows: int, length: int) -> dict[str, np.ndarray]:
 
 def ours(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
   """A call that makes one step of ours, in a process that keeps what it frees, as `tfm train` does."""
-  memory.keep_freed()
+  memory.keep_freed_memory()
   optim = AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999)
   x = Experiment(spec, task=CausalLM() if spec.vocab else Classify(), optim=optim, loop=loop)
   tx = x.optim.make(1000, transformer.param_letters(spec))

@@ -37,9 +37,8 @@ def whole(folder):
 
 def rows(workdir):
   timeless = ('examples_per_s', 'mfu')
-  return [
-    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
-  ]
+  kept = lambda row: {k: v for k, v in row.items() if k not in timeless}
+  return list(map(kept, read(workdir / 'metrics.jsonl')))
 
 
 def killed(folder, workdir, step):

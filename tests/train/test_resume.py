@@ -36,9 +36,8 @@ def same(a, b):
 
 def rows(workdir):
   timeless = ('tokens_per_s', 'mfu')
-  return [
-    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
-  ]
+  kept = lambda row: {k: v for k, v in row.items() if k not in timeless}
+  return list(map(kept, read(workdir / 'metrics.jsonl')))
 
 
 def program(folder, workdir, processes=1, **fields):

@@ -58,11 +58,10 @@ class Text(TextData):
   def identity(self) -> dict[str, Any]:
     fields = ['files', 'val_files'] if self.val_files else ['files']
     tail = None if self.val_files else self.val_tail
-    return {
-      'data': 'text',
-      'val_tail': tail,
-      **{name: [file_stamp(p) for p in self._paths(name)] for name in fields},
-    }
+    identity: dict[str, Any] = {'data': 'text', 'val_tail': tail}
+    for name in fields:
+      identity[name] = [file_stamp(path) for path in self._paths(name)]
+    return identity
 
   def separated(self) -> bool:
     names = ['files', 'val_files'] if self.val_files else ['files']

@@ -104,7 +104,10 @@ class Task(Part):
 
   def score(self, sums: dict[str, tuple[float, float]]) -> dict[str, float | None]:
     """Return the metrics of an evaluation from the total (sum, weight) of each ratio."""
-    return {name: total / weight if weight else None for name, (total, weight) in sums.items()}
+    scores: dict[str, float | None] = {}
+    for name, (total, weight) in sums.items():
+      scores[name] = total / weight if weight else None
+    return scores
 
   def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of a batch that are inputs of the model."""

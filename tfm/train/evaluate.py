@@ -180,7 +180,7 @@ def evaluate_checkpoint(
   x = change(stored)
   if loaded.experiment is None and x.data == stored.data:
     raise errors.UserError(
-      f'eval: {path} is a published model, and no data is given. Expected data, such as '
+      f'eval: {path} is a published model, which names no data. Expected data, such as '
       "--config.data='text(files=a.txt, val_tail=0)' --split=train."
     )
   if x.model != loaded.spec:
@@ -214,7 +214,7 @@ def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
     PermutationLM(),
     Classify(),
   )
-  task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), None)
+  task = next((task for task in tasks if not list(task.fits(loaded.spec))), None)
   if task is None:
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
   dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(loaded.params)}

@@ -68,12 +68,7 @@ def shardings(
 
   def split(axis: str, size: int, used: set[str]) -> tuple[str, ...]:
     """Return the mesh axes that shard an axis of `size`, without those in `used`."""
-    if absent := [n for n in rules.get(axis, ()) if n not in mesh.shape]:
-      raise errors.UserError(
-        f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a '
-        f'mesh of tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
-      )
-    names = tuple(n for n in rules.get(axis, ()) if n not in used and mesh.shape[n] > 1)
+    names = _mesh_axes(mesh, rules, axis, used)
     ways = math.prod(mesh.shape[n] for n in names)
     if size % ways == 0:
       return names
@@ -106,6 +101,17 @@ def shardings(
       f'mesh: {listed}. Expected mesh sizes that divide, or mesh.rules that replicate the axis.'
     )
   return placements, effective, list(notes)
+
+
+def _mesh_axes(mesh: jax.sharding.Mesh, rules: Rules, axis: str, used: set[str]) -> tuple[str, ...]:
+  """Return the mesh axes of a letter that are larger than 1 and not in `used`."""
+  names = rules.get(axis, ())
+  if absent := [n for n in names if n not in mesh.shape]:
+    raise errors.UserError(
+      f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a '
+      f'mesh of tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
+    )
+  return tuple(n for n in names if n not in used and mesh.shape[n] > 1)
 
 
 def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: Any) -> Any:
@@ -182,7 +188,8 @@ def local_slice(sharding: NamedSharding, batch: int) -> slice:
   """Return the slice of a batch that the devices of this process hold."""
   index = sharding.addressable_devices_indices_map((batch,))
   bounds = [s[0].indices(batch) for s in index.values() if s is not None]
-  return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
+  starts, stops, _ = zip(*bounds, strict=True)
+  return slice(min(starts), max(stops))
 
 
 def put(
@@ -227,5 +234,6 @@ def bytes_per_device(tree: Any) -> dict[jax.Device, int]:
 
 def _divisors(size: int, ways: int) -> str:
   divisors = [n for n in range(1, size + 1) if size % n == 0]
-  below, above = [n for n in divisors if n < ways], [n for n in divisors if n > ways]
+  below = [n for n in divisors if n < ways]
+  above = [n for n in divisors if n > ways]
   return ' or '.join(map(str, below[-1:] + above[:1]))

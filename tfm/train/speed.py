@@ -24,8 +24,8 @@ class Speed:
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
     self._flops = flops_per_step(x)
-    peaks = [peak(d) for d in devices]
-    self._peak = sum(p for p in peaks if p is not None) if None not in peaks else None
+    peaks = [peak(d) or 0.0 for d in devices]
+    self._peak = sum(peaks) if all(peaks) else None
     self._unit, self._amount = x.task.per_step(x.data)
     self._since: tuple[int, float] | None = None
 

@@ -276,7 +276,9 @@ class StreamDecoder:
   def _bytes(self, token: int) -> bytes:
     assert self._table is not None
     known = getattr(self._vocabulary, 'decoding', None) is None or token < len(self._table)
-    return b''.join(self._table[i] for i in self._vocabulary._checked([token])) if known else b''
+    if not known:
+      return b''
+    return b''.join(self._table[i] for i in self._vocabulary._checked([token]))
 
   def _begin(self, context: list[int]) -> tuple[list[int], str]:
     """Return the ids of the context that the first text depends on, and their text."""

@@ -355,7 +355,8 @@ def _byte_alphabet() -> dict[str, int]:
   """
   visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [b for b in range(256) if b not in visible]
-  return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}
+  alphabet = {chr(byte): byte for byte in visible}
+  return alphabet | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 _BYTE_OF = _byte_alphabet()

@@ -140,7 +140,8 @@ def _add_tokens(draft: Draft) -> None:
   explicit = 'add_bos_token' in fields or 'add_eos_token' in fields
   draft.framed = not explicit and inner.post_processor is not None
   added = [value for _, value in sorted(fields['added_tokens_decoder'].items())]
-  present = [t.content for t in inner.get_added_tokens_decoder().values()] + [str(t) for t in added]
+  present = [token.content for token in inner.get_added_tokens_decoder().values()]
+  present += map(str, added)
   for value in [*draft.named.values(), *draft.extra]:
     if value is not None and str(value) not in present and value not in added:
       added.append(value)

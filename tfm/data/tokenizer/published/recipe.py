@@ -53,7 +53,7 @@ class Draft:
   def frame(self, before: Sequence[str | None], after: Sequence[str | None]) -> None:
     """Put special tokens before and after texts."""
     tokens = {str(t): self.number(t) for t in [*before, *after]}
-    single = [*(f'{t}:0' for t in before), '$A:0', *(f'{t}:0' for t in after)]
+    single = [f'{part}:0' for part in (*before, '$A', *after)]
     pairs = [(text, number) for text, number in tokens.items() if number is not None]
     self.inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=pairs)
 

@@ -251,7 +251,8 @@ def _spaced(parts: list[str], added: dict[str, AddedToken]) -> list[str]:
     token = added.get(part)
     if token is None:
       continue
-    left, right = parts[i - 1] if i else '', parts[i + 1] if i + 1 < len(parts) else ''
+    left = parts[i - 1] if i else ''
+    right = parts[i + 1] if i + 1 < len(parts) else ''
     if token.rstrip and right:
       parts[i + 1] = right.lstrip()
     if token.lstrip and left:
