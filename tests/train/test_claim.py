@@ -46,7 +46,7 @@ def holder(workdir, then=''):
 
 def elsewhere(**fields):
   """Return the record of a process on another host, which beats every 50 ms."""
-  here = Holder.here(0.05)
+  here = Holder.current(0.05)
   return dataclasses.replace(here, token='other', host='far', pid=7, boot='other kernel', **fields)
 
 
@@ -81,10 +81,10 @@ def test_killed_holder_is_replaced_without_a_wait(tmp_path):
 def test_zombie_does_not_count_as_alive(tmp_path):
   with holder(tmp_path) as first:
     record = claim.read(tmp_path / claim.FILE)
-    assert record.lives
+    assert record.alive
     first.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
-    assert not record.lives
+    assert not record.alive
 
 
 def test_forked_child_does_not_keep_the_lock(tmp_path):
@@ -97,7 +97,7 @@ def test_forked_child_does_not_keep_the_lock(tmp_path):
 
 
 def test_reused_process_id_does_not_count_as_alive(tmp_path):
-  written(tmp_path, dataclasses.replace(Holder.here(0.05), born=1))
+  written(tmp_path, dataclasses.replace(Holder.current(0.05), born=1))
   claim.take(tmp_path, say=pytest.fail).release()
 
 

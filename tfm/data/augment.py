@@ -71,15 +71,15 @@ class Augment:
     return out
 
   def mix(
-    self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys
+    self, images: Pixels, partners: Pixels, target: Pixels, partner_target: Pixels, key_B: Keys
   ) -> tuple[Pixels, Pixels]:
     """Mix images with partners, and mix their labels by the same shares.
 
     Args:
-      own: Images [B, C, H, W].
-      other: The partner of each image.
+      images: Images [B, C, H, W].
+      partners: The partner of each image.
       target: Label probabilities [B, classes].
-      other_target: The label probabilities of the partners.
+      partner_target: The label probabilities of the partners.
       key_B: The random key of each example.
 
     Returns:
@@ -92,14 +92,14 @@ class Augment:
     pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < probability
     a_B = np.where(pastes_B, self.cutmix, self.mixup)
     share_B = special.betaincinv(a_B, a_B, stateless_rng.uniform(key_B, 'share', 1)[:, 0])
-    box_BHW = boxes(share_B, own.shape[2:], key_B)
+    box_BHW = boxes(share_B, images.shape[2:], key_B)
     share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
     blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(
       np.float32
     )
     blend_BCHW = blend_BHW[:, None]
-    pixels = own * (1 - blend_BCHW) + other * blend_BCHW
-    return pixels, target * (1 - share_B)[:, None] + other_target * share_B[:, None]
+    pixels = images * (1 - blend_BCHW) + partners * blend_BCHW
+    return pixels, target * (1 - share_B)[:, None] + partner_target * share_B[:, None]
 
   def check(self) -> Iterator[str]:
     for name in ('pad', 'distort', 'mixup', 'cutmix'):

@@ -152,35 +152,35 @@ def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
   _OPEN.add(file)
   try:
     locked = _lock(file)
-    held = read(path)
-    if not locked or (held is not None and _alive(path, held, say)):
-      raise errors.UserError(_refusal(workdir, read(path) or held))
-    return Claim(path, file, Holder.here(BEAT))
+    holder = read(path)
+    if not locked or (holder is not None and _alive(path, holder, say)):
+      raise errors.UserError(_refusal(workdir, read(path) or holder))
+    return Claim(path, file, Holder.current(BEAT))
   except BaseException:
     _OPEN.discard(file)
     os.close(file)
     raise
 
 
-def _alive(path: Path, held: Holder, say: Callable[[str], None]) -> bool:
+def _alive(path: Path, holder: Holder, say: Callable[[str], None]) -> bool:
   """Return whether the holder is alive, waiting for a beat if it is on another host."""
-  if held.checkable:
-    return held.lives
-  patience = MISSED * held.every
+  if holder.checkable:
+    return holder.alive
+  patience = MISSED * holder.every
   say(
-    f'workdir: {path} names {held}, which cannot be checked from host {socket.gethostname()}. '
+    f'workdir: {path} names {holder}, which cannot be checked from host {socket.gethostname()}. '
     f'Waiting up to {patience:.0f} s for a sign of life.'
   )
   end = time.monotonic() + patience
   while (left := end - time.monotonic()) > 0:
-    time.sleep(min(left, held.every / 4))
-    if read(path) != held:
+    time.sleep(min(left, holder.every / 4))
+    if read(path) != holder:
       return True
   return False
 
 
-def _refusal(workdir: Path, held: Holder | None) -> str:
-  who = 'another process' if held is None else str(held)
+def _refusal(workdir: Path, holder: Holder | None) -> str:
+  who = 'another process' if holder is None else str(holder)
   return (
     f'workdir: {workdir} is in use by {who}. Expected one run per workdir. '
     'Wait until it ends, stop it, or choose another --workdir.'

@@ -17,7 +17,8 @@ class Holder:
     token: A random name, new for each claim.
     host: The host name.
     pid: The process id.
-    boot: The boot id of the kernel. If it and `namespace` are equal to ours, `pid` can be checked.
+    boot: The boot id of the kernel. `pid` can be checked by processes with the same `boot` and
+      `namespace`.
     namespace: The PID namespace.
     born: The start of the process in clock ticks since boot. It distinguishes reused process ids.
     since: The local time of the claim, for messages.
@@ -36,7 +37,7 @@ class Holder:
   beat: int = 0
 
   @classmethod
-  def here(cls, every: float) -> 'Holder':
+  def current(cls, every: float) -> 'Holder':
     """Return a record of this process, with a beat every `every` seconds."""
     pid = os.getpid()
     boot, namespace = _machine()
@@ -59,7 +60,7 @@ class Holder:
     )
 
   @property
-  def lives(self) -> bool:
+  def alive(self) -> bool:
     """Whether the process of a `checkable` holder still runs."""
     if not _machine()[0]:
       return _answers(self.pid)

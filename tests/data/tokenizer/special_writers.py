@@ -291,9 +291,7 @@ def added_folder(folder):
 
 
 def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedTokenizerFast'):
-  """Write a `tokenizer.json` as Llama 3's: bytes, a split pattern, a begin token by its own
-  template.
-  """
+  """Write a `tokenizer.json` like that of Llama 3: bytes, a split pattern, and a begin token."""
   vocab, merges = byte_pairs()
   inner = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
   pattern = (
@@ -320,9 +318,7 @@ def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedT
 
 
 def old_llama(folder):
-  """Write a `tokenizer.json` as Llama 2's, with the normaliser of transformers 4, and the class
-  that ignores it.
-  """
+  """Write a `tokenizer.json` of Llama 2 of transformers 4, for a class that ignores the normaliser."""
   from tfm.data.tokenizer.published.pieces import merges_of, read_pieces
 
   llama_folder(folder)

@@ -176,11 +176,11 @@ class PlBart(Sentence):
     fields['additional_special_tokens'] = [*languages, *others]
     super().__init__(folder, fields)
     size = self.model.get_piece_size()
-    self.own = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
-    self.own |= {code: size + 1 + i for i, code in enumerate(languages)}
+    self.special_ids = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
+    self.special_ids |= {code: size + 1 + i for i, code in enumerate(languages)}
     if base:
-      self.own['<mask>'] = size + 1 + len(languages)
-    self.texts = {number: text for text, number in self.own.items()}
+      self.special_ids['<mask>'] = size + 1 + len(languages)
+    self.texts = {number: text for text, number in self.special_ids.items()}
     code = fields.get('src_lang') or (None if base else '__en_XX__')
     self.code = f'__{code}__' if code in (*self._base, *self._more) else code
     if self.code is not None and self.code not in languages:
@@ -194,21 +194,21 @@ class PlBart(Sentence):
     return len({*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *texts})
 
   def number(self, token: str) -> int:
-    if token in self.own:
-      return self.own[token]
+    if token in self.special_ids:
+      return self.special_ids[token]
     piece = self.model.piece_to_id(token)
-    return piece + 1 if piece else self.own['<unk>']
+    return piece + 1 if piece else self.special_ids['<unk>']
 
   def token(self, number: int) -> str:
     return self.texts[number] if number in self.texts else self.model.IdToPiece(number - 1)
 
   def mend(self, added: dict[int, AddedToken]) -> None:
     for number, token in list(added.items()):
-      if token.content in self.own or token.content == '<mask>':
+      if token.content in self.special_ids or token.content == '<mask>':
         del added[number]
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
-    after = [] if self.code is None else [self.own[self.code]]
+    after = [] if self.code is None else [self.special_ids[self.code]]
     return [*ids, named['eos_token'], *after]
 
 
