@@ -318,7 +318,7 @@ def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedT
 
 
 def old_llama(folder):
-  """Write a `tokenizer.json` of Llama 2 of transformers 4, for a class that ignores the normaliser."""
+  """Write a `tokenizer.json` of Llama 2 with a normaliser that its class ignores."""
   from tfm.data.tokenizer.published.pieces import merges_of, read_pieces
 
   llama_folder(folder)
