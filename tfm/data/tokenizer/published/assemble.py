@@ -162,6 +162,7 @@ def _check_numbers(draft: Draft) -> None:
   for number, value in draft.fields['added_tokens_decoder'].items():
     if (actual := draft.inner.token_to_id(str(value))) != number:
       raise errors.UserError(
-        f'{draft.folder}: the added token {str(value)!r} has id {number} in the files, but id '
-        f'{actual} in the vocabulary. Expected added ids that follow the vocabulary without a gap.'
+        f'{draft.folder}: the added token {str(value)!r} has id {number} in the files, but the '
+        f'vocabulary gives it {actual}. Expected added ids that follow the vocabulary without a '
+        'gap.'
       )

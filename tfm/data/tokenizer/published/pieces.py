@@ -46,7 +46,8 @@ def read_pieces(path: Path) -> Pieces:
     proto = protos.ModelProto.FromString(path.read_bytes())
   except DecodeError as error:
     raise errors.UserError(
-      f'{path}: cannot be parsed ({error}). Expected a SentencePiece model.'
+      f'{path}: is not a SentencePiece model: {error}. Expected a file of the sentencepiece '
+      'library.'
     ) from error
   kind = proto.trainer_spec.model_type
   if kind not in (UNIGRAM, BPE):
