@@ -84,7 +84,7 @@ def tfm_call(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
   Returns:
     A function that runs a step and returns the loss.
   """
-  memory.keep_freed()
+  memory.keep_freed_memory()
   optim = AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999)
   x = Experiment(spec, task=CausalLM() if spec.vocab else Classify(), optim=optim, loop=loop)
   tx = x.optim.make(1000, transformer.param_letters(spec))

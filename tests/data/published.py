@@ -1,4 +1,4 @@
-"""Small tokenizers in the form of published ones."""
+"""Small tokenizers in the format of published ones."""
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -8,7 +8,7 @@ TEXT = 'the cat sat on the mat'
 
 
 def byte_pairs(*specials, begin='', end=''):
-  """Return a byte-level tokenizer with special tokens, and a template of those around a prompt."""
+  """Return a byte-level tokenizer with special tokens, and a template of prompts."""
   inner = Tokenizer(models.BPE())
   inner.pre_tokenizer, inner.decoder = (
     pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -23,7 +23,7 @@ def byte_pairs(*specials, begin='', end=''):
 
 
 def word_pieces():
-  """Return a tokenizer in the form of BERT's."""
+  """Return a tokenizer like BERT's."""
   words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *sorted(set(TEXT.split()))]
   words += [prefix + letter for prefix in ('', '##') for letter in 'abcdefghijklmnopqrstuvwxyz1.']
   inner = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token='[UNK]'))
@@ -33,7 +33,7 @@ def word_pieces():
 
 
 def vocabulary(inner, **specials):
-  """Return the vocabulary of a tokenizer, with roles given as the spelling of their tokens."""
+  """Return the vocabulary of a tokenizer, with the spelling of each special token."""
   return FileVocabulary(
     inner, {name: inner.token_to_id(text) for name, text in specials.items()}, framed=True
   )

@@ -16,7 +16,7 @@ CODES = {'u1': 0x08, 'i1': 0x09, '>i2': 0x0B, '>i4': 0x0C, '>f4': 0x0D, '>f8': 0
 
 
 def idx(array, dtype='u1'):
-  """The bytes of an IDX file."""
+  """Return the bytes of an IDX file."""
   shape = struct.pack(f'>{array.ndim}I', *array.shape)
   return bytes([0, 0, CODES[dtype], array.ndim]) + shape + array.astype(dtype).tobytes()
 
@@ -33,7 +33,7 @@ def labels():
 
 @pytest.fixture
 def data(tmp_path, pixels, labels):
-  """Thirty images of 4 x 5 in a folder with MNIST's names; ten more for validation."""
+  """Thirty images of 4 x 5 in a folder with MNIST's names, and ten for validation."""
   (tmp_path / 'train-images-idx3-ubyte.gz').write_bytes(gzip.compress(idx(pixels)))
   (tmp_path / 'train-labels-idx1-ubyte').write_bytes(idx(labels))
   (tmp_path / 't10k-images.idx3-ubyte').write_bytes(idx(pixels[:10]))
@@ -42,7 +42,7 @@ def data(tmp_path, pixels, labels):
 
 
 def save(folder, **arrays):
-  """The source of arrays that are written to .npy files."""
+  """Write arrays to `.npy` files, and return their paths by name."""
   paths = {}
   for name, array in arrays.items():
     np.save(folder / f'{name}.npy', array)
@@ -68,7 +68,8 @@ def test_npz_members_are_named(tmp_path):
   np.savez(file, x_train=np.arange(3), y_train=np.arange(4))
   assert read_array(f'{file}:y_train', 'data.labels').tolist() == [0, 1, 2, 3]
   with pytest.raises(
-    errors.UserError, match=r'several arrays: x_train, y_train\. Expected one, or mnist\.npz:NAME'
+    errors.UserError,
+    match=r'has 2 arrays \(x_train, y_train\)\. Expected one, or mnist\.npz:NAME',
   ):
     read_array(str(file), 'data.labels')
   with pytest.raises(errors.UserError, match=r"unknown array 'y_tran'\. Did you mean 'y_train'"):
@@ -105,7 +106,7 @@ def test_batches_have_the_declared_arrays(data):
   assert (raw['sample'].dtype, raw['key'].dtype) == (np.int64, np.uint64)
 
 
-def test_an_epoch_has_each_image_once_in_a_new_order(data):
+def test_epoch_has_each_image_once_in_a_new_order(data):
   dataset = dataclasses.replace(data, batch=5).open(None)
   rows = lambda step: dataset.batch('train', 3, step)['pixel_values'].reshape(5, -1)
   first, second = (np.concatenate([rows(step) for step in range(a, a + 6)]) for a in (0, 6))
@@ -146,7 +147,7 @@ def test_colour_images_of_any_layout_are_the_same(tmp_path, layout):
   np.testing.assert_allclose(raw['pixel_values'], (train - mean) / std, rtol=1e-4, atol=1e-5)
 
 
-def test_the_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labels):
+def test_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labels):
   found = set()
   for row in (None, 3, 9):
     for name in ('images', 'labels'):
@@ -160,7 +161,7 @@ def test_the_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labe
 
 
 BROKEN = [
-  ('train-images-idx3-ubyte.gz', lambda b: b[:-30], r'is damaged \(.*Expected a whole file'),
+  ('train-images-idx3-ubyte.gz', lambda b: b[:-30], r'is damaged \(.*Expected a complete file'),
   (
     'train-labels-idx1-ubyte',
     lambda b: b[:-3],
@@ -176,7 +177,7 @@ BROKEN = [
   (
     'train-labels-idx1-ubyte',
     lambda b: b'\0\0\x08\1' + struct.pack('>I', 2) + b'ab',
-    'has 2 labels for the 30 images',
+    r'has 2 labels, but .* has 30 images\. Expected 30 labels',
   ),
   (
     'train-labels-idx1-ubyte',
@@ -196,7 +197,7 @@ def test_damaged_files_are_refused_with_their_path(data, tmp_path, name, change,
 
 def test_missing_files_are_named(data, tmp_path):
   with pytest.raises(
-    errors.UserError, match=r'data\.images: cannot read nowhere\.npy: No such file'
+    errors.UserError, match=r'data\.images: cannot read nowhere\.npy \(No such file'
   ):
     Arrays(images='nowhere.npy', labels='x').open(None)
   (tmp_path / 'train-labels-idx1-ubyte').unlink()
@@ -241,14 +242,14 @@ def test_distortions_need_pixels_from_zero_to_one(tmp_path):
   ('fields', 'error'),
   [
     ({}, 'images: is empty. Expected an IDX'),
-    ({'folder': 'x', 'images': 'y'}, 'folder: is given together with images'),
-    ({'folder': 'x', 'val_images': 'y'}, 'belong together'),
+    ({'folder': 'x', 'images': 'y'}, 'folder: is set together with images'),
+    ({'folder': 'x', 'val_images': 'y'}, 'val_images, val_labels: only one is set'),
     ({'folder': 'x', 'shape': (28, 28)}, r'shape: is \(28, 28\)'),
     ({'folder': 'x', 'mean': (0.1, 0.2), 'std': (1.0,)}, 'mean: has 2 numbers for 1 channels'),
     ({'folder': 'x', 'mean': (0.1,)}, 'std: has 0 numbers'),
     ({'folder': 'x', 'val_every': 1}, 'val_every: is 1'),
     ({'folder': 'x', 'scale': 0.0}, 'scale: is 0.0'),
-    ({'folder': 'x', 'augment': Augment(mixup=0.2)}, 'classes: is empty, and augment mixes labels'),
+    ({'folder': 'x', 'augment': Augment(mixup=0.2)}, 'classes: is empty, but augment mixes labels'),
     ({'folder': 'x', 'augment': Augment(strength=2.0)}, 'augment.strength: is 2.0'),
   ],
   ids=lambda x: x if isinstance(x, str) else None,

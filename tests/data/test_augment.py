@@ -1,4 +1,4 @@
-"""Random changes of images: pure functions of the keys of rows."""
+"""Random changes of images, which are pure functions of example keys."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize('name', AUGMENTS)
-def test_batches_are_the_same_after_a_restart_and_on_any_hosts(data, name):
+def test_batches_do_not_depend_on_restarts_or_hosts(data, name):
   data = dataclasses.replace(data, augment=AUGMENTS[name])
   dataset, again = data.open(None), data.open(None)
   whole = [dataset.batch('train', 5, step) for step in range(7)]
@@ -95,7 +95,7 @@ def test_crops_are_shifts_that_are_equally_likely():
 
 
 @pytest.mark.parametrize(('mixup', 'cutmix'), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
-def test_mixed_labels_are_the_shares_of_the_images(mixup, cutmix):
+def test_mixed_labels_match_the_image_shares(mixup, cutmix):
   n = 3000
   own, other = np.zeros((n, 2, 8, 8), np.float32), np.ones((n, 2, 8, 8), np.float32)
   target, other_target = np.tile(np.eye(2, dtype=np.float32)[:, None], (1, n, 1))
@@ -107,7 +107,7 @@ def test_mixed_labels_are_the_shares_of_the_images(mixup, cutmix):
   np.testing.assert_allclose(pixels.mean((1, 2, 3)), labels[:, 1], atol=1e-5)
   pasted = np.isin(pixels, (0, 1)).all((1, 2, 3))
   expected = 0.5 if mixup and cutmix else float(cutmix > 0)
-  # A share of the blend may round to 0 or 1.
+  # The share of the blend may round to 0 or 1.
   assert pasted.mean() == pytest.approx(expected, abs=0.03)
 
 
@@ -146,7 +146,7 @@ def test_distortions_keep_shape_and_range(name, channels):
 @pytest.mark.parametrize(
   'name', sorted(set(distort.OPERATIONS) - {'autocontrast', 'equalize', 'posterize'})
 )
-def test_an_amount_of_zero_changes_nothing(name):
+def test_amount_of_zero_changes_nothing(name):
   np.testing.assert_allclose(distort.OPERATIONS[name](IMAGE, 0.0), IMAGE, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Folders are classes: every piece of every file, with the label of its folder."""
+"""Text folders as classes: every piece of a file has the label of its folder."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ WINDOW = 8
 
 @pytest.fixture
 def data(tmp_path):
-  """Two classes, told apart by their letters; files of one to three windows."""
+  """Two classes with different letters, in files of one to three windows."""
   for name, letters in (('low', 'abc'), ('up', 'XYZ')):
     folder = tmp_path / 'texts' / name
     folder.mkdir(parents=True)
@@ -44,7 +44,7 @@ def _rows(corpus, split):
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_every_piece_of_every_file_has_its_folders_label(data, split):
+def test_every_piece_of_a_file_has_the_label_of_its_folder(data, split):
   corpus = data.corpus(WINDOW)
   pieces = [
     (text[i : i + WINDOW], label)
@@ -63,7 +63,7 @@ def test_no_file_is_in_both_splits(data):
   assert len(val) == 4
 
 
-def test_a_class_of_few_files_gives_one_of_them_and_of_one_none(data, tmp_path):
+def test_small_class_keeps_a_training_file(data, tmp_path):
   for name, n in (('few', 3), ('one', 1)):
     (tmp_path / 'texts' / name).mkdir()
     for i in range(n):
@@ -72,9 +72,9 @@ def test_a_class_of_few_files_gives_one_of_them_and_of_one_none(data, tmp_path):
   assert held_out == {'few/2.txt', 'low/09.txt', 'low/19.txt', 'up/09.txt', 'up/19.txt'}
 
 
-def test_an_epoch_has_each_row_once_and_any_step_can_be_asked_for(data):
+def test_epoch_has_each_example_once_with_random_access(data):
   corpus = data.corpus(WINDOW)
-  rows = corpus.rows('train')
+  rows = corpus.size('train')
   seen = np.concatenate([corpus.batch('train', 3, step)['labels'] for step in range(rows // 4)])
   assert len(seen) == rows // 4 * 4
   again = corpus.batch('train', 3, 5)
@@ -84,7 +84,7 @@ def test_an_epoch_has_each_row_once_and_any_step_can_be_asked_for(data):
   )
 
 
-def test_classes_are_counted_in_the_order_given(data):
+def test_labels_follow_the_order_of_classes(data):
   assert data.names() == ['low', 'up']
   turned = config.override(data, 'classes', 'up,low')
   assert turned.names() == ['up', 'low']
@@ -94,15 +94,15 @@ def test_classes_are_counted_in_the_order_given(data):
 
 
 @pytest.mark.parametrize(
-  ('field', 'value', 'said'),
+  ('field', 'value', 'message'),
   [
-    ('classes', 'low,upp', r"data\.classes: unknown folder 'upp'\. Did you mean 'up'"),
+    ('classes', 'low,upp', r"data\.classes: .*: unknown folder 'upp'\. Did you mean 'up'"),
     ('pattern', '*.md', r"data\.pattern: no file of .*low matches '\*\.md'"),
     ('root', 'nowhere', r'data\.root: nowhere has no folders'),
   ],
 )
-def test_what_is_not_there_is_named(data, field, value, said):
-  with pytest.raises(errors.UserError, match=said):
+def test_missing_folders_are_named(data, field, value, message):
+  with pytest.raises(errors.UserError, match=message):
     config.override(data, field, value).corpus(WINDOW)
 
 
@@ -118,14 +118,14 @@ def _experiment(data, labels=2, **fields):
   )  # fmt: skip
 
 
-def test_a_classifier_learns_what_is_easy_to_tell(data, tmp_path):
+def test_classifier_learns_separable_texts(data, tmp_path):
   scores = loop.train(_experiment(data), tmp_path / 'run').scores
   assert scores['val_accuracy'] == 1
   assert checkpoint.class_names(tmp_path / 'run' / 'checkpoints' / '40') == ('low', 'up')
   assert set(scores) == {'val_loss_nats', 'val_accuracy'}
 
 
-def test_a_row_is_framed_by_special_tokens_and_padded(data):
+def test_text_is_framed_by_special_tokens_and_padded(data):
   task = Classify()
   corpus = data.open(task)
   raw = corpus.batch('train', 0, 0)
@@ -142,14 +142,15 @@ def test_a_row_is_framed_by_special_tokens_and_padded(data):
     assert not ids[n + 2 :].any()
 
 
-def test_labels_of_another_number_than_the_classes_are_refused(data, tmp_path):
+def test_wrong_number_of_labels_is_an_error(data, tmp_path):
   with pytest.raises(
-    errors.UserError, match=r'model\.heads\.classify\.labels: 3 for data of 2 classes: low, up'
+    errors.UserError,
+    match=r'model\.heads\.classify\.labels: is 3, but the data has 2 classes \(low, up\)',
   ):
     loop.train(_experiment(data, labels=3), tmp_path / 'run')
 
 
-def test_tasks_ask_for_the_head_they_train(data):
+def test_tasks_require_their_head(data):
   x = _experiment(data)
   assert any('needs a language-model head' in m for m in CausalLM().fits(x.model))
   headed = Model(Tokens(260), 16, heads={'lm': Lm()})

@@ -1,6 +1,4 @@
-"""Documents and rows have the special tokens that the model of a published tokenizer was trained
-with.
-"""
+"""Special tokens around documents and sequences, as published models expect them."""
 
 import dataclasses
 import logging
@@ -55,7 +53,7 @@ def encoded(known, data):
   return [known.encode(document).tolist() for document in data.documents('train')]
 
 
-def test_documents_have_their_own_begin_and_end(text):
+def test_each_document_has_begin_and_end_tokens(text):
   known, data = llama(), text(llama())
   corpus = data.open(CausalLM())
   assert tokens(corpus) == [i for ids in encoded(known, data) for i in (known.bos, *ids, known.eos)]
@@ -64,7 +62,7 @@ def test_documents_have_their_own_begin_and_end(text):
   assert {tokens(corpus)[at] for at in starts} == {known.bos}
 
 
-def test_isolated_rows_start_with_the_begin_token(text):
+def test_isolated_sequences_start_with_the_begin_token(text):
   known = llama()
   corpus = text(known, isolate=True, length=256).open(CausalLM())
   raw = corpus.batch('train', 0, 0)
@@ -88,7 +86,7 @@ def test_begin_and_end_are_options(text, begin, end, counts):
   assert (found.count(known.bos), found.count(known.eos)) == counts
 
 
-def test_one_document_ends_only_on_demand(text, tmp_path):
+def test_single_document_ends_only_with_end_always(text, tmp_path):
   known, one = llama(), str(tmp_path / 'docs' / '0.txt')
   count = lambda **fields: tokens(text(known, files=one, **fields).open(CausalLM())).count(
     known.eos
@@ -96,7 +94,7 @@ def test_one_document_ends_only_on_demand(text, tmp_path):
   assert (count(), count(end='always')) == (0, 1)
 
 
-def test_a_begin_token_that_prompts_lack_is_used_only_on_demand(text):
+def test_unprompted_begin_token_needs_begin_always(text):
   known = vocabulary(byte_pairs(BEGIN, END), bos=BEGIN, eos=END)
   count = lambda **fields: tokens(text(known, **fields).open(CausalLM())).count(known.bos)
   assert (count(), count(begin='always')) == (0, 8)
@@ -127,7 +125,7 @@ def test_special_tokens_in_a_text_do_not_end_its_document(text, tmp_path):
   assert tokens(text(known).open(CausalLM())).count(known.eos) == 9
 
 
-def test_a_tokenizer_without_an_end_is_refused_with_the_options(text, tmp_path):
+def test_missing_end_token_is_an_error_with_options(text, tmp_path):
   byte_pairs().save(str(tmp_path / 'tokenizer.json'))
   data = text(File(str(tmp_path / 'tokenizer.json')))
   with pytest.raises(
@@ -138,7 +136,7 @@ def test_a_tokenizer_without_an_end_is_refused_with_the_options(text, tmp_path):
   assert tokens(config.override(data, 'end', 'never').open(CausalLM()))
 
 
-def test_each_run_warns_of_an_added_token(text, tmp_path, caplog):
+def test_each_run_warns_about_added_tokens(text, tmp_path, caplog):
   inner = byte_pairs()
   inner.save(str(tmp_path / 'tokenizer.json'))
   data = text(File(str(tmp_path / 'tokenizer.json')), new_tokens='add')
@@ -165,11 +163,11 @@ def test_missing_special_tokens_of_a_task_are_refused(text, task):
   assert corpus.vocab > llama().size
 
 
-def test_a_begin_token_that_does_not_exist_is_refused(text):
+def test_missing_begin_token_is_an_error(text):
   known = vocabulary(byte_pairs('<|endoftext|>'), eos='<|endoftext|>')
   for tokenizer in (known, Byte()):
     with pytest.raises(
-      UserError, match=r'data\.begin: is always, and the tokenizer has no begin token'
+      UserError, match=r'data\.begin: is always, but the tokenizer has no begin token'
     ):
       text(tokenizer, begin='always').open(CausalLM())
 
@@ -217,7 +215,7 @@ def _folders(tmp_path, known, **fields):
   [llama(), vocabulary(word_pieces()), vocabulary(byte_pairs())],
   ids=lambda v: f'size={v.size}',
 )
-def test_classified_rows_are_framed_as_prompts(tmp_path, known):
+def test_classified_texts_are_framed_as_prompts(tmp_path, known):
   data, task = _folders(tmp_path, known), Classify()
   corpus, frame = data.open(task), prompt_frame(known)
   assert corpus.vocab == known.size
@@ -238,11 +236,11 @@ def test_classified_rows_are_framed_as_prompts(tmp_path, known):
 
 def test_framing_options_of_folders_are_refused(tmp_path):
   data = _folders(tmp_path, llama(), begin='never', end='always')
-  said = [line for line in data.check() if 'which the task frames. Expected auto' in line]
-  assert [line.partition(':')[0] for line in said] == ['begin', 'end']
+  lines = [line for line in data.check() if 'the task adds special tokens' in line]
+  assert [line.partition(':')[0] for line in lines] == ['begin', 'end']
 
 
-def test_rows_without_room_for_text_are_refused(tmp_path):
+def test_length_without_room_for_text_is_an_error(tmp_path):
   data = dataclasses.replace(_folders(tmp_path, vocabulary(word_pieces())), length=2)
-  with pytest.raises(UserError, match=r'data\.length: 2 tokens have no room .*Expected 3 or more'):
+  with pytest.raises(UserError, match=r'data\.length: 2 tokens do not fit .*Expected 3 or more'):
     data.open(Classify())

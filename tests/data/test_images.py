@@ -59,22 +59,29 @@ def test_pixels_match_the_image_processor(data, folder, fit):
   )
   pixels, _ = rows(dataset, 'val')
   size = {'height': 8, 'width': 8} if fit == 'stretch' else {'shortest_edge': 8}
-  said = {'size': size, 'crop_size': 8, 'resample': 3, 'do_center_crop': fit == 'crop'}
-  processor = processors.from_config({'image_processor_type': 'ViTImageProcessor', **said, 'image_mean': list(mean),
-                                      'image_std': list(std)})  # fmt: skip
+  config = {
+    'image_processor_type': 'ViTImageProcessor',
+    'size': size,
+    'crop_size': 8,
+    'resample': 3,
+    'do_center_crop': fit == 'crop',
+    'image_mean': list(mean),
+    'image_std': list(std),
+  }
+  processor = processors.from_config(config)
   paths = [
     sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)
   ]
   np.testing.assert_array_equal(pixels, processor(images=paths)['pixel_values'])
 
 
-def test_a_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
-  said = {
+def test_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
+  config = {
     'image_processor_type': 'CLIPImageProcessor',
     'size': {'shortest_edge': 9},
     'crop_size': 8,
   }
-  (tmp_path / 'preprocessor_config.json').write_text(json.dumps(said))
+  (tmp_path / 'preprocessor_config.json').write_text(json.dumps(config))
   published = dataclasses.replace(data, processor=str(tmp_path))
   pixels, _ = rows(published.open(None), 'val')
   processor = processors.load(tmp_path)
@@ -116,7 +123,7 @@ def test_broken_images_are_refused_and_named(data, folder):
       data.open(None)
     assert 'green/04.jpg' in str(error.value)
     assert 'red/03.png' in str(error.value)
-    assert 'Expected whole files, or data.broken=skip.' in str(error.value)
+    assert 'Expected complete files, or data.broken=skip.' in str(error.value)
 
 
 def test_broken_images_are_skipped_with_a_warning(data, folder, caplog):
@@ -130,14 +137,14 @@ def test_broken_images_are_skipped_with_a_warning(data, folder, caplog):
   assert (seen == 0).sum() == 4 * 8
 
 
-def test_a_class_of_broken_images_is_an_error(data, folder):
+def test_class_of_broken_images_is_an_error(data, folder):
   for file in (folder / 'red').glob('*.*'):
     file.write_text('not an image')
   with pytest.raises(errors.UserError, match=r'red has no image that can be decoded'):
     dataclasses.replace(data, broken='skip').open(None)
 
 
-def test_an_empty_class_is_an_error(data, folder):
+def test_empty_class_is_an_error(data, folder):
   (folder / 'blue').mkdir()
   (folder / 'blue' / 'notes.txt').write_text('not an image')
   with pytest.raises(errors.UserError, match=r"no file of .*blue matches '\*\*/\*'"):
@@ -174,7 +181,7 @@ def test_images_in_memory_are_the_same_and_need_no_file(data, folder, cached):
     np.testing.assert_array_equal(a['pixel_values'], b['pixel_values'])
 
 
-def test_a_file_that_is_gone_stops_training_with_its_path(data, folder):
+def test_deleted_file_stops_training_with_its_path(data, folder):
   dataset = data.open(None)
   for file in (folder / 'red').glob('0*.*'):
     file.unlink()
@@ -189,7 +196,7 @@ def test_a_file_that_is_gone_stops_training_with_its_path(data, folder):
   [
     ({}, 'root: is empty'),
     ({'root': 'x', 'shape': (4, 8, 8)}, r'shape: is \(4, 8, 8\)'),
-    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is given together with mean'),
+    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is set together with mean'),
     ({'root': 'x', 'std': (0.5, 0.5)}, 'std: has 2 numbers for 3 channels'),
     ({'root': 'x', 'threads': 0}, 'threads: is 0'),
     ({'root': 'x', 'augment': Augment(cutmix=1.0)}, 'classes: is empty'),

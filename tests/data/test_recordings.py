@@ -10,7 +10,7 @@ from tfm.data.recordings import read_audio
 
 
 def write(path, samples, width, channels=1, rate=8000):
-  """Write integers as they are stored."""
+  """Write integers of a given width to a wave file."""
   data = np.asarray(samples, '<i4')
   raw = (
     (data + 128).astype(np.uint8) if width == 1 else data.view(np.uint8).reshape(-1, 4)[:, :width]
@@ -21,7 +21,7 @@ def write(path, samples, width, channels=1, rate=8000):
 
 
 @pytest.mark.parametrize('width', [1, 2, 3, 4])
-def test_samples_are_shares_of_full_scale(tmp_path, width):
+def test_samples_are_fractions_of_full_scale(tmp_path, width):
   full = 2 ** (8 * width - 1)
   write(tmp_path / 'a.wav', [0, full // 2, -full, full // 4, -1], width)
   samples, rate = read_audio(tmp_path / 'a.wav')

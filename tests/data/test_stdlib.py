@@ -1,10 +1,10 @@
 from tfm.data import Stdlib
-from tfm.data.stdlib import files_of, source_of
+from tfm.data.stdlib import read_source, source_files
 from tfm.data.tokenizer import Byte
 
 
-def test_the_standard_library_has_no_tests_and_no_installed_packages():
-  files = files_of()
+def test_stdlib_excludes_tests_and_installed_packages():
+  files = source_files()
   names = {'/'.join(p.parts[-2:]) for p in files}
   assert {'json/decoder.py', 'asyncio/events.py'} <= names
   assert not any(
@@ -25,23 +25,23 @@ def test_every_twentieth_file_is_held_out(tmp_path):
   assert corpus.vocabulary.decode(kept.tokens[kept.starts[0] : kept.starts[1]]) == val[0]
 
 
-def test_holding_everything_out_is_an_error():
+def test_val_every_below_two_is_an_error():
   assert list(Stdlib(val_every=1).check()) == [
-    'val_every: is 1. At least 2 was wanted, or nothing is left to train on.'
+    'val_every: is 1, which leaves no file to train on. Expected 2 or more.'
   ]
 
 
-def test_a_source_is_read_in_the_encoding_it_declares(tmp_path):
+def test_source_is_read_in_its_declared_encoding(tmp_path):
   file = tmp_path / 'x.py'
   file.write_bytes(b'# coding: latin-1\n# caf\xe9\n')
-  assert source_of(file).endswith('café\n')
+  assert read_source(file).endswith('café\n')
   file.write_bytes(b'# caf\xe9\n')
-  assert source_of(file) is None
+  assert read_source(file) is None
 
 
-def test_a_file_left_out_is_told(tmp_path, monkeypatch, caplog):
+def test_skipped_file_is_reported(tmp_path, monkeypatch, caplog):
   (tmp_path / 'good.py').write_text('x = 1\n')
   (tmp_path / 'odd.py').write_bytes(b'# caf\xe9\n')
-  monkeypatch.setattr('tfm.data.stdlib.files_of', lambda: sorted(tmp_path.glob('*.py')))
+  monkeypatch.setattr('tfm.data.stdlib.source_files', lambda: sorted(tmp_path.glob('*.py')))
   assert list(Stdlib().documents('train')) == ['x = 1\n']
-  assert 'odd.py is left out' in caplog.text
+  assert 'odd.py is skipped' in caplog.text

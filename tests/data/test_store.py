@@ -24,7 +24,7 @@ def _write(folder, separated=True):
   )
 
 
-def test_documents_stand_between_end_of_text_tokens(tmp_path):
+def test_documents_are_separated_by_end_tokens(tmp_path):
   store = open_store(tmp_path, {'a': 1}, _write)
   eos = store.vocabulary.eos
   assert store.splits['train'].tokens.tolist() == [eos, *b'abc', eos, *b'de', eos]
@@ -39,7 +39,7 @@ def test_one_document_needs_no_end_of_text(tmp_path):
   assert store.splits['train'].tokens.tolist() == list(b'abcde')
 
 
-def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
+def test_large_vocabulary_is_stored_in_four_bytes(tmp_path):
   class Wide(ByteVocabulary):
     @property
     def size(self):
@@ -49,14 +49,14 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
   assert open_store(tmp_path, {}, write).splits['train'].tokens.dtype == np.uint32
 
 
-def test_an_empty_split_is_left_out(tmp_path):
+def test_empty_split_is_left_out(tmp_path):
   write = lambda folder: write_store(
     folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], Framing()
   )
   assert list(open_store(tmp_path, {}, write).splits) == ['train']
 
 
-def test_a_writer_that_fails_leaves_nothing(tmp_path):
+def test_writer_that_fails_leaves_nothing(tmp_path):
   def write(folder):
     _write(folder)
     raise RuntimeError('power cut')
@@ -67,7 +67,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path):
   open_store(tmp_path, {}, _write)
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+def test_files_of_a_killed_writer_are_removed(tmp_path):
   open_store(tmp_path, {}, _write)
   (path,) = (p for p in tmp_path.iterdir() if p.is_dir())
   path.rename(tmp_path / f'.{path.name}.killed')
@@ -76,7 +76,7 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
   assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [path.name]
 
 
-def test_a_truncated_store_is_written_again(tmp_path):
+def test_truncated_store_is_written_again(tmp_path):
   open_store(tmp_path, {}, _write)
   (file,) = tmp_path.glob('*/train.bin')
   file.write_bytes(b'')
@@ -87,7 +87,7 @@ def _open(path, queue):
   queue.put(open_store(Path(path), {}, lambda folder: (_write(folder), queue.put('wrote'))).content)
 
 
-def test_processes_that_want_the_same_store_write_it_once(tmp_path):
+def test_concurrent_processes_write_a_store_once(tmp_path):
   context = multiprocessing.get_context('spawn')
   queue = context.SimpleQueue()
   workers = [context.Process(target=_open, args=(str(tmp_path), queue)) for _ in range(3)]
@@ -95,24 +95,24 @@ def test_processes_that_want_the_same_store_write_it_once(tmp_path):
     w.start()
   for w in workers:
     w.join()
-  said = [queue.get() for _ in range(4)]
-  assert sorted(said)[-1] == 'wrote'
-  assert len(set(said)) == 2
+  results = [queue.get() for _ in range(4)]
+  assert sorted(results)[-1] == 'wrote'
+  assert len(set(results)) == 2
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_store(tmp_path, monkeypatch):
+def test_full_disk_is_an_error_and_leaves_no_store(tmp_path, monkeypatch):
   def full(*_):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(store_lib.os, 'fsync', full)
   with pytest.raises(
-    UserError, match=r'data.cache: no space for the token store in .*nothing was kept'
+    UserError, match=r'data.cache: no space for the token store in .*Nothing was kept'
   ):
     open_store(tmp_path, {}, _write)
   assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
-def test_a_real_limit_of_space_is_told_too(tmp_path):
+def test_file_size_limit_is_an_error(tmp_path):
   program = f"""
 import resource, signal
 from pathlib import Path
@@ -121,7 +121,8 @@ from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-write = lambda folder: write_store(folder, ByteVocabulary(), lambda split: [['x' * 9999]], Framing())
+documents = lambda split: [['x' * 9999]]
+write = lambda folder: write_store(folder, ByteVocabulary(), documents, Framing())
 open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
   done = subprocess.run(
@@ -131,13 +132,13 @@ open_store(Path({str(tmp_path)!r}), {{}}, write)
   assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_unwritable_cache_is_an_error(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match=r'data.cache: cannot write the token store in .*file'):
     open_store(tmp_path / 'file', {}, _write)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
   monkeypatch.setenv('TFM_CACHE', str(tmp_path))
   assert default_cache() == tmp_path
   monkeypatch.delenv('TFM_CACHE')
@@ -147,7 +148,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
   assert default_cache() == Path.home() / '.cache' / 'tfm'
 
 
-def test_a_writer_killed_in_the_middle_leaves_what_the_next_one_clears_away(tmp_path):
+def test_next_writer_removes_files_of_a_killed_process(tmp_path):
   program = f"""
 import itertools
 from pathlib import Path
@@ -155,7 +156,8 @@ from tfm.data.framing import Framing
 from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 endless = lambda split: [itertools.repeat('x' * 100_000)]
-open_store(Path({str(tmp_path)!r}), {{}}, lambda folder: write_store(folder, ByteVocabulary(), endless, Framing()))
+write = lambda folder: write_store(folder, ByteVocabulary(), endless, Framing())
+open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
   writer = subprocess.Popen([sys.executable, '-c', program])
   try:

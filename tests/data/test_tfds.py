@@ -1,5 +1,6 @@
-"""TFDS is imported in processes of their own: it must not bring TensorFlow with it, and a test
-process may have it.
+"""TensorFlow Datasets, in separate processes.
+
+It must not import TensorFlow, which the test process may have imported.
 """
 
 import os
@@ -15,7 +16,8 @@ BEGIN = """
 import dataclasses, sys
 from tfm import data
 from tfm.data.tokenizer import Byte
-spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', tokenizer=Byte(), isolate=True, batch=4)
+options = dict(tokenizer=Byte(), isolate=True, batch=4)
+spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', **options)
 """
 
 
@@ -45,7 +47,7 @@ def prepared(tmp_path_factory):
   return folder
 
 
-def test_a_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
+def test_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
   out = _run(
     """
 corpus = spec.corpus(16, overlap=1)
@@ -61,30 +63,29 @@ print('fine')
   assert out.endswith('fine\n')
 
 
-def test_what_does_not_exist_is_told(prepared):
+def test_missing_datasets_are_named(prepared):
   out = _run(
     """
-for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}, {'feature': 'number'}):
+fields = [('name', 'tiny_line'), ('val_split', 'dev'), ('feature', 'words'), ('feature', 'number')]
+for name, value in fields:
   try:
-    list(dataclasses.replace(spec, **change).documents('val'))
+    list(dataclasses.replace(spec, **{name: value}).documents('val'))
   except data.textdata.UserError as error:
     print(error)
 """,
     prepared,
   )
   for line in (
-    "data.name: TFDS knows no dataset 'tiny_line'",
-    "data: tiny_lines has no split 'dev'. Known: test, train.",
-    "data.feature: tiny_lines has no feature 'words'. Known: number, text.",
-    "data.feature: 'number' of tiny_lines is int. Text was wanted.",
+    "data.name: TFDS has no dataset 'tiny_line'",
+    "data: tiny_lines has no split 'dev'. Expected test or train.",
+    "data.feature: tiny_lines has no feature 'words'. Expected number or text.",
+    "data.feature: 'number' of tiny_lines is int. Expected text.",
   ):
     assert line in out
 
 
 @pytest.mark.parametrize('imported', [True, False], ids=['with its code', 'from its files'])
-def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(
-  prepared, tmp_path, imported
-):
+def test_other_format_suggests_the_preparing_command(prepared, tmp_path, imported):
   folder = shutil.copytree(prepared / 'data', tmp_path / 'data') / 'tiny_lines' / '1.0.0'
   info = folder / 'dataset_info.json'
   info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -101,7 +102,7 @@ except data.textdata.UserError as error:
   assert 'tfds build tiny_lines --file_format=array_record' in out
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(tmp_path):
+def test_missing_package_suggests_the_install_command(tmp_path):
   out = _run(
     """
 sys.modules['array_record'] = None
@@ -113,12 +114,12 @@ except data.textdata.UserError as error:
     tmp_path,
     imported=False,
   )
-  assert "needs the package array_record. Install it with: pip install 'tfm[tfds]'" in out
+  assert "need the package array_record. Expected it installed, by: pip install 'tfm[tfds]'" in out
 
 
-def test_a_dataset_without_a_name_is_an_error():
+def test_dataset_without_a_name_is_an_error():
   from tfm.data import Tfds
 
   assert list(Tfds().check()) == [
-    'name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.'
+    'name: is empty. Expected the name of a TFDS dataset, such as lm1b or wiki40b/en.'
   ]

@@ -32,7 +32,7 @@ def case():
 
 
 @pytest.mark.parametrize('n', [1, 2, 3, 12])
-def test_micro_batches_sum_to_the_whole_batch(case, n):
+def test_micro_batches_add_up_to_the_whole_batch(case, n):
   (nats, aux), g = jax.jit(accumulate(grads, n))(*case, None)
   (nats_1, aux_1), g_1 = grads(*case, None)
   np.testing.assert_allclose(nats, nats_1, rtol=1e-6)
@@ -41,14 +41,14 @@ def test_micro_batches_sum_to_the_whole_batch(case, n):
   assert aux['rows'] == 12
 
 
-def test_every_micro_batch_draws_from_its_own_key(case):
+def test_each_micro_batch_uses_a_different_key(case):
   key = jax.random.key(7)
   (_, aux), _ = jax.jit(accumulate(grads, 3))(*case, key)
   expected = sum(jax.random.uniform(jax.random.fold_in(key, i)) for i in range(3))
   np.testing.assert_allclose(aux['drawn'], expected, rtol=1e-6)
 
 
-def test_sums_of_16_bit_gradients_are_kept_wider():
+def test_sums_of_16_bit_gradients_are_float32():
   ones = lambda params, batch, key: ((batch.sum(), {}), {'w': batch.sum().astype(jnp.bfloat16)})
   batch = jnp.concatenate([jnp.full([1], 256.0), jnp.ones([64])])
   (_, _), g = accumulate(ones, 65)({}, batch, None)
@@ -56,13 +56,13 @@ def test_sums_of_16_bit_gradients_are_kept_wider():
   assert g['w'] == 320  # in bfloat16 alone 256 + 1 stays 256
 
 
-def test_a_micro_batch_takes_every_nth_row_so_that_rows_stay_on_their_device():
+def test_micro_batches_take_every_nth_example():
   np.testing.assert_array_equal(interleaved(jnp.arange(8), 2), [[0, 2, 4, 6], [1, 3, 5, 7]])
 
 
-def test_a_batch_that_cannot_be_split_is_an_error(case):
+def test_batch_that_cannot_be_split_is_an_error(case):
   with pytest.raises(
     UserError,
-    match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Expected a',
+    match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 examples. Expected a',
   ):
     accumulate(grads, 5)(*case, None)

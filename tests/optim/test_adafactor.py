@@ -9,7 +9,7 @@ from tfm.optim.schedule import Constant
 
 
 def steps(tx, params, grads):
-  """The updates of every gradient in turn, for parameters that stay."""
+  """Return the update of each gradient in turn, for constant parameters."""
   state, out, update = tx.init(params), [], jax.jit(tx.update)
   for g in grads:
     updates, state = update(g, state, params)
@@ -31,7 +31,7 @@ LETTERS = {'w': 'LDNH', 'b': 'LNH'}
 
 
 @pytest.mark.parametrize('momentum', [None, 0.9])
-def test_each_layer_of_a_stack_gets_what_optax_gives_a_single_matrix(tree, momentum):
+def test_each_stacked_layer_matches_optax(tree, momentum):
   params, grads = tree
   ours, _ = steps(
     Adafactor(lr=0.1, schedule=Constant(), min_size=4, momentum=momentum).make(9, LETTERS),
@@ -46,7 +46,7 @@ def test_each_layer_of_a_stack_gets_what_optax_gives_a_single_matrix(tree, momen
       jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-7), pick(a), b)
 
 
-def test_factors_take_a_row_and_a_column_and_small_matrices_all(tree):
+def test_only_large_matrices_are_factored(tree):
   params, _ = tree
   state = Adafactor(min_size=4).make(9, LETTERS).init(params)['rule'][0]
   assert state.v['w'].rows.shape == (3, 6)
@@ -55,7 +55,7 @@ def test_factors_take_a_row_and_a_column_and_small_matrices_all(tree):
   assert Adafactor(min_size=7).make(9, LETTERS).init(params)['rule'][0].v['w'].shape == (3, 6, 2, 5)
 
 
-def test_an_absolute_step_does_not_look_at_the_parameter(tree):
+def test_absolute_step_ignores_the_parameter_scale(tree):
   params, grads = tree
   tx = Adafactor(lr=0.1, schedule=Constant(), relative=False, threshold=None).make(9, LETTERS)
   (first, *_), _ = steps(tx, params, grads)

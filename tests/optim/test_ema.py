@@ -4,7 +4,7 @@ import numpy as np
 from tfm.optim import ema
 
 
-def test_the_average_starts_at_a_copy_and_warms_up():
+def test_average_starts_at_a_copy_and_warms_up():
   params = {'w': jnp.array([2.0], jnp.bfloat16)}
   average = ema.init(params)
   assert average['w'].dtype == jnp.float32
@@ -12,12 +12,12 @@ def test_the_average_starts_at_a_copy_and_warms_up():
   np.testing.assert_allclose(after['w'], 0.1 * 2 + 0.9 * 12, rtol=1e-6)
 
 
-def test_the_average_ends_at_its_decay():
+def test_average_ends_at_its_decay():
   after = ema.update({'w': jnp.array([1.0])}, {'w': jnp.array([2.0])}, 10**6, 0.9)
   np.testing.assert_allclose(after['w'], 1.1, rtol=1e-6)
 
 
-def test_the_average_does_not_share_memory_with_the_parameters():
+def test_average_does_not_share_memory_with_the_parameters():
   w = jnp.ones([3])
   average = ema.init({'w': w})
   w.delete()

@@ -1,4 +1,4 @@
-"""The contract of the table: a new row is tested by being a row."""
+"""The contract of every optimizer in the table. A new row is tested as well."""
 
 import dataclasses
 
@@ -37,9 +37,7 @@ def loss(params, target):
 
 @pytest.fixture(scope='module', params=list(TABLE))
 def trained(request):
-  """An optimizer, its chain, and parameters and states before, after one and after 60 steps on a
-  quadratic.
-  """
+  """An optimizer, and its states before and after 1 and 60 steps on a quadratic."""
   small = SMALL.get(request.param, {})
   spec = TABLE[request.param](lr=0.02, schedule=Constant(), decay=0.01, **small)
   tx = spec.make(60, LETTERS)
@@ -56,14 +54,14 @@ def trained(request):
   return spec, tx, target, history
 
 
-def test_a_quadratic_falls(trained):
+def test_quadratic_falls(trained):
   _, _, target, history = trained
   losses = [float(loss(params, target)) for params, _ in history]
   assert losses[1] < losses[0]
   assert losses[60] < 0.8 * losses[0]
 
 
-def test_every_parameter_moves_and_all_stays_finite_and_keeps_its_form(trained):
+def test_every_parameter_moves_and_stays_finite(trained):
   _, _, _, history = trained
   form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
   assert form(history[0]) == form(history[60])
@@ -73,7 +71,7 @@ def test_every_parameter_moves_and_all_stays_finite_and_keeps_its_form(trained):
   )
 
 
-def test_making_it_twice_gives_the_same_numbers(trained):
+def test_optimizer_is_deterministic(trained):
   spec, _, target, history = trained
   again = spec.make(60, LETTERS)
   grads = jax.jit(jax.grad(loss))(history[0][0], target)
@@ -84,7 +82,7 @@ def test_making_it_twice_gives_the_same_numbers(trained):
   )
 
 
-def test_the_letters_of_the_state_name_its_axes(trained):
+def test_letters_match_the_axes_of_the_state(trained):
   _, tx, _, history = trained
   shapes = jax.eval_shape(lambda: history[0][0])
   letters = state_letters(tx, shapes, LETTERS)
@@ -96,11 +94,11 @@ def test_the_letters_of_the_state_name_its_axes(trained):
       assert leaf.size <= 3
 
 
-def test_its_defaults_pass_their_own_check(trained):
+def test_defaults_are_valid(trained):
   assert list(type(trained[0])().check()) == []
 
 
-def test_decay_pulls_matrices_and_tables_to_zero_and_leaves_vectors(trained):
+def test_decay_applies_to_matrices_and_tables_only(trained):
   spec = dataclasses.replace(trained[0], decay=0.5, no_decay=('segment_0/o',))
   params, zeros = drawn(0), jax.tree.map(jnp.zeros_like, drawn(0))
   tx = spec.make(10, LETTERS)

@@ -28,7 +28,7 @@ def updates():
   return direction(Muon(lr=1.0, schedule=Constant(), clip=None), drawn(LETTERS), LETTERS)
 
 
-def test_the_update_of_every_layer_and_expert_is_near_orthogonal(updates):
+def test_update_of_every_layer_and_expert_is_near_orthogonal(updates):
   matrices = [
     (updates['q'].reshape(3, 16, 12), 1.0),
     (updates['o'].reshape(3, 12, 16), (16 / 12) ** 0.5),
@@ -40,23 +40,23 @@ def test_the_update_of_every_layer_and_expert_is_near_orthogonal(updates):
     assert values.max() < 1.25
 
 
-def test_a_layer_of_a_stack_is_updated_as_if_it_stood_alone(updates):
+def test_stacked_layer_is_updated_independently(updates):
   spec = Muon(lr=1.0, schedule=Constant(), clip=None)
   alone = direction(spec, {'q': drawn(LETTERS)['q'][1].reshape(16, 12)}, {'q': 'DF'})
   np.testing.assert_allclose(updates['q'][1].reshape(16, 12), alone['q'], atol=1e-5)
 
 
-def test_what_is_no_hidden_matrix_takes_adam_with_its_own_rate():
+def test_other_parameters_use_adamw_with_a_separate_rate():
   grads = drawn(LETTERS)
   spec = Muon(lr=0.5, schedule=Constant(), adam_lr=0.01, adam=('up',), clip=None)
   adam = direction(AdamW(lr=0.01, schedule=Constant(), decay=0.0, clip=None), grads, LETTERS)
   mixed = direction(spec, grads, LETTERS)
   for name in ('embed', 'norm', 'bias', 'up'):
     np.testing.assert_allclose(mixed[name], adam[name], rtol=1e-5)
-  assert spec.owned(LETTERS) == {n: n in ('q', 'o') for n in LETTERS}
+  assert spec.uses_muon(LETTERS) == {n: n in ('q', 'o') for n in LETTERS}
 
 
-def test_a_constant_rms_does_not_depend_on_the_shape():
+def test_constant_rms_does_not_depend_on_the_shape():
   updates = direction(
     Muon(lr=1.0, schedule=Constant(), clip=None, rms=0.2), drawn(LETTERS), LETTERS
   )

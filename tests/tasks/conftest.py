@@ -21,14 +21,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def model():
-  """What a task may ask of a model: a plain decoder, unless told otherwise."""
-  return lambda **said: types.SimpleNamespace(
-    **{
-      'encoder': None,
-      'lm': object(),
-      'causal': True,
-      'reads_prefix': False,
-      'ahead': False,
-      **said,
-    }
-  )
+  """The properties of a plain decoder that tasks check. Arguments replace them."""
+  plain = {
+    'encoder': None,
+    'lm': object(),
+    'causal': True,
+    'reads_prefix': False,
+    'ahead': False,
+  }
+  return lambda **properties: types.SimpleNamespace(**plain | properties)

@@ -8,7 +8,10 @@ from tfm.data import ArraySpec, Data, stateless_rng
 
 
 class Rows:
-  """Arrays of which every row is an example; the last fifth is the validation split."""
+  """A dataset in which each entry of the arrays is an example.
+
+  The last fifth is the validation split.
+  """
 
   vocabulary, fingerprint, splits = None, 'rows', ('train', 'val')
 
@@ -17,20 +20,20 @@ class Rows:
     self.size = len(next(iter(arrays.values())))
     self.train = self.size * 4 // 5
 
-  def batch(self, split, seed, step, rows=None):
+  def batch(self, split, seed, step, examples=None):
     assert split == 'train'
     sample = (
-      np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
+      np.arange(self.batch_size, dtype=np.int64)[examples or slice(None)] + step * self.batch_size
     )
     return self._raw(sample % self.train, sample)
 
   def eval_steps(self, split, batch):
     return -(-(self.size - self.train) // batch)
 
-  def eval_batches(self, split, batch, rows=None, every=1):
+  def eval_batches(self, split, batch, examples=None, every=1):
     for step in range(0, self.eval_steps(split, batch), every):
       sample = (
-        np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
+        np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[examples or slice(None)]
         + self.train
       )
       weights = (sample < self.size).astype(np.float32)
@@ -43,7 +46,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Source(Data):
-  """Opens the arrays that `MADE` has under `name`."""
+  """Opens the arrays of `MADE` with the given name."""
 
   name: str = ''
 
@@ -58,5 +61,5 @@ class Source(Data):
     }
 
 
-#: Name -> (arrays, their letters, class names).
+#: (arrays, axis letters, class names) by name.
 MADE = {}

@@ -29,7 +29,7 @@ def test_no_label_crosses_a_document_when_isolated(data):
   )
 
 
-def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own(data):
+def test_isolated_documents_are_predicted_with_their_end_token(data):
   task = CausalLM()
   corpus = dataclasses.replace(data, isolate=True, length=511).open(task)
   batch = task.features(corpus.batch('train', 0, 0), corpus)
@@ -40,7 +40,7 @@ def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own
   assert ends.sum() == starts.sum()
 
 
-def test_an_evaluation_predicts_every_token_but_the_first(data):
+def test_evaluation_predicts_every_token_but_the_first(data):
   task = CausalLM()
   corpus = data.open(task)
   predicted = sum(
@@ -49,7 +49,7 @@ def test_an_evaluation_predicts_every_token_but_the_first(data):
   assert predicted == len(corpus.store.splits['val'].tokens) - 1
 
 
-def test_a_single_file_of_characters_has_no_special_tokens(tmp_path, data):
+def test_single_file_of_characters_has_no_special_tokens(tmp_path, data):
   (tmp_path / 'a.txt').write_text('abc' * 100)
   corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(
     CausalLM()
@@ -57,17 +57,17 @@ def test_a_single_file_of_characters_has_no_special_tokens(tmp_path, data):
   assert corpus.vocab == 3
 
 
-def test_causal_lm_needs_one_stack_that_does_not_see_its_labels(model):
+def test_causal_lm_needs_one_causal_tower(model):
   task = CausalLM()
   assert not list(task.fits(model()))
   (leak,) = task.fits(model(causal=False))
-  assert 'causal_lm would show the model its labels' in leak
+  assert 'leaks later tokens, which are its labels' in leak
   (two,) = task.fits(model(encoder=object()))
-  assert 'trains one stack, and the model has an encoder and a decoder' in two
+  assert 'needs a single tower, but the model is an encoder-decoder' in two
 
 
 @pytest.mark.parametrize('isolate', [False, True])
-def test_documents_are_told_only_when_they_are_kept_apart(data, isolate):
+def test_segment_ids_exist_only_with_isolation(data, isolate):
   task = CausalLM()
   corpus = dataclasses.replace(data, isolate=isolate).open(task)
   batch = task.features(corpus.batch('train', 0, 0), corpus)

@@ -1,4 +1,4 @@
-"""What holds for every task that reads text."""
+"""Properties of every task that reads text."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def opened(request, data, tmp_path_factory):
 
 
 def _labelled(folder, data):
-  """Text of three classes, as long and as many rows at a time as `data`."""
+  """Return text of three classes, with the length and batch size of `data`."""
   for label, words in (('a', 'one two '), ('b', 'three four '), ('c', 'five six ')):
     (folder / 'texts' / label).mkdir(parents=True)
     for i in range(40):
@@ -38,7 +38,7 @@ def _labelled(folder, data):
   )
 
 
-def test_features_are_a_function_of_the_rows(opened):
+def test_features_are_deterministic(opened):
   task, corpus, _ = opened
   a = task.features(corpus.batch('train', 0, 1), corpus)
   b = task.features(corpus.batch('train', 0, 1), corpus)
@@ -47,7 +47,7 @@ def test_features_are_a_function_of_the_rows(opened):
   assert not np.array_equal(a['labels'], other['labels'])
 
 
-def test_a_host_makes_its_rows_as_any_other_would(opened):
+def test_features_of_a_slice_match_the_whole_batch(opened):
   task, corpus, _ = opened
   whole = task.features(corpus.batch('train', 0, 1), corpus)
   part = task.features(corpus.batch('train', 0, 1, slice(8, 16)), corpus)
@@ -55,7 +55,7 @@ def test_a_host_makes_its_rows_as_any_other_would(opened):
     np.testing.assert_array_equal(value[8:16], part[name])
 
 
-def test_evaluation_has_the_keys_shapes_and_types_of_training(opened):
+def test_evaluation_features_have_the_specs_of_training(opened):
   task, corpus, _ = opened
   describe = lambda batch: {k: (v.shape, v.dtype) for k, v in batch.items()}
   train = describe(task.features(corpus.batch('train', 0, 0), corpus))
@@ -63,7 +63,7 @@ def test_evaluation_has_the_keys_shapes_and_types_of_training(opened):
     assert describe(task.features(raw, corpus)) == train
 
 
-def test_rows_have_the_lengths_the_task_says(opened):
+def test_sequences_have_the_declared_lengths(opened):
   task, corpus, _ = opened
   batch = task.features(corpus.batch('train', 0, 0), corpus)
   names = ('input_ids', 'decoder_input_ids')
@@ -80,7 +80,7 @@ def test_ids_are_inside_the_vocabulary(opened):
   assert max(batch['input_ids'].max(), batch['labels'].max()) < corpus.vocab
 
 
-def test_rows_of_padding_have_no_weight(opened):
+def test_padding_examples_have_no_weight(opened):
   task, corpus, _ = opened
   *_, last = corpus.eval_batches('val', 64)
   empty = ~last['segments'].any(1)
@@ -121,12 +121,12 @@ def test_specs_describe_the_features_without_data(opened, isolate):
   assert {n: a.ndim for n, a in batch.items()} == {n: len(axes) for n, axes in letters.items()}
 
 
-def test_a_config_of_it_comes_back_from_json(opened):
+def test_config_round_trips_through_json(opened):
   task = opened[0]
   assert from_json(Task, to_json(task)) == task
 
 
-def test_the_mean_of_nothing_is_zero_and_so_is_its_gradient():
+def test_mean_without_weight_and_its_gradient_are_zero():
   task = TABLE['causal_lm']()
   batch = {'labels': jnp.zeros((1, 2), jnp.int32), 'weights': jnp.zeros((1, 2))}
 
@@ -138,7 +138,7 @@ def test_the_mean_of_nothing_is_zero_and_so_is_its_gradient():
   assert not grad.any()
 
 
-def test_logits_that_are_not_finite_where_nothing_is_weighted_do_no_harm():
+def test_non_finite_logits_without_weight_are_ignored():
   batch = {'labels': jnp.zeros((1, 2), jnp.int32), 'weights': jnp.array([[1.0, 0.0]])}
   logits = jnp.zeros((1, 2, 3)).at[0, 1].set(jnp.inf)
   ratio = TABLE['causal_lm']().loss(lambda **inputs: {'logits': logits}, batch, None)['loss']

@@ -22,12 +22,12 @@ def _within_four_errors(hits, n, rate):
   return abs(hits - n * rate) < 4 * (n * rate * (1 - rate)) ** 0.5
 
 
-def test_fifteen_of_a_hundred_are_chosen(corpus, batches):
+def test_fifteen_percent_of_tokens_are_chosen(corpus, batches):
   ordinary = ~corpus.vocabulary.is_special[batches['labels']]
   assert _within_four_errors(batches['weights'].sum(), ordinary.sum(), 0.15)
 
 
-def test_of_the_chosen_most_are_masked_some_random_some_kept(corpus, batches):
+def test_chosen_tokens_are_masked_random_or_kept(corpus, batches):
   chosen = batches['weights'] > 0
   inputs, labels = batches['input_ids'][chosen], batches['labels'][chosen]
   n, V = chosen.sum(), corpus.vocabulary.base
@@ -42,18 +42,16 @@ def test_specials_are_neither_chosen_nor_drawn(corpus, batches):
   special = corpus.vocabulary.is_special
   assert special[batches['labels']].any()
   assert not batches['weights'][special[batches['labels']]].any()
-  drawn = batches['input_ids'][
-    (batches['weights'] > 0) & (batches['input_ids'] != corpus.vocabulary.mask)
-  ]
-  assert not special[drawn].any()
+  unmasked = batches['input_ids'] != corpus.vocabulary.mask
+  assert not special[batches['input_ids'][(batches['weights'] > 0) & unmasked]].any()
 
 
-def test_what_is_not_chosen_stays(batches):
+def test_other_tokens_are_unchanged(batches):
   rest = batches['weights'] == 0
   np.testing.assert_array_equal(batches['input_ids'][rest], batches['labels'][rest])
 
 
-def test_masks_are_drawn_anew_each_epoch(corpus):
+def test_masks_are_redrawn_each_epoch(corpus):
   task = MaskedLM()
   raw = corpus.batch('train', 0, 0)
   again = {**raw, 'key': corpus.batch('train', 0, 1000)['key']}
@@ -68,13 +66,13 @@ def test_isolated_documents_have_their_own_positions(data):
   assert {'segment_ids', 'position_ids'} <= set(batch)
 
 
-def test_masked_lm_trains_one_stack(model):
+def test_masked_lm_needs_a_single_tower(model):
   assert not list(MaskedLM().fits(model(causal=False)))
-  assert 'masked_lm trains one stack' in next(MaskedLM().fits(model(encoder=object())))
+  assert 'masked_lm needs a single tower' in next(MaskedLM().fits(model(encoder=object())))
 
 
 def test_impossible_shares_are_an_error():
   assert list(MaskedLM(rate=0.0, masked=0.9, random=0.2).check()) == [
-    'rate: is 0.0. A share above 0, at most 1, was wanted.',
-    'masked, random: are 0.9 and 0.2. Two shares of together at most 1 were wanted.',
+    'rate: is 0.0. Expected a share above 0, at most 1.',
+    'masked, random: are 0.9 and 0.2. Expected two shares that add up to at most 1.',
   ]

@@ -18,7 +18,7 @@ def _batch(data, task, step=0):
   return raw, task.features(raw, corpus), corpus.vocabulary.is_special[raw['tokens']]
 
 
-def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
+def test_last_sixth_of_the_order_is_predicted(data):
   raw, batch, special = _batch(data, PermutationLM())
   assert batch['labels'].shape == (32, 64 // 6)
   np.testing.assert_array_equal(np.sort(batch['order_ids'], 1), np.tile(np.arange(64), (32, 1)))
@@ -31,28 +31,28 @@ def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
   assert batch['weights'].all()
 
 
-def test_special_tokens_come_first_and_are_only_read(data):
+def test_special_tokens_come_first_and_are_never_targets(data):
   _, batch, special = _batch(data, PermutationLM())
   assert special.any()
   for row in range(32):
     assert sorted(batch['order_ids'][row, special[row]]) == [*range(special[row].sum())]
 
 
-def test_any_place_may_be_predicted_and_every_epoch_draws_anew(data):
+def test_targets_are_uniform_and_redrawn_each_epoch(data):
   task = PermutationLM()
   corpus = data.open(task)
-  asked = [
+  targets = [
     task.features(corpus.batch('train', 0, s), corpus)['target_positions'] for s in range(60)
   ]
-  count = np.bincount(np.concatenate(asked).ravel(), minlength=64)
+  count = np.bincount(np.concatenate(targets).ravel(), minlength=64)
   n = 60 * 32
   assert np.all(np.abs(count - n * 10 / 64) < 5 * (n * 10 / 64) ** 0.5)
   raw = corpus.batch('train', 0, 0)
   again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus)
-  assert (again['target_positions'] != asked[0]).any()
+  assert (again['target_positions'] != targets[0]).any()
 
 
-def test_what_is_only_read_may_see_all_that_is_only_read(data):
+def test_unordered_context_tokens_share_one_rank(data):
   _, strict, _ = _batch(data, PermutationLM())
   _, batch, _ = _batch(data, PermutationLM(ordered=False))
   np.testing.assert_array_equal(batch['target_positions'], strict['target_positions'])
@@ -77,27 +77,25 @@ def test_every_isolated_document_has_its_own_order_and_targets(data):
   assert short or batch['segment_ids'].max() > 1
 
 
-def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
+def test_permutation_lm_needs_a_query_and_hiding_masks():
   attention, query = Attention(4, mask=Mask()), Tokens(64, query=True)
   fits = lambda block, embed=Tokens(64): list(
     PermutationLM().fits(Model(embed, 32, (Segment((block,)),)))
   )
   assert not fits(Block(attention), embed=query)
   assert not fits(Block(Attention(4)), embed=query)
-  assert 'Choose model.embed.query=true' in fits(Block(attention))[0]
-  assert (
-    'would show the model its labels'
-    in fits(Block(attention, Moe(4, capacity=1.0)), embed=query)[0]
-  )
+  assert 'Expected model.embed.query=true' in fits(Block(attention))[0]
+  (leak,) = fits(Block(attention, Moe(4, capacity=1.0)), embed=query)
+  assert 'needs attention masks that hide its labels' in leak
   assert not list(PermutationLM().fits(zoo.get('xlnet-base')))
-  assert 'trains one stack' in next(PermutationLM().fits(zoo.get('t5-small')))
-  beside = zoo.get('xlnet-base').with_heads(classify=Classify())
-  assert 'Expected model.mtp=none and no head classify' in next(PermutationLM().fits(beside))
+  assert 'needs a single tower' in next(PermutationLM().fits(zoo.get('t5-small')))
+  two_heads = zoo.get('xlnet-base').with_heads(classify=Classify())
+  assert 'Expected model.mtp=none and no head classify' in next(PermutationLM().fits(two_heads))
 
 
 def test_impossible_shares_and_lengths_are_an_error(data):
   assert list(PermutationLM(one_in=1).check()) == [
-    'one_in: is 1, and the first of an order is told nothing. Expected 2 or more.'
+    'one_in: is 1, but the first token of an order cannot be predicted. Expected 2 or more.'
   ]
   (short,) = PermutationLM().fits_data(dataclasses.replace(data, length=5))
-  assert short == 'data.length: is 5, and one token in 6 is predicted. Expected 6 or more.'
+  assert short == 'data.length: is 5, but one token in 6 is predicted. Expected 6 or more.'

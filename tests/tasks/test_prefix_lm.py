@@ -18,16 +18,16 @@ def _batch(data, task, step=0):
   return raw, task.features(raw, corpus)
 
 
-def test_only_what_follows_the_prefix_is_predicted(data):
+def test_only_tokens_after_the_prefix_are_predicted(data):
   _, batch = _batch(data, PrefixLM())
   for prefix, weights in zip(batch['prefix_mask'], batch['weights'], strict=True):
     m = prefix.sum()
     assert prefix.tolist() == [1] * m + [0] * (64 - m)
-    # The last token of the prefix predicts the first after it, which it does not see.
+    # The last token of the prefix predicts the first token after it.
     assert weights.tolist() == [0] * (m - 1) + [1] * (64 - m + 1)
 
 
-def test_prefixes_are_spread_over_the_whole_row(data):
+def test_prefix_lengths_are_uniform(data):
   lengths = np.concatenate(
     [_batch(data, PrefixLM(), s)[1]['prefix_mask'].sum(1) for s in range(30)]
   )
@@ -36,13 +36,13 @@ def test_prefixes_are_spread_over_the_whole_row(data):
   assert abs(lengths.mean() - 32) < 4 * 64 / (12 * lengths.size) ** 0.5 + 0.5
 
 
-def test_the_share_of_the_prefix_can_be_set(data):
+def test_share_of_the_prefix_can_be_set(data):
   _, batch = _batch(data, PrefixLM(min_prefix=0.5, max_prefix=0.5))
   assert set(batch['prefix_mask'].sum(1)) == {32}
 
 
 @pytest.mark.parametrize('share', [0.0, 1.0])
-def test_a_prefix_has_a_token_and_leaves_one(data, share):
+def test_prefix_has_a_token_and_leaves_one_to_predict(data, share):
   _, batch = _batch(data, PrefixLM(min_prefix=share, max_prefix=share))
   assert set(batch['prefix_mask'].sum(1)) == {64 if share else 1}
   assert batch['weights'].any(1).all()
@@ -59,23 +59,23 @@ def test_every_isolated_document_has_its_own_prefix(data):
         assert batch['weights'][row][mine].sum() == size - m
 
 
-def test_the_loss_may_include_the_prefix(data):
+def test_loss_may_include_the_prefix(data):
   assert _batch(data, PrefixLM(loss_on_prefix=True))[1]['weights'].all()
 
 
 def test_prefix_lm_needs_a_mask_that_hides_its_labels(model):
   assert not list(PrefixLM().fits(model()))
   assert not list(PrefixLM().fits(model(causal=False, reads_prefix=True)))
-  assert 'tells of later tokens' in next(PrefixLM().fits(model(causal=False, ahead=True)))
-  assert 'tells of later tokens' in next(
+  assert 'leaks later tokens' in next(PrefixLM().fits(model(causal=False, ahead=True)))
+  assert 'leaks later tokens' in next(
     PrefixLM().fits(model(causal=False, reads_prefix=True, ahead=True))
   )
   (leak,) = PrefixLM(loss_on_prefix=True).fits(model(causal=False, reads_prefix=True))
-  assert 'reads its prefix both ways' in leak
-  assert 'trains one stack' in next(PrefixLM().fits(model(encoder=object())))
+  assert 'attends to its whole prefix' in leak
+  assert 'needs a single tower' in next(PrefixLM().fits(model(encoder=object())))
 
 
-def test_what_tells_of_later_tokens_beside_a_prefix_is_known_of_a_model():
+def test_ahead_marks_models_that_leak_tokens_after_the_prefix():
   attention = lambda mask: Block(Attention(2, mask=mask), Glu(8))
   spec = lambda *blocks: Model(Tokens(8), 8, (Segment(blocks),))
   assert not spec(attention(Causal()), attention(Prefix())).ahead
@@ -85,5 +85,5 @@ def test_what_tells_of_later_tokens_beside_a_prefix_is_known_of_a_model():
 
 def test_impossible_prefixes_are_an_error():
   assert list(PrefixLM(min_prefix=0.8, max_prefix=0.2).check()) == [
-    'min_prefix, max_prefix: are 0.8 and 0.2. 0 <= min <= max <= 1 was wanted.'
+    'min_prefix, max_prefix: are 0.8 and 0.2. Expected 0 <= min <= max <= 1.'
   ]

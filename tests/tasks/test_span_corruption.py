@@ -22,7 +22,7 @@ from tfm.tasks.span_corruption import parts
     (0.15, 3.0, 1024, 1137, 229),
   ],
 )
-def test_the_lengths_are_those_of_t5(rate, span, length, raw, target):
+def test_lengths_match_t5(rate, span, length, raw, target):
   task = SpanCorruption(rate=rate, span=span)
   assert task.window(length) == raw
   assert task.lengths(length) == (length, target)
@@ -35,7 +35,7 @@ def test_inputs_have_exactly_the_length(length):
 
 
 def _restored(inputs, labels, vocabulary):
-  """The text, from inputs and targets of a row."""
+  """Return the text of the inputs and targets of an example."""
   order = {int(s): i for i, s in enumerate(vocabulary.sentinels)}
   spans, out = {}, []
   for token in labels.tolist():
@@ -50,7 +50,7 @@ def _restored(inputs, labels, vocabulary):
 
 
 @pytest.mark.parametrize(('rate', 'span'), [(0.15, 3.0), (0.5, 3.0), (0.5, 8.0)])
-def test_putting_the_spans_back_restores_the_text(tmp_path, data, rate, span):
+def test_inserting_the_spans_restores_the_text(tmp_path, data, rate, span):
   (tmp_path / 'a.txt').write_text('the text of a single file that is long enough ' * 99)
   task = SpanCorruption(rate=rate, span=span)
   corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(task)
@@ -66,7 +66,7 @@ def test_putting_the_spans_back_restores_the_text(tmp_path, data, rate, span):
         assert not len(inputs)
 
 
-def test_a_row_begins_with_text_and_sentinels_come_from_the_end_downwards(data):
+def test_sentinels_take_the_last_ids_in_descending_order(data):
   task = SpanCorruption()
   corpus = data.open(task)
   batch = task.features(corpus.batch('train', 0, 0), corpus)
@@ -77,7 +77,7 @@ def test_a_row_begins_with_text_and_sentinels_come_from_the_end_downwards(data):
   ]
 
 
-def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
+def test_decoder_reads_its_labels_shifted_right_from_padding(data):
   task = SpanCorruption()
   corpus = data.open(task)
   batch = task.features(corpus.batch('train', 0, 0), corpus)
@@ -86,7 +86,7 @@ def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
   assert batch['weights'].all()
 
 
-def test_every_way_to_cut_is_equally_likely():
+def test_all_partitions_are_equally_likely():
   n = 20_000
   got = parts(stateless_rng.mix(0, np.arange(n)), 'test', 5, 3)
   assert (got.sum(1) == 5).all()
@@ -97,7 +97,7 @@ def test_every_way_to_cut_is_equally_likely():
 
 
 @pytest.mark.parametrize('n', [2, 3, 4, 5, 20, 101])
-def test_the_share_taken_out_is_the_rate_within_one_token(n):
+def test_removed_share_is_the_rate_within_one_token(n):
   noise, spans = SpanCorruption().counts(n)
   assert abs(noise / n - 0.15) <= 1 / n
   assert 1 <= spans <= min(noise, n - noise)
@@ -106,22 +106,20 @@ def test_the_share_taken_out_is_the_rate_within_one_token(n):
 def test_span_corruption_needs_an_encoder_and_a_causal_decoder(model):
   task = SpanCorruption()
   assert not list(task.fits(model(encoder=object())))
-  assert 'the model is one stack' in next(task.fits(model()))
-  assert 'would show the decoder its labels' in next(
-    task.fits(model(encoder=object(), causal=False))
-  )
+  assert 'the model has no encoder' in next(task.fits(model()))
+  assert 'needs a causal decoder' in next(task.fits(model(encoder=object(), causal=False)))
 
 
-def test_span_corruption_cannot_keep_documents_apart(data):
+def test_span_corruption_cannot_isolate_documents(data):
   task = SpanCorruption()
   assert not list(task.fits_data(data))
   isolate, short = task.fits_data(dataclasses.replace(data, isolate=True, length=3))
-  assert 'data.isolate: span_corruption takes spans out of whole rows' in isolate
+  assert 'data.isolate: is True, but span_corruption cannot isolate' in isolate
   assert 'data.length: is 3' in short
 
 
 def test_impossible_spans_are_an_error():
   with pytest.raises(ConfigError) as error:
     validate(SpanCorruption(rate=1.0, span=0.5))
-  assert 'rate: is 1.0. A share between 0 and 1 was wanted.' in str(error.value)
-  assert 'span: is 0.5. A mean length of at least 1 was wanted.' in str(error.value)
+  assert 'rate: is 1.0. Expected a share between 0 and 1.' in str(error.value)
+  assert 'span: is 0.5. Expected a mean length of 1 or more.' in str(error.value)

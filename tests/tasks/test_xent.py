@@ -26,7 +26,7 @@ def case():
 
 
 @pytest.mark.parametrize('options', OPTIONS)
-def test_loss_and_gradient_are_those_of_the_formula(case, options):
+def test_loss_and_gradient_match_the_formula(case, options):
   logits, labels = case
   scale = jnp.arange(5.0)[None]
   ours = jax.jit(
@@ -37,13 +37,13 @@ def test_loss_and_gradient_are_those_of_the_formula(case, options):
     np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
 
 
-def test_the_gradient_is_p_minus_the_target(case):
+def test_gradient_is_p_minus_the_target(case):
   logits, labels = case
   grad = jax.grad(lambda x: cross_entropy(x, labels).loss.sum())(logits)
   np.testing.assert_allclose(grad, jax.nn.softmax(logits) - jax.nn.one_hot(labels, 11), atol=1e-6)
 
 
-def test_a_uniform_model_loses_ln_v():
+def test_uniform_model_loses_ln_v():
   labels = jnp.zeros((1, 3), jnp.int32)
   np.testing.assert_allclose(
     cross_entropy(jnp.zeros((1, 3, 37_000)), labels).loss, math.log(37_000), rtol=1e-6
@@ -51,7 +51,7 @@ def test_a_uniform_model_loses_ln_v():
 
 
 @pytest.mark.parametrize(('smooth_gold', 'floor'), [(False, 1.376948), (True, 1.376913)])
-def test_the_irreducible_loss_of_label_smoothing(smooth_gold, floor):
+def test_irreducible_loss_of_label_smoothing(smooth_gold, floor):
   V, e = 37_000, 0.1
   off = e / V if smooth_gold else e / (V - 1)
   logits = (

@@ -46,7 +46,7 @@ def holder(workdir, then=''):
 
 def elsewhere(**fields):
   """Return the record of a process on another host, which beats every 50 ms."""
-  here = Holder.here(0.05)
+  here = Holder.current(0.05)
   return dataclasses.replace(here, token='other', host='far', pid=7, boot='other kernel', **fields)
 
 
@@ -56,8 +56,11 @@ def written(workdir, record):
 
 def test_second_process_is_refused_while_the_first_lives(tmp_path):
   with holder(tmp_path) as first:
-    said = rf'workdir: .* is in use by process {first.pid} on host \S+ since 20.*choose another --workdir'
-    with pytest.raises(UserError, match=said):
+    message = (
+      rf'workdir: .* is in use by process {first.pid} on host \S+ since 20.*choose another '
+      r'--workdir'
+    )
+    with pytest.raises(UserError, match=message):
       claim.take(tmp_path)
     with pytest.raises(UserError, match='in use'):
       claim.take(tmp_path)
@@ -65,7 +68,7 @@ def test_second_process_is_refused_while_the_first_lives(tmp_path):
     assert claim.read(tmp_path / claim.FILE).pid == first.pid
 
 
-def test_a_killed_holder_is_replaced_without_a_wait(tmp_path):
+def test_killed_holder_is_replaced_without_a_wait(tmp_path):
   with holder(tmp_path) as first:
     first.kill()
     first.wait()
@@ -75,16 +78,16 @@ def test_a_killed_holder_is_replaced_without_a_wait(tmp_path):
     assert time.monotonic() - start < 1
 
 
-def test_a_zombie_does_not_count_as_alive(tmp_path):
+def test_zombie_does_not_count_as_alive(tmp_path):
   with holder(tmp_path) as first:
     record = claim.read(tmp_path / claim.FILE)
-    assert record.lives
+    assert record.alive
     first.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
-    assert not record.lives
+    assert not record.alive
 
 
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+def test_forked_child_does_not_keep_the_lock(tmp_path):
   with holder(tmp_path, then='import os; pid = os.fork(); pid and print(pid, flush=True)') as first:
     child = int(first.stdout.readline())
     first.kill()
@@ -93,35 +96,35 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     os.kill(child, signal.SIGKILL)
 
 
-def test_a_reused_process_id_does_not_count_as_alive(tmp_path):
-  written(tmp_path, dataclasses.replace(Holder.here(0.05), born=1))
+def test_reused_process_id_does_not_count_as_alive(tmp_path):
+  written(tmp_path, dataclasses.replace(Holder.current(0.05), born=1))
   claim.take(tmp_path, say=pytest.fail).release()
 
 
-def test_a_released_workdir_names_no_holder(tmp_path):
+def test_released_workdir_names_no_holder(tmp_path):
   claim.take(tmp_path).release()
   assert claim.read(tmp_path / claim.FILE) is None
   claim.take(tmp_path, say=pytest.fail).release()
 
 
-def test_without_file_locks_a_live_process_is_found_by_its_record(tmp_path, monkeypatch):
+def test_live_process_is_found_by_its_record_without_file_locks(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, '_lock', lambda file: True)
   with holder(tmp_path) as first, pytest.raises(UserError, match=f'process {first.pid} '):
     claim.take(tmp_path)
 
 
-def test_a_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
-  record, said = elsewhere(), []
+def test_silent_holder_of_another_host_is_replaced_after_a_wait(tmp_path):
+  record, output = elsewhere(), []
   written(tmp_path, record)
   start = time.monotonic()
-  held = claim.take(tmp_path, said.append)
+  held = claim.take(tmp_path, output.append)
   assert time.monotonic() - start >= claim.MISSED * record.every
-  assert len(said) == 1
-  assert 'names process 7 on host far' in said[0]
+  assert len(output) == 1
+  assert 'names process 7 on host far' in output[0]
   held.release()
 
 
-def test_a_beating_holder_of_another_host_is_not_replaced(tmp_path):
+def test_beating_holder_of_another_host_is_not_replaced(tmp_path):
   # Its clock is an hour off, which must not matter.
   record, ended = elsewhere(since='1999-01-01 00:00:00 UTC'), threading.Event()
 
@@ -142,7 +145,7 @@ def test_a_beating_holder_of_another_host_is_not_replaced(tmp_path):
     thread.join()
 
 
-def test_the_counter_of_a_holder_rises(tmp_path, monkeypatch):
+def test_counter_of_a_holder_rises(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, 'BEAT', 0.02)
   held, path = claim.take(tmp_path), tmp_path / claim.FILE
   first, end = claim.read(path), time.monotonic() + 10
@@ -152,7 +155,7 @@ def test_the_counter_of_a_holder_rises(tmp_path, monkeypatch):
   held.release()
 
 
-def test_a_run_that_was_replaced_stops_and_leaves_the_record(tmp_path, monkeypatch):
+def test_run_that_was_replaced_stops_and_leaves_the_record(tmp_path, monkeypatch):
   monkeypatch.setattr(claim, 'BEAT', 0.02)
   held = claim.take(tmp_path)
   other = elsewhere()
@@ -189,7 +192,7 @@ def test_training_stops_before_it_saves_into_a_lost_workdir(tmp_path, monkeypatc
   assert not list((tmp_path / 'w' / 'checkpoints').glob('[0-9]*'))
 
 
-def test_every_process_of_a_run_hears_that_the_workdir_is_held(tmp_path):
+def test_every_process_raises_for_a_held_workdir(tmp_path):
   experiment(tmp_path)  # writes the text
   (tmp_path / 'w').mkdir()
   with holder(tmp_path / 'w'):

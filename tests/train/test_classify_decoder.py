@@ -39,13 +39,16 @@ def folder_of(path, name, inner):
 
 
 @pytest.mark.parametrize('pick', ['first', 'second'])
-def test_a_causal_body_with_an_early_pick_is_refused(pick):
-  said = rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected pick=last'
-  with pytest.raises(ConfigError, match=said):
+def test_causal_body_with_an_early_pick_is_refused(pick):
+  message = (
+    rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected '
+    r'pick=last'
+  )
+  with pytest.raises(ConfigError, match=message):
     config.validate(model(pick))
 
 
-def test_picks_that_read_the_whole_row_are_allowed():
+def test_picks_that_read_the_whole_sequence_are_allowed():
   full = Attention(2, mask=Mask())
   for spec in (
     model('last'),
@@ -57,7 +60,7 @@ def test_picks_that_read_the_whole_row_are_allowed():
 
 
 @pytest.mark.parametrize('side', ['left', 'right'])
-def test_the_last_real_token_is_pooled(side):
+def test_last_real_token_is_pooled(side):
   spec = model('last')
   params = init(spec, jax.random.key(1))
   ids = jnp.arange(1, 6)[None]
@@ -69,12 +72,12 @@ def test_the_last_real_token_is_pooled(side):
   assert np.abs(apply(spec, params, input_ids=ids[:, :-1])['logits'] - alone).max() > 1e-4
 
 
-def test_the_config_picks_the_first_token_of_an_encoder(tmp_path):
+def test_config_picks_the_first_token_of_an_encoder(tmp_path):
   folder = folder_of(tmp_path / 'bert', 'bert-base', word_pieces())
   assert configfile.load(f'classify:{folder}').model.classifier.pick == 'first'
 
 
-def test_the_config_learns_with_a_decoder(tmp_path):
+def test_config_learns_with_a_decoder(tmp_path):
   folder = folder_of(tmp_path / 'llama', 'llama3.2-1b', byte_pairs('<|endoftext|>'))
   for name, words in (('a', 'alpha beta gamma '), ('b', 'one two three ')):
     (tmp_path / 'text' / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Experts over devices, and what a step does to the bias that no gradient moves."""
+"""Expert parallelism, and the update of router biases."""
 
 import dataclasses
 
@@ -41,15 +41,17 @@ def single(x):
 @pytest.mark.parametrize(
   ('mesh', 'rules', 'least'),
   [
-    ((8, 1, 1), (), 1), ((2, 2, 2), (), 3.5), ((1, 8, 1), ('E:fsdp',), 5), ((4, 1, 2), ('E:data+tensor',), 2.5),
-    ((1, 2, 4), ('E:',), 7), ((1, 1, 2, 1, 4), (), 3),
+    ((8, 1, 1), (), 1),
+    ((2, 2, 2), (), 3.5),
+    ((1, 8, 1), ('E:fsdp',), 5),
+    ((4, 1, 2), ('E:data+tensor',), 2.5),
+    ((1, 2, 4), ('E:',), 7),
+    ((1, 1, 2, 1, 4), (), 3),
   ],
   ids=str,
-)  # fmt: skip
+)
 @pytest.mark.large(when=lambda mesh: mesh not in ((4, 1, 2), (1, 1, 2, 1, 4)))
-def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(
-  x, single, mesh, rules, least
-):
+def test_every_mesh_matches_one_device_and_shards_the_experts(x, single, mesh, rules, least):
   losses, state, compiled, _ = steps(x, Mesh(*mesh, rules=rules), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
   assert compiled == 1
@@ -62,9 +64,7 @@ def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(
 
 @pytest.mark.parametrize('pieces', [1, 2])
 @pytest.mark.large(when=lambda pieces: pieces == 1)
-def test_a_step_moves_each_bias_by_its_rate_against_the_load_of_the_whole_batch_and_by_nothing_else(
-  x, pieces
-):
+def test_router_bias_moves_by_its_rate_against_the_global_load(x, pieces):
   optim = dataclasses.replace(x.optim, accumulate=pieces, decay=0.5, no_decay=())
   x = dataclasses.replace(x, optim=optim)
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))

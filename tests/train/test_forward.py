@@ -32,7 +32,7 @@ def params(x):
   return transformer.init(x.model, jax.random.key(0))
 
 
-def test_calls_add_their_auxiliary_losses_and_draw_other_dropout(x, params):
+def test_calls_add_auxiliary_losses_and_redraw_dropout(x, params):
   key = jax.random.key(1)
   forward = Forward(x.model, params, x.run(), key)
   assert forward.aux == 0
@@ -74,7 +74,7 @@ def metrics(x, task):
   return jax.tree.map(float, jax.jit(step_lib.make_step(x, tx))(state, batch)[1])
 
 
-def test_a_task_may_call_the_model_twice_or_never(x):
+def test_task_may_call_the_model_twice_or_never(x):
   block = dataclasses.replace(x.model.segments[0].pattern[0], dropout=0.0)
   x = dataclasses.replace(x, model=dataclasses.replace(x.model, segments=(Segment((block,), 1),)))
   once, twice, never = (metrics(x, task) for task in (CausalLM(), Twice(), Never()))

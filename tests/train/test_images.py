@@ -37,9 +37,8 @@ def whole(folder):
 
 def rows(workdir):
   timeless = ('examples_per_s', 'mfu')
-  return [
-    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
-  ]
+  kept = lambda row: {k: v for k, v in row.items() if k not in timeless}
+  return list(map(kept, read(workdir / 'metrics.jsonl')))
 
 
 def killed(folder, workdir, step):
@@ -76,7 +75,7 @@ def test_pictures_are_images(whole):
       assert min(picture.size) > 100
 
 
-def test_a_killed_run_ends_with_the_same_bits(folder, whole):
+def test_killed_run_ends_with_the_same_bits(folder, whole):
   workdir = folder / 'killed'
   assert killed(folder, workdir, 5) == -9
   trained = loop.train(experiment(folder), workdir, devices=ONE)
@@ -101,7 +100,7 @@ def test_eval_prints_the_accuracy(whole, capsys):
   assert json.loads(capsys.readouterr().out) == pytest.approx(found, rel=1e-5)
 
 
-def test_a_classifier_learns_rows_from_columns(folder):
+def test_classifier_learns_rows_from_columns(folder):
   often = {'steps': 60, 'eval_every': 60, 'save_every': 60}
   changes = {
     'data__augment': 'Augment(flip=true)',

@@ -1,4 +1,4 @@
-"""A step's memory is asked of the kernel once."""
+"""Freed memory is kept by the process and used again."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ import jax, jax.numpy as jnp
 from tfm.train import memory
 
 if sys.argv[1] == 'keep':
-  assert memory.keep_freed()
+  assert memory.keep_freed_memory()
 # A product reads its operands from memory: 64 MB of temporaries.
 step = jax.jit(lambda x: jnp.sin(x[:, None] + x[None]) @ x[:, None])
 x = jnp.arange(4096, dtype=jnp.float32)
@@ -27,16 +27,14 @@ print(sorted(fresh)[len(fresh) // 2])
 """
 
 
-@pytest.mark.skipif(
-  platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed'
-)
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='keep_freed_memory needs glibc')
 @pytest.mark.large
-def test_freed_memory_is_not_asked_for_again():
+def test_freed_memory_is_reused():
   fresh = {}
   for how in ('plain', 'keep'):
     run = subprocess.run(
       [sys.executable, '-c', _STEPS, how], capture_output=True, text=True, check=True
     )
     fresh[how] = int(run.stdout)
-  assert fresh['plain'] > 50e6, 'the program has no temporaries: this test asks nothing'
+  assert fresh['plain'] > 50e6, 'the program has no temporaries, so this test checks nothing'
   assert fresh['keep'] < 1e6

@@ -28,7 +28,7 @@ def row(**values):
   }
 
 
-def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
+def test_later_and_incomplete_metric_lines_are_dropped(tmp_path):
   first = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   for step in (1, 2, 3):
     first.train(step, row())
@@ -49,8 +49,8 @@ def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
   assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
 
 
-def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(metrics, '_PATIENCE', 0.0)
+def test_evaluation_shows_its_progress(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(metrics, '_LINE_SECONDS', 0.0)
   run = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   assert list(run.counted(iter('abc'), 3)) == ['a', 'b', 'c']
   run.close()
@@ -60,7 +60,7 @@ def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize('most', [None, 1, 2, 3, 5, 1000])
-def test_as_many_batches_are_scored_as_are_counted(tmp_path, most):
+def test_count_matches_the_evaluated_batches(tmp_path, most):
   x = experiment(tmp_path)
   corpus = x.data.open(x.task)
   layout, rows, _ = build_eval(x, jax.devices()[:1])
@@ -71,7 +71,7 @@ def test_as_many_batches_are_scored_as_are_counted(tmp_path, most):
   assert n == 1 or (found[1]['input_ids'] == second[0][:, :-1]).all()
 
 
-def test_the_curve_needs_a_step(tmp_path):
+def test_curve_needs_a_step(tmp_path):
   assert report.draw(tmp_path, [], CausalLM.shown) is None
   rows = [{'step': 1, **row()}, {'step': 1, 'val_loss_nats': 1.0}]
   assert report.draw(tmp_path, rows, CausalLM.shown) == tmp_path / 'curve.png'
@@ -91,14 +91,23 @@ def device(kind, platform='gpu'):
 
 @pytest.mark.parametrize(
   ('kind', 'flops'),
-  [('TPU v4', 275e12), ('TPU v5 lite', 197e12), ('TPU v5', 459e12), ('TPU v6 lite', 918e12), ('TPU7x', 1153.5e12),
-   ('NVIDIA A100-SXM4-40GB', 312e12), ('NVIDIA H100 80GB HBM3', 989e12), ('NVIDIA L4', 121e12), ('Abacus', None)],
-)  # fmt: skip
-def test_the_peak_of_a_device_is_that_of_its_data_sheet(kind, flops):
+  [
+    ('TPU v4', 275e12),
+    ('TPU v5 lite', 197e12),
+    ('TPU v5', 459e12),
+    ('TPU v6 lite', 918e12),
+    ('TPU7x', 1153.5e12),
+    ('NVIDIA A100-SXM4-40GB', 312e12),
+    ('NVIDIA H100 80GB HBM3', 989e12),
+    ('NVIDIA L4', 121e12),
+    ('Abacus', None),
+  ],
+)
+def test_device_peaks_match_data_sheets(kind, flops):
   assert peak(device(kind)) == flops
 
 
-def test_mfu_is_three_forward_passes_over_the_peak_and_unknown_where_the_device_is(tmp_path):
+def test_mfu_counts_three_forward_passes(tmp_path):
   x = experiment(tmp_path)
   fast = Speed(x, [device('TPU v4')] * 2)
   assert fast.read(1, now=10.0) == {'tokens_per_s': None, 'mfu': None}
@@ -112,27 +121,31 @@ def test_mfu_is_three_forward_passes_over_the_peak_and_unknown_where_the_device_
   assert slow.read(2, now=1.0) == {'tokens_per_s': 8 * 16, 'mfu': None}
 
 
-def test_half_a_launch_is_an_error(monkeypatch):
+def test_incomplete_process_variables_are_an_error(monkeypatch):
   monkeypatch.setenv('TFM_COORDINATOR', 'localhost:1')
   with pytest.raises(
     UserError,
-    match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all three',
+    match=r'^environment: TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all',
   ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESSES', '2')
   monkeypatch.setenv('TFM_PROCESS', 'one')
   with pytest.raises(
-    UserError, match=r'^TFM_PROCESSES=2, TFM_PROCESS=one: wanted two whole numbers.'
+    UserError, match=r'TFM_PROCESSES=2, TFM_PROCESS=one are not valid. Expected two whole numbers.'
   ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESS', '2')
-  with pytest.raises(UserError, match=r'^TFM_PROCESS=2: wanted 0 to 1, as TFM_PROCESSES=2.'):
+  with pytest.raises(
+    UserError, match=r'TFM_PROCESS=2 is out of range. Expected 0 to 1, because TFM_PROCESSES=2.'
+  ):
     distributed.start()
 
 
-def test_events_do_not_wait_for_pytorch_where_it_is_installed(tmp_path):
+def test_events_do_not_import_pytorch(tmp_path):
   (tmp_path / 'torch.py').write_text('touched = 1')
-  code = 'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; assert torch.touched'
-  subprocess.run(
-    [sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True
+  code = (
+    'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; '
+    'assert torch.touched'
   )
+  path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+  subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': path}, check=True)

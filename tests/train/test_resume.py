@@ -36,14 +36,13 @@ def same(a, b):
 
 def rows(workdir):
   timeless = ('tokens_per_s', 'mfu')
-  return [
-    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
-  ]
+  kept = lambda row: {k: v for k, v in row.items() if k not in timeless}
+  return list(map(kept, read(workdir / 'metrics.jsonl')))
 
 
 def program(folder, workdir, processes=1, **fields):
-  """The exit status of the same run as a program, and what it said."""
-  # One device, but compiled as here: other flags are other programs, and other last bits.
+  """Return the exit status and the output of the same run as a program."""
+  # One device with the same compiler flags, because other flags change the last bits.
   flags = [f for f in os.environ['XLA_FLAGS'].split() if 'device_count' not in f]
   env = os.environ | {'XLA_FLAGS': ' '.join(flags)}
   command = [
@@ -61,7 +60,7 @@ def program(folder, workdir, processes=1, **fields):
   return done.returncode, done.stdout + done.stderr
 
 
-def test_metrics_have_every_step_once_and_each_eval(whole):
+def test_metrics_contain_each_step_and_evaluation_once(whole):
   workdir, trained = whole
   lines = rows(workdir)
   assert [r['step'] for r in lines if 'loss_nats' in r] == [1, 2, 3, 4, 5, 6]
@@ -85,18 +84,18 @@ def test_metrics_have_every_step_once_and_each_eval(whole):
 def test_killed_then_terminated_then_resumed_is_bit_identical(folder, whole):
   workdir = folder / 'killed'
   assert program(folder, workdir, kill=[5, 'SIGKILL'])[0] == -9
-  status, said = program(folder, workdir, kill=[5, 'SIGTERM'])
-  assert status == recover.PREEMPTED == 75, said
-  assert 'SIGTERM: step 5 is saved. The same command continues from there.' in said
+  status, output = program(folder, workdir, kill=[5, 'SIGTERM'])
+  assert status == recover.PREEMPTED == 75, output
+  assert 'SIGTERM: step 5 is saved. Run the same command to continue.' in output
   trained = loop.train(experiment(folder), workdir, devices=ONE)
   assert same(trained.state, whole[1].state)
   assert rows(workdir) == rows(whole[0])
 
 
-def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, whole):
+def test_two_processes_match_one_and_only_the_first_writes(folder, whole):
   workdir = folder / 'two'
-  status, said = program(folder, workdir, processes=2)
-  assert status == 0, said
+  status, output = program(folder, workdir, processes=2)
+  assert status == 0, output
   for mine, its in zip(rows(workdir), rows(whole[0]), strict=True):
     assert mine == pytest.approx(its, abs=1e-5)
   assert same(
@@ -105,9 +104,9 @@ def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, who
   )
 
 
-def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
+def test_two_preempted_processes_save_the_same_step(folder):
   workdir = folder / 'two-stopped'
-  status, said = program(
+  status, output = program(
     folder,
     workdir,
     processes=2,
@@ -117,14 +116,14 @@ def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
     kill=[5, 'SIGTERM'],
     record__sample='none',
   )
-  assert status == recover.PREEMPTED, said
-  (step,) = set(re.findall(r'SIGTERM: step (\d+) is saved', said))
-  assert said.count(f'SIGTERM: step {step} is saved') == 2
+  assert status == recover.PREEMPTED, output
+  (step,) = set(re.findall(r'SIGTERM: step (\d+) is saved', output))
+  assert output.count(f'SIGTERM: step {step} is saved') == 2
   assert checkpoint.load(workdir).step == int(step) >= 5
   assert [row['step'] for row in rows(workdir)] == list(range(1, int(step) + 1))
 
 
-def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
+def test_checkpoint_moves_between_eight_devices_and_one(folder, whole):
   workdir = folder / 'meshes'
   sharded = loop.train(
     experiment(
@@ -140,7 +139,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
   assert int(trained.state['step']) == 6
 
 
-def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, whole, capsys):
+def test_broken_checkpoint_is_moved_and_the_previous_is_read(folder, whole, capsys):
   workdir = folder / 'broken'
   loop.train(experiment(folder), workdir, devices=ONE)
   for file in (workdir / 'checkpoints' / '6' / 'state').rglob('*'):
@@ -149,32 +148,29 @@ def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, who
   (workdir / 'checkpoints' / '8.orbax-checkpoint-tmp').mkdir()
   assert checkpoint.load(workdir).step == 4
   trained = loop.train(experiment(folder), workdir, devices=ONE)
-  said = capsys.readouterr().out
-  assert (
-    'checkpoints/8.orbax-checkpoint-tmp: was half written when the run ended, and is removed.'
-    in said
-  )
-  assert 'checkpoints/6: cannot be read (' in said
-  assert 'resumed from' in said
+  output = capsys.readouterr().out
+  assert 'checkpoints/8.orbax-checkpoint-tmp: is incomplete, because the run ended' in output
+  assert 'checkpoints/6: cannot be read (' in output
+  assert 'resumed from' in output
   assert (workdir / 'broken' / '6').is_dir()
   assert same(trained.state, whole[1].state)
 
 
-def test_a_finished_run_says_so_and_a_longer_one_goes_on(folder, whole, capsys):
+def test_finished_run_is_reported_and_can_be_extended(folder, whole, capsys):
   again = loop.train(experiment(folder), whole[0], devices=ONE)
-  assert 'is trained for 6 steps already, and steps=6' in capsys.readouterr().out
+  assert 'is already trained for 6 steps (steps=6)' in capsys.readouterr().out
   assert same(again.state, whole[1].state)
   assert again.scores == whole[1].scores
 
 
-def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, capsys):
+def test_changed_model_is_an_error_and_other_changes_are_listed(folder, whole, capsys):
   with pytest.raises(
     UserError,
-    match=r'is of another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n',
+    match=r'has another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n',
   ):
     loop.train(experiment(folder, model__segments__0__repeats=3), whole[0], devices=ONE)
   with pytest.raises(
-    UserError, match=r'holds the state of another optimizer or precision:\n  optim: adamw.* -> lion'
+    UserError, match=r'has the state of another optimizer or precision:\n  optim: adamw.* -> lion'
   ):
     loop.train(experiment(folder, optim='lion'), whole[0], devices=ONE)
   with pytest.raises(UserError, match=r'was trained with another vocabulary \(byte, 256 tokens\)'):
@@ -183,29 +179,29 @@ def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, ca
   assert 'eval_every: 3 -> 2' in capsys.readouterr().out
 
 
-def test_a_checkpoint_explains_itself(folder, whole):
+def test_checkpoint_stores_experiment_and_vocabulary(folder, whole):
   loaded = checkpoint.load(whole[0])
   assert same(loaded.params, whole[1].state['params'])
   assert loaded.spec == experiment(folder).model
   assert loaded.tokenizer.decode(loaded.tokenizer.encode('so be it')) == 'so be it'
   assert checkpoint.load(whole[0] / 'checkpoints' / '4').step == 4
-  said = r'holds no checkpoint that can be read. Expected the --workdir of a training run.'
-  with pytest.raises(UserError, match=said):
+  output = r'holds no checkpoint that can be read. Expected the --workdir of a training run.'
+  with pytest.raises(UserError, match=output):
     checkpoint.load(folder)
 
 
-def test_a_checkpoint_is_read_onto_a_mesh_in_shares(whole):
+def test_checkpoint_is_loaded_sharded_onto_a_mesh(whole):
   mesh = shard.make_mesh(Mesh(data=1, fsdp=4, tensor=2))
   plain, spread = tfm.load(whole[0]), tfm.load(whole[0], dtype='bfloat16', mesh=mesh)
   assert same(jax.tree.map(lambda a: a.astype('bfloat16'), plain.params), spread.params)
   assert len(set(shard.bytes_per_device(spread.params))) == 8
   size = sum(a.nbytes for a in jax.tree.leaves(spread.params))
   assert max(shard.bytes_per_device(spread.params).values()) < size / 4
-  with pytest.raises(UserError, match=r'^mesh: D \(.*\) of 16 is not divided by'):
+  with pytest.raises(UserError, match=r'^mesh: D \(.*\) of 16 is not divisible by'):
     tfm.load(whole[0], mesh=shard.make_mesh(Mesh(data=1, fsdp=3, tensor=1), jax.devices()[:3]))
 
 
-def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
+def test_checkpoint_evaluation_matches_training(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
   assert scores == {
     'step': 6,
@@ -214,7 +210,8 @@ def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
   fewer = evaluate.evaluate_checkpoint(whole[0], most=1)
   assert fewer['val_loss_nats'] != scores['val_loss_nats']
   with pytest.raises(
-    UserError, match=r'reads text with its own tokenizer. Expected no change of data.tokenizer'
+    UserError,
+    match=r'needs the tokenizer of its checkpoint. Expected no change of data.tokenizer',
   ):
     evaluate.evaluate_checkpoint(
       whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char')
@@ -225,7 +222,7 @@ def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
     )
 
 
-def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
+def test_other_text_uses_the_tokenizer_of_the_checkpoint(folder):
   start = lambda x: config.override(x, 'data.tokenizer', 'char')
   workdir = folder / 'char'
   loop.train(start(experiment(folder, steps=3)), workdir, devices=ONE)
@@ -241,10 +238,12 @@ def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
   assert score('val', named(same_text)) == score('val')
   assert score('val', named(other)) != score('val')
   (gone := same_text.rename(folder / 'elsewhere.txt')).touch()
-  assert np.isfinite(score('val', named(other))), 'what it was trained on need not be there'
+  assert np.isfinite(score('val', named(other))), 'the training text is not needed'
   gone.rename(same_text)
   (folder / 'pair').mkdir()
   for name in 'ab':
     (folder / 'pair' / name).write_text('not to be ' * 9)
-  with pytest.raises(UserError, match=r'than the data wants \(\d+, eos\)\. Expected its own text'):
+  with pytest.raises(
+    UserError, match=r'than the data needs \(\d+ tokens, specials eos\)\. Expected the text of the'
+  ):
     score('val', named(folder / 'pair'))

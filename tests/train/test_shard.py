@@ -15,15 +15,17 @@ from tfm.train.mesh import RULES, Mesh
 
 
 def steps(x, mesh, devices, n=2):
-  """Return the losses of `n` steps, the state, the number of compilations, and the notes of the
-  shardings.
+  """Run some steps.
+
+  Returns:
+    The losses, the state, the number of compilations, and the notes of the shardings.
   """
   built = build(dataclasses.replace(x, mesh=mesh), devices)
   state = built.init(step_lib.init_key(0))
   tok = np.random.default_rng(0).integers(0, 256, (8, 17)).astype(np.int32)
   weights = (np.arange(8 * 16).reshape(8, 16) % 5 > 0).astype(np.float32)
   features = {'input_ids': tok[:, :-1], 'labels': tok[:, 1:], 'weights': weights}
-  batch = shard.put(features, built.batch.where, 8, slice(0, 8))
+  batch = shard.put(features, built.batch.shardings, 8, slice(0, 8))
   losses = []
   with jax.transfer_guard('disallow'):
     for _ in range(n):
@@ -48,7 +50,7 @@ def single(x):
   ('mesh', 'least'), [((8, 1, 1), 1), ((1, 8, 1), 7.5), ((2, 2, 2), 3.5), ((2, 1, 4), 3)], ids=str
 )
 @pytest.mark.large(when=lambda mesh: mesh == (8, 1, 1))
-def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, single, mesh, least):
+def test_every_mesh_matches_one_device_and_shards_the_state(x, single, mesh, least):
   losses, state, compiled, _ = steps(x, Mesh(*mesh), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
   assert compiled == 1
@@ -58,11 +60,11 @@ def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, singl
 def test_batches_are_sharded_by_any_letter(x, single):
   mesh = Mesh(data=2, sequence=4, rules=('T:sequence',))
   built = build(dataclasses.replace(x, mesh=mesh), jax.devices())
-  assert built.batch.where['input_ids'].spec == jax.P(('data',), ('sequence',))
+  assert built.batch.shardings['input_ids'].spec == jax.P(('data',), ('sequence',))
   np.testing.assert_allclose(steps(x, mesh, jax.devices())[0], single[0], atol=1e-5)
 
 
-def test_a_step_is_lowered_without_data(x):
+def test_step_is_lowered_without_data(x):
   absent = dataclasses.replace(x.data, files='nowhere/*.txt', cache='nowhere')
   built = build(dataclasses.replace(x, data=absent, mesh=Mesh(2, 2, 2)), jax.devices())
   lowered = built.step.lower(built.shapes, built.batch.shapes)
@@ -76,11 +78,11 @@ def compiled_flops(x, mesh, devices):
   return built.step.lower(built.shapes, built.batch.shapes).compile().cost_analysis()['flops']
 
 
-# With data=8 every device updates all of the parameters, which is a part of so small a step.
+# With data=8 every device updates all parameters, a noticeable part of such a small step.
 @pytest.mark.parametrize(
   ('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
 )
-def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
+def test_devices_share_the_computation(x, mesh, most):
   wide = config.override(config.override(x, 'model.d_model', '64'), '..d_ff', '256')
   share = compiled_flops(wide, Mesh(*mesh), jax.devices()) / compiled_flops(
     wide, Mesh(), jax.devices()[:1]
@@ -88,7 +90,7 @@ def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
   assert 1 / 8 <= share < most
 
 
-def test_micro_batches_give_the_losses_of_the_whole_batch(x, single):
+def test_micro_batches_match_the_whole_batch(x, single):
   block = dataclasses.replace(x.model.segments[0].pattern[0], dropout=0.0)
   segments = (dataclasses.replace(x.model.segments[0], pattern=(block,)),)
   plain = dataclasses.replace(x, model=dataclasses.replace(x.model, segments=segments))
@@ -112,37 +114,38 @@ def test_no_array_uses_a_mesh_axis_twice():
   assert where['w'].spec == jax.P(('fsdp',))
 
 
-def test_kv_heads_and_vocabularies_that_do_not_divide_stay_whole_with_a_note():
+def test_indivisible_kv_heads_and_vocabularies_are_replicated():
   where, _, notes = placed({'k': 'DKH', 'e': 'VD'}, {'k': (4, 2, 8), 'e': (50257, 4)})
   assert where['k'].spec == jax.P(('fsdp',))
   assert where['e'].spec == jax.P(None, ('fsdp',))
   assert notes == [
-    'V (vocab) of 50257 is not divided by tensor=4: it stays whole on every device.',
-    'K (kv heads) of 2 is not divided by tensor=4: it stays whole on every device.',
+    'V (vocab) of 50257 is not divisible by tensor=4: it is replicated on every device.',
+    'K (kv heads) of 2 is not divisible by tensor=4: it is replicated on every device.',
   ]
 
 
-def test_axes_that_do_not_divide_are_listed_together():
+def test_indivisible_axes_are_listed_together():
   with pytest.raises(
     UserError,
-    match=r'^mesh: D \(model\) of 15 is not divided by fsdp=2; it would be by 1 or 3. N \(query heads\) of 6 .* by 3',
+    match=r'^mesh: D \(model\) of 15 is not divisible by fsdp=2; it is divisible by 1 or 3. '
+    r'N \(query heads\) of 6 .* by 3',
   ):
     placed({'q': 'DNH', 'f': 'FD'}, {'q': (15, 6, 8), 'f': (8, 15)})
 
 
-def test_a_mesh_that_does_not_match_the_devices_is_an_error():
+def test_mesh_that_does_not_match_the_devices_is_an_error():
   with pytest.raises(
-    UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'
+    UserError, match=r'^mesh: data=3 needs 3 devices, but there are 8. Expected sizes with the prod'
   ):
     Mesh(3).sizes(8)
   with pytest.raises(
-    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'
+    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, but there are 8. Expected a div'
   ):
     Mesh(fsdp=3).sizes(8)
   assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
 
 
-def test_an_axis_that_no_rule_uses_is_an_error():
+def test_mesh_axis_without_a_rule_is_an_error():
   assert list(Mesh(sequence=2, stage=-1, data=1).check()) == [
     'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in '
     'mesh.rules.',
@@ -151,28 +154,30 @@ def test_an_axis_that_no_rule_uses_is_an_error():
   assert not list(Mesh(sequence=2, expert=2, rules=('T:sequence',)).check())
 
 
-def test_a_batch_the_devices_cannot_share_is_an_error():
+def test_indivisible_batch_is_an_error():
   grid = shard.make_mesh(Mesh(), jax.devices())
   with pytest.raises(
     UserError,
-    match=r'^data.batch: 12 rows are not divided by the 8 devices .* Expected a multiple of 8, such as 8 or 16.',
+    match=r'^data.batch: 12 is not divisible by the 8 devices .* Expected a multiple of 8, such as '
+    r'8 or 16.',
   ):
     shard.check_batch(grid, RULES, 12, 1)
 
 
-def test_a_run_can_change_the_rules():
+def test_mesh_rules_can_be_changed():
   where, _, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
   assert where['w'].spec == jax.P(('tensor',))
   assert list(Mesh(rules=('E:tenor', 'e:data', 'V')).check()) == [
     "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, expert, fsdp, sequence, "
     'stage, tensor.',
     "rules: 'e:data' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: "
-    '(whole).',
-    "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
+    '(replicated).',
+    "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: "
+    '(replicated).',
   ]
 
 
-def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
+def test_all_inconsistent_fields_are_reported_together(tmp_path):
   x = experiment(
     tmp_path, steps=0, remat='some', mesh__data=3, model__absolute='learned', data__length=2000
   )
@@ -180,11 +185,9 @@ def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
     config.validate(x)
   text = str(e.value)
   assert 'steps: is 0. Expected 1 or more.' in text
-  assert "remat: is 'some'. Known: none, full, dots, dots_batch." in text
+  assert "remat: is 'some'. Expected none or full or dots or dots_batch." in text
+  assert 'data.length: sequences of 2000 tokens exceed the position table of 1024 rows.' in text
   assert (
-    'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
-  )
-  assert (
-    'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 '
-    'or 9.' in text
+    'data.batch: 8 is not divisible by mesh.data=3 = 3. Expected a multiple of 3, such as 6 or 9.'
+    in text
   )

@@ -1,4 +1,4 @@
-"""A run that starts from another model reads its token tables only where ids mean the same tokens."""
+"""A run from another model uses its token tables where token ids agree."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TABLE, HEAD = 'embed/table', 'head/head/kernel'
 
 
 def run(tmp_path, name, text=tiny.WORDS, **changes):
-  """Return the parameters of a run of one step without effect, on a text in characters."""
+  """Return the parameters after a step without effect, on a text of characters."""
   folder = tmp_path / name
   folder.mkdir()
   (folder / 'words.txt').write_text(text * 40)
@@ -51,30 +51,30 @@ def base(tmp_path):
   return tmp_path / 'base' / 'run', run(tmp_path, 'base'), ''.join(sorted(set(tiny.WORDS)))
 
 
-def test_the_same_vocabulary_is_kept_in_silence(tmp_path, base, capsys):
+def test_same_vocabulary_is_kept_without_a_message(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', init_from=folder)
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
-  said = capsys.readouterr().out
-  assert 'parameters of the model kept' in said
-  assert 'token' not in said
+  output = capsys.readouterr().out
+  assert 'parameters of the model kept' in output
+  assert 'token' not in output
 
 
-def test_other_characters_of_the_same_number_are_refused(tmp_path, base):
+def test_vocabulary_with_other_characters_is_an_error(tmp_path, base):
   text = tiny.WORDS.replace('a', 'z')
   characters = sorted(set(text))
   first = next(i for i, c in enumerate(base[2]) if c != characters[i])
   with pytest.raises(errors.UserError) as error:
     run(tmp_path, 'next', text, init_from=base[0])
-  said = str(error.value)
+  message = str(error.value)
   differ = sum(a != b for a, b in zip(base[2], characters, strict=True))
-  assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in said
-  assert f'  id {first}: {base[2][first]!r} in the model, {characters[first]!r} in the data' in said
+  assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in message
+  assert f'  id {first}: {base[2][first]!r} in the model, {characters[first]!r} in the data' in message
   for choice in ('remap', 'new', 'keep'):
-    assert f'init_vocab={choice}' in said
+    assert f'init_vocab={choice}' in message
 
 
-def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
+def test_remap_moves_rows_by_token_text(tmp_path, base, capsys):
   folder, params, old = base
   text = tiny.WORDS.replace('a', 'z') + 'é'
   found, new = run(tmp_path, 'next', text, init_from=folder, init_vocab='remap'), sorted(set(text))
@@ -91,14 +91,14 @@ def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
   )
 
 
-def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
+def test_keep_preserves_rows_by_id(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='keep')
   np.testing.assert_allclose(found[TABLE], params[TABLE], atol=1e-9)
   assert 'shared token ids agree. Rows keep their ids' in capsys.readouterr().out
 
 
-def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
+def test_new_initialises_token_tables(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(
     tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='new', seed=3
@@ -109,7 +109,7 @@ def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
   assert f'2 new: {TABLE}, {HEAD}' in capsys.readouterr().out
 
 
-def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
+def test_appended_tokens_keep_existing_rows(tmp_path, base, capsys):
   folder, params, old = base
   found = run(tmp_path, 'next', tiny.WORDS + '~', init_from=folder)
   np.testing.assert_allclose(found[TABLE][: len(old)], params[TABLE], atol=1e-9)
@@ -118,10 +118,10 @@ def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
   assert f"all {len(old)} token ids agree. The data has new tokens ({len(old)} = '~')" in said
 
 
-def test_a_choice_without_a_model_to_start_from_is_refused(tmp_path):
+def test_init_vocab_without_init_from_is_an_error(tmp_path):
   x = dataclasses.replace(tiny.experiment(tmp_path), init_vocab='keep')
   assert list(x.check()) == [
-    'init_vocab: is keep, and there is no model to start from. Expected init_from.'
+    'init_vocab: is keep, but init_from is empty. Expected a model folder.'
   ]
 
 
@@ -132,7 +132,7 @@ def test_class_scores_are_not_a_token_table(tmp_path):
   assert set(vocabulary_axes(model)) == {TABLE}
 
 
-def test_texts_of_different_kinds_are_the_same_text():
+def test_token_texts_of_different_tokenizers_compare_equal():
   words, pairs = vocabulary(word_pieces()), vocabulary(byte_pairs('<|endoftext|>'))
   assert token_texts(Byte().learn(lambda split: ()))[97] == TokenText(b'a')
   for known in (words, pairs):
@@ -151,10 +151,8 @@ def test_special_tokens_are_matched_by_role():
 
 
 def test_every_checkpoint_keeps_the_files_of_the_start(tmp_path):
-  x, content = (
-    tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1),
-    b'\x00 any bytes',
-  )
+  x = tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1)
+  content = b'\x00 any bytes'
   started = []
 
   def start(x, known, where, say):
@@ -175,6 +173,7 @@ def test_files_of_the_start_are_kept_only_where_ids_agree(tmp_path, base):
   (folder / 'about' / 'tokens.json').write_text('{"config.json": {"eos_token_id": 3}}')
   run(tmp_path, 'same', init_from=folder)
   run(tmp_path, 'other', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='remap')
-  kept = lambda name: saver.read_beside(tmp_path / name / 'run' / 'checkpoints' / '1' / 'about')
+  checkpoint = lambda name: tmp_path / name / 'run' / 'checkpoints' / '1'
+  kept = lambda name: saver.read_extra_files(checkpoint(name) / 'about')
   assert b'"eos_token_id": 3' in b''.join(kept('same').values())
   assert not kept('other')

@@ -1,6 +1,4 @@
-"""The smallest experiment there is, also as a program: `python -m tests.train.tiny WORKDIR [JSON of
-fields]`.
-"""
+"""The smallest experiment. As a program: `python -m tests.train.tiny WORKDIR [JSON of fields]`."""
 
 from collections.abc import Callable
 import dataclasses

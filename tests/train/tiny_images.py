@@ -1,5 +1,6 @@
-"""A ViT of two layers on 8 x 8 images, also as a program: `python -m tests.train.tiny_images DIR
-WORKDIR JSON`.
+"""A ViT of two layers on 8 x 8 images.
+
+As a program: `python -m tests.train.tiny_images DIR WORKDIR JSON`.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): every data source, and the datasets they open."""
+"""Data sources and the datasets that they open. Batches are pure functions of (seed, step)."""
 
 from tfm.core.registry import Table
 from tfm.data.arrays import Arrays

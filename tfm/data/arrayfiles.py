@@ -1,5 +1,6 @@
-"""Arrays in files: IDX (MNIST's format, plain or gzipped), `.npy` and `.npz`. The first bytes
-decide the format.
+"""Read arrays from IDX files (MNIST's format, plain or gzipped), `.npy` and `.npz`.
+
+The first bytes of a file decide its format.
 """
 
 import gzip
@@ -19,14 +20,14 @@ _GZIP, _NPY, _ZIP = b'\x1f\x8b', b'\x93NUMPY', b'PK'
 
 
 def read_array(path: str, where: str) -> NDArray:
-  """Return the array of a file. Plain IDX and `.npy` files are mapped into memory and not read.
+  """Return the array of a file. Plain IDX and `.npy` files are memory-mapped.
 
   Args:
-    path: The file. `FILE.npz:NAME` is one array of several.
+    path: The file. `FILE.npz:NAME` is one array of an `.npz` file.
     where: The field in errors, such as 'data.images'.
 
   Raises:
-    UserError: if there is no such file, or it is damaged or of another format.
+    UserError: The file is missing, damaged or of another format.
   """
   name, member = _member(path)
   file = Path(name).expanduser()
@@ -45,10 +46,10 @@ def read_array(path: str, where: str) -> NDArray:
     if isinstance(error, UserError):
       raise
     raise UserError(
-      f'{where}: {file} is damaged ({error}). Expected a whole file: fetch it again.'
+      f'{where}: {file} is damaged ({error}). Expected a complete file. Download it again.'
     ) from error
   except OSError as error:
-    raise UserError(f'{where}: cannot read {file}: {error.strerror}. Expected a file.') from error
+    raise UserError(f'{where}: cannot read {file} ({error.strerror}). Expected a file.') from error
   raise UserError(
     f'{where}: {file} begins with {first!r}. Expected an IDX file (plain or gzipped), .npy or .npz.'
   )
@@ -63,9 +64,10 @@ def _member(path: str) -> tuple[str, str]:
 def _npz(file: Path, member: str, where: str) -> NDArray:
   with np.load(file, allow_pickle=False) as arrays:
     if not member and len(arrays.files) != 1:
-      held = ', '.join(arrays.files) or 'none'
+      names = ', '.join(arrays.files) or 'none'
       raise UserError(
-        f'{where}: {file} has several arrays: {held}. Expected one, or {file.name}:NAME.'
+        f'{where}: {file} has {len(arrays.files)} arrays ({names}). Expected one, or '
+        f'{file.name}:NAME.'
       )
     if member and member not in arrays.files:
       raise UserError(f'{where}: {file}: {unknown("array", member, arrays.files)}')
@@ -73,15 +75,20 @@ def _npz(file: Path, member: str, where: str) -> NDArray:
 
 
 def _idx(file: Path, content: bytes | None, where: str) -> NDArray:
-  """Return the array of an IDX file: from its unzipped content, or mapped from a plain file."""
+  """Return the array of an IDX file.
+
+  Args:
+    file: The file.
+    content: Its unzipped content. None maps a plain file into memory.
+    where: The field in errors.
+  """
   head = content
   if head is None:
     with open(file, 'rb') as opened:
       head = opened.read(4 + 4 * 255)
   size = file.stat().st_size if content is None else len(content)
-  if (
-    len(head) < 4 or head[:2] != b'\0\0' or head[2] not in _IDX_TYPES or len(head) < 4 + 4 * head[3]
-  ):
+  valid = len(head) >= 4 and head[:2] == b'\0\0' and head[2] in _IDX_TYPES
+  if not valid or len(head) < 4 + 4 * head[3]:
     raise UserError(
       f'{where}: {file} has no IDX header ({head[:4].hex(" ")}). Expected 00 00, a type and a rank.'
     )

@@ -1,4 +1,4 @@
-"""Labelled images in the arrays of a few files."""
+"""Labelled images in array files."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,7 +16,7 @@ from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec
 from tfm.data.labelled import LabelledImages, Normalise, Split, check_normalise, image_specs
 
-#: MNIST's names of files in a folder, without the endings, by field.
+#: MNIST's file names without their endings, by field.
 _USUAL = {
   'images': 'train-images', 'labels': 'train-labels', 'val_images': 't10k-images',
   'val_labels': 't10k-labels',
@@ -27,7 +27,13 @@ _BLOCK = 4096
 
 
 class Loaded(NamedTuple):
-  """Images [n, C, H, W], the rows of them that a split has, and the labels of these rows."""
+  """A split of the images in an array.
+
+  Attributes:
+    images: All images [n, C, H, W].
+    rows: The indices of the images of the split.
+    labels: The labels of these images.
+  """
 
   images: NDArray[Any]
   rows: NDArray[np.int64]
@@ -38,20 +44,21 @@ class Loaded(NamedTuple):
 class Arrays(Data):
   """Images and integer labels in IDX (MNIST's format, plain or gzipped), `.npy` or `.npz` files.
 
-  Images are [n, H, W], [n, H, W, C], [n, C, H, W] or [n, C H W]. A file of several arrays is
-  `FILE.npz:NAME`.
+  Images are [n, H, W], [n, H, W, C], [n, C, H, W] or [n, C H W]. Write `FILE.npz:NAME` for one
+  array of several.
 
-  Args:
-    folder: A folder with MNIST's file names (train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte,
-    ...).
-    images: The images to train on, where there is no `folder`. `labels` are their classes from 0.
-    val_images: The images of validation, with `val_labels`.
-    val_every: Without them, every n-th image is for validation. 0 holds out none.
-    classes: The names of the labels. Empty: the numbers up to the largest label.
+  Attributes:
+    folder: A folder with MNIST's file names (train-images-idx3-ubyte.gz, ...).
+    images: The training images, if there is no `folder`.
+    labels: The classes of `images`, from 0.
+    val_images: The validation images.
+    val_labels: The classes of `val_images`.
+    val_every: Without `val_images`, every n-th image is for validation. 0 holds out none.
+    classes: The names of the labels. Defaults to the numbers up to the largest label.
     shape: Channels, height and width of an image.
-    scale: Pixels are multiplied by it first. None: 1/255 for bytes, 1 for other numbers.
-    mean: Subtracted from each channel after scaling. Empty: the mean of the training images.
-    std: Divides each channel afterwards. Empty: the standard deviation of the training images.
+    scale: The factor that multiplies pixels first. Defaults to 1/255 for bytes, else 1.
+    mean: Subtracted from each channel after scaling. Defaults to the mean of the training images.
+    std: Divides each channel afterwards. Defaults to the standard deviation.
     augment: Random changes of training images.
   """
 
@@ -97,13 +104,16 @@ class Arrays(Data):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.folder and (named := [name for name in _USUAL if getattr(self, name)]):
-      yield f'folder: is given together with {", ".join(named)}. Expected a folder, or files.'
+      yield f'folder: is set together with {", ".join(named)}. Expected a folder, or files.'
     if not self.folder:
       for name in ('images', 'labels'):
         if not getattr(self, name):
-          yield f'{name}: is empty. Expected an IDX, .npy or .npz file, or data.folder=DIR with the files of MNIST.'
+          yield (
+            f'{name}: is empty. Expected an IDX, .npy or .npz file, or data.folder=DIR with the '
+            'files of MNIST.'
+          )
     if bool(self.val_images) != bool(self.val_labels):
-      yield 'val_images: and val_labels belong together, and one is empty. Expected both, or none.'
+      yield 'val_images, val_labels: only one is set. Expected both, or none.'
     if self.val_every == 1 or self.val_every < 0:
       yield f'val_every: is {self.val_every}. Expected 2 or more, or 0 for no validation.'
     if len(self.shape) != 3 or min(self.shape) < 1:
@@ -113,54 +123,56 @@ class Arrays(Data):
     if self.scale is not None and not self.scale > 0:
       yield f'scale: is {self.scale}. Expected a positive number.'
     if self.augment.mixes and not self.classes:
-      yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
+      yield 'classes: is empty, but augment mixes labels. Expected the names of the classes.'
 
   def _files(self) -> dict[str, str]:
     """Return the path of each field of `_USUAL`. Validation files may be missing."""
     if not self.folder:
       return {name: getattr(self, name) for name in _USUAL}
-    folder, found = Path(self.folder).expanduser(), {}
+    folder, files = Path(self.folder).expanduser(), {}
     for field, name in _USUAL.items():
-      names = [name + ending.format(1 if field.endswith('labels') else 3) for ending in _ENDINGS]
-      there = [folder / name for name in names if (folder / name).is_file()]
-      if there:
-        found[field] = str(there[0])
-      elif not field.startswith('val') or 'val_images' in found:
+      rank = 1 if field.endswith('labels') else 3
+      names = [name + ending.format(rank) for ending in _ENDINGS]
+      existing = [folder / name for name in names if (folder / name).is_file()]
+      if existing:
+        files[field] = str(existing[0])
+      elif not field.startswith('val') or 'val_images' in files:
         raise UserError(
           f'data.folder: {folder} has no {names[1]}. Expected the files of MNIST or Fashion-MNIST. '
-          f'For example, '
-          '`apt-get install dataset-fashion-mnist` puts those into '
+          'For example, `apt-get install dataset-fashion-mnist` installs Fashion-MNIST to '
           '/usr/share/datasets/fashion-mnist.'
         )
-    return found
+    return files
 
   def _load(self, files: dict[str, str], images: str, labels: str) -> Loaded:
-    """Return the images [n, C, H, W] and the labels of a split, checked.
+    """Return the checked images and labels of a split.
 
     Raises:
-      UserError: if their numbers differ, a label is no class or a pixel is not finite.
+      UserError: Their numbers differ, a label is not a class, or a pixel is not finite.
     """
-    pixels = self._shaped(
-      read_array(files[images], f'data.{images}'), f'data.{images}: {files[images]}'
-    )
+    array = read_array(files[images], f'data.{images}')
+    pixels = self._shaped(array, f'data.{images}: {files[images]}')
     where = f'data.{labels}: {files[labels]}'
-    found = read_array(files[labels], f'data.{labels}')
-    found = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
-    if found.ndim != 1 or found.dtype.kind not in 'iu':
+    classes = read_array(files[labels], f'data.{labels}')
+    if classes.ndim == 2 and classes.shape[1] == 1:
+      classes = classes[:, 0]
+    if classes.ndim != 1 or classes.dtype.kind not in 'iu':
       raise UserError(
-        f'{where} has {found.dtype} of shape {found.shape}. Expected one integer for each image.'
+        f'{where} has {classes.dtype} of shape {classes.shape}. Expected one integer for each '
+        'image.'
       )
-    if len(found) != len(pixels):
+    if len(classes) != len(pixels):
       raise UserError(
-        f'{where} has {len(found)} labels for the {len(pixels)} images of {files[images]}.'
+        f'{where} has {len(classes)} labels, but {files[images]} has {len(pixels)} images. '
+        f'Expected {len(pixels)} labels.'
       )
-    if len(found):
-      self._check_labels(found, where)
+    if len(classes):
+      self._check_labels(classes, where)
     _check_finite(pixels, f'data.{images}: {files[images]}')
-    return Loaded(pixels, np.arange(len(found)), found.astype(np.int32))
+    return Loaded(pixels, np.arange(len(classes)), classes.astype(np.int32))
 
-  def _check_labels(self, found: NDArray[Any], where: str) -> None:
-    low, high = int(found.min()), int(found.max())
+  def _check_labels(self, labels: NDArray[Any], where: str) -> None:
+    low, high = int(labels.min()), int(labels.max())
     if low < 0 or (self.classes and high >= len(self.classes)):
       last = f' to {len(self.classes) - 1} (data.classes)' if self.classes else ' or more'
       raise UserError(f'{where} has labels from {low} to {high}. Expected 0{last}.')
@@ -181,8 +193,9 @@ class Arrays(Data):
     raise UserError(f'{where} has shape {array.shape}. Expected images of data.shape={C},{H},{W}.')
 
   def _normalise(self, path: str, train: Split) -> Normalise:
-    C, of_bytes = self.shape[0], train.pixels(np.arange(0)).dtype == np.uint8
-    scale = self.scale if self.scale is not None else (1 / 255 if of_bytes else 1.0)
+    C, scale = self.shape[0], self.scale
+    if scale is None:
+      scale = 1 / 255 if train.pixels(np.arange(0)).dtype == np.uint8 else 1.0
     mean, std = self.mean, self.std
     if not mean:
       mean, std = _moments(train, scale)
@@ -190,18 +203,22 @@ class Arrays(Data):
         raise UserError(
           f'data.images: {path} has a channel of equal pixels. Expected data.mean and data.std.'
         )
-    return Normalise(scale, mean * C if len(mean) == 1 else mean, std * C if len(std) == 1 else std)
+    if len(mean) == 1:
+      mean = mean * C
+    if len(std) == 1:
+      std = std * C
+    return Normalise(scale, mean, std)
 
 
 def _held_out(loaded: Loaded, every: int) -> dict[str, Loaded]:
-  """Return the rows of a training split, and every `every`-th row as the validation split."""
-  held = np.arange(len(loaded.labels)) % every == every - 1
-  rows = lambda at: loaded._replace(rows=loaded.rows[at], labels=loaded.labels[at])
-  return {'train': rows(~held), 'val': rows(held)}
+  """Split off every `every`-th image for validation."""
+  is_val = np.arange(len(loaded.labels)) % every == every - 1
+  part = lambda mask: loaded._replace(rows=loaded.rows[mask], labels=loaded.labels[mask])
+  return {'train': part(~is_val), 'val': part(is_val)}
 
 
 def _split(loaded: Loaded) -> Split:
-  # Only the rows of a batch are read from a mapped file.
+  # Only the images of a batch are read from a mapped file.
   return Split(lambda index: np.asarray(loaded.images[loaded.rows[index]]), loaded.labels)
 
 
@@ -224,14 +241,13 @@ def _check_finite(images: NDArray[Any], where: str) -> None:
 
 
 def _check_unit(part: Split, scale: float) -> None:
-  """Raise UserError unless all pixels are from 0 to 1 after scaling: the range of distortions."""
+  """Raise UserError unless all pixels are from 0 to 1 after scaling, as distortions need."""
   for block in _blocks(part):
     low, high = float(block.min()) * scale, float(block.max()) * scale
     if low < 0 or high > 1 + 1e-6:
       raise UserError(
-        f'data.augment: distort needs pixels from 0 to 1, and there are some from {low:.4g} to '
-        f'{high:.4g}. '
-        'Expected data.scale, such as 1 / the largest pixel.'
+        f'data.augment: distort needs pixels from 0 to 1, but some are from {low:.4g} to '
+        f'{high:.4g}. Expected data.scale, such as 1 / the largest pixel.'
       )
 
 
@@ -248,7 +264,7 @@ def _moments(train: Split, scale: float) -> tuple[tuple[float, ...], tuple[float
 
 
 def _digest(splits: dict[str, Split], names: tuple[str, ...]) -> str:
-  """Return a hash of every image, label and name."""
+  """Return a hash of all images, labels and names."""
   digest = hashlib.sha256(repr(names).encode())
   for name, part in splits.items():
     digest.update(f'{name} {len(part.labels)}'.encode())

@@ -1,4 +1,4 @@
-"""Random changes of training images, each a pure function of the key of its row."""
+"""Random changes of training images, as pure functions of example keys."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,20 +15,21 @@ Pixels = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """Random crops, flips, distortions and mixtures of training images. The defaults change nothing.
+  """Random crops, flips, distortions and mixtures of training images.
 
-  Args:
-    pad: Black pixels added on each side before a random crop of the old size.
-    flip: Whether half of the images are mirrored left to right.
-    distort: Number of random distortions of each image, usually 2 (RandAugment, arXiv:1909.13719).
-    strength: The largest distortion, from 0 to 1 of its range. RandAugment's magnitude m of 30 is m
-    / 30.
-    mixup: The a of Beta(a, a), the share of a second image that is blended in (arXiv:1710.09412). 0
-    blends none.
-    cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image has one of
-    them at random.
+  The defaults change nothing. With mixup or cutmix, labels are probabilities [B, classes].
 
-  With mixup or cutmix, labels are probabilities [B, classes].
+  Attributes:
+    pad: Black pixels added on each side before a random crop to the original size.
+    flip: Mirror half of the images left to right.
+    distort: Number of random distortions of each image, usually 2 (RandAugment,
+      arXiv:1909.13719).
+    strength: The largest distortion, as a fraction of its range. RandAugment's magnitude m is
+      m / 30.
+    mixup: Parameter a of Beta(a, a), the share of a second image that is blended in
+      (arXiv:1710.09412). 0 turns it off.
+    cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image gets either
+      at random.
   """
 
   pad: int = 0
@@ -45,7 +46,7 @@ class Augment:
 
   @property
   def changes(self) -> bool:
-    """Whether pixels get new values, and not only new places."""
+    """Whether pixel values change. Crops and flips only move pixels."""
     return self.distort > 0
 
   def move(self, pixels: NDArray, key_B: Keys) -> NDArray:
@@ -70,39 +71,57 @@ class Augment:
     return out
 
   def mix(
-    self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys
+    self, images: Pixels, partners: Pixels, target: Pixels, partner_target: Pixels, key_B: Keys
   ) -> tuple[Pixels, Pixels]:
-    """Return images [B, C, H, W] mixed with others, and the labels [B, classes] mixed by the same
-    shares.
+    """Mix images with partners, and mix their labels by the same shares.
+
+    Args:
+      images: Images [B, C, H, W].
+      partners: The partner of each image.
+      target: Label probabilities [B, classes].
+      partner_target: The label probabilities of the partners.
+      key_B: The random key of each example.
+
+    Returns:
+      The mixed images and labels.
     """
-    from scipy import special  # here, as it takes long to import
+    from scipy import special  # imported here, because it takes long
 
     both = self.mixup > 0 and self.cutmix > 0
-    pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < (
-      0.5 if both else float(self.cutmix > 0)
-    )
+    probability = 0.5 if both else float(self.cutmix > 0)
+    pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < probability
     a_B = np.where(pastes_B, self.cutmix, self.mixup)
     share_B = special.betaincinv(a_B, a_B, stateless_rng.uniform(key_B, 'share', 1)[:, 0])
-    box_BHW = boxes(share_B, own.shape[2:], key_B)
+    box_BHW = boxes(share_B, images.shape[2:], key_B)
     share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
     blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(
       np.float32
     )
     blend_BCHW = blend_BHW[:, None]
-    pixels = own * (1 - blend_BCHW) + other * blend_BCHW
-    return pixels, target * (1 - share_B)[:, None] + other_target * share_B[:, None]
+    pixels = images * (1 - blend_BCHW) + partners * blend_BCHW
+    return pixels, target * (1 - share_B)[:, None] + partner_target * share_B[:, None]
 
   def check(self) -> Iterator[str]:
     for name in ('pad', 'distort', 'mixup', 'cutmix'):
       if (value := getattr(self, name)) < 0:
         yield f'{name}: is {value}. Expected 0 or more.'
     if not 0 < self.strength <= 1:
-      yield f'strength: is {self.strength}. Expected more than 0, at most 1; distort=0 distorts nothing.'
+      yield (
+        f'strength: is {self.strength}. Expected more than 0, at most 1. distort=0 turns '
+        'distortions off.'
+      )
 
 
 def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
-  """Return images [B, C, H, W] shifted by up to `pad` pixels each way, with zeros where nothing
-  was.
+  """Shift images by up to `pad` pixels in each direction, and fill with zeros.
+
+  Args:
+    pixels: Images [B, C, H, W].
+    pad: The largest shift in pixels.
+    key_B: The random key of each example.
+
+  Returns:
+    Images of the same shape.
   """
   H, W = pixels.shape[2:]
   places = (stateless_rng.uniform(key_B, 'crop', 2) * (2 * pad + 1)).astype(int)
@@ -114,8 +133,17 @@ def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
 
 
 def boxes(share_B: NDArray, shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
-  """Return rectangles [B, H, W] of about `share_B` of the area, around random centres and cut off
-  at the edges.
+  """Return random rectangles of a given area.
+
+  Centres are uniform, and rectangles are cut off at the edges.
+
+  Args:
+    share_B: The share of the area, before it is cut off.
+    shape: Height and width of the images.
+    key_B: The random key of each example.
+
+  Returns:
+    Masks [B, H, W].
   """
   centres = stateless_rng.uniform(key_B, 'box', 2)
   inside = []

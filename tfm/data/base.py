@@ -1,4 +1,4 @@
-"""The contract of a data source."""
+"""The interface of a data source."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,22 +10,29 @@ from tfm.data.dataset import ArraySpec, Dataset
 
 @dataclasses.dataclass(frozen=True)
 class Data(Part):
-  """A source of examples: `batch` examples in each batch, over all devices.
+  """A source of examples.
 
-  Prepared files are kept in the folder `cache` (default: `$TFM_CACHE`, `$XDG_CACHE_HOME/tfm` or
-  `~/.cache/tfm`)."""
+  Attributes:
+    batch: The size of the global batch.
+    cache: The folder of prepared files. Defaults to `$TFM_CACHE`, `$XDG_CACHE_HOME/tfm` or
+      `~/.cache/tfm`.
+  """
 
   batch: int = 16
   cache: str = ''
 
   def open(self, task: Any) -> Dataset:
-    """Return the dataset in the form that `task` needs. The first call may prepare files, which
-    takes time.
+    """Return the dataset in the form that `task` needs.
+
+    The first call may prepare files, which takes time.
     """
     raise NotImplementedError
 
   def specs(self) -> dict[str, ArraySpec]:
-    """Return the arrays of a raw batch, without `sample`, `key` and `weights`. Opens no data."""
+    """Return the arrays of a raw batch, without `sample`, `key` and `weights`.
+
+    No data is opened.
+    """
     raise NotImplementedError
 
   def check(self) -> Iterator[str]:

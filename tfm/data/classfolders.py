@@ -1,6 +1,4 @@
-"""Files sorted into folders: a class is a folder, and its files are split into training and
-validation.
-"""
+"""Files in one folder per class, split into training and validation."""
 
 from collections.abc import Callable
 import dataclasses
@@ -13,10 +11,14 @@ from tfm.core.errors import UserError, unknown
 class ClassFolders:
   """The files below `root/CLASS` that match `pattern` and that `accepts` takes.
 
-  Attributes: root: The folder of the classes. classes: The folders that count, in the order of
-    their labels. Empty: all of them by name. pattern: A glob below each class. val_root: A folder
-    of the same classes for validation. val_every: Without it, every n-th file of each class is for
-    validation, the last of a class of fewer. accepts: Whether a file is an example.
+  Attributes:
+    root: The folder of the classes.
+    classes: The class folders, in the order of their labels. Empty takes all of them by name.
+    pattern: A glob below each class.
+    val_root: A folder of the same classes for validation.
+    val_every: Without `val_root`, every n-th file of each class is for validation, or the last file
+      of a smaller class.
+    accepts: Returns whether a file is an example.
   """
 
   root: str
@@ -30,37 +32,36 @@ class ClassFolders:
     """Return the classes, in the order of their labels.
 
     Raises:
-      UserError: if there is no such folder.
+      UserError: A folder is missing.
     """
     root = Path(self.root).expanduser()
-    found = sorted(
-      p.name for p in root.glob('*') if p.is_dir() and not p.name.startswith(('.', '__'))
-    )
+    folders = [path.name for path in root.glob('*') if path.is_dir()]
+    names = sorted(name for name in folders if not name.startswith(('.', '__')))
     for name in self.classes:
-      if name not in found:
-        raise UserError(f'data.classes: {unknown("folder", name, found)} They are in {root}.')
-    if not found:
+      if name not in names:
+        raise UserError(f'data.classes: {root}: {unknown("folder", name, names)}')
+    if not names:
       raise UserError(f'data.root: {root} has no folders. Expected a folder for each class.')
-    return list(self.classes) or found
+    return list(self.classes) or names
 
   def files(self, split: str) -> list[tuple[Path, int]]:
     """Return the files of a split with their labels, by class and path.
 
     Raises:
-      UserError: if a class has no file.
+      UserError: A class has no file.
     """
     if self.val_root:
       return self._below(self.root if split == 'train' else self.val_root)
-    below, found = self._below(self.root), []
+    below, chosen = self._below(self.root), []
     for label in range(len(self.names())):
       files = [f for f in below if f[1] == label]
-      # A class of few files gives one; of a single file it keeps that to train on.
+      # A small class gives one file to validation. A single file is for training.
       every = min(self.val_every, max(len(files), 2))
-      found += [f for i, f in enumerate(files) if (i % every == every - 1) == (split == 'val')]
-    return found
+      chosen += [f for i, f in enumerate(files) if (i % every == every - 1) == (split == 'val')]
+    return chosen
 
   def _below(self, root: str) -> list[tuple[Path, int]]:
-    found = []
+    files = []
     for label, name in enumerate(self.names()):
       folder = Path(root).expanduser() / name
       paths = sorted(p for p in folder.glob(self.pattern) if p.is_file() and self.accepts(p))
@@ -68,5 +69,5 @@ class ClassFolders:
         raise UserError(
           f'data.pattern: no file of {folder} matches {self.pattern!r}. Expected at least one.'
         )
-      found += [(path, label) for path in paths]
-    return found
+      files += [(path, label) for path in paths]
+    return files

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step)."""
+"""Token sequences as a dataset. Batches are pure functions of (seed, step)."""
 
 from collections.abc import Iterator
 import functools
@@ -14,17 +14,23 @@ from tfm.data.layout import Layout, Packed, Stream
 from tfm.data.store import Store
 from tfm.data.tokenizer import Vocabulary
 
-#: 'tokens', 'segments', 'positions': int32 [b, window]; 'sample': int64 [b]; 'key': uint64 [b], a
-#: row's own randomness.
+#: 'tokens', 'segments' and 'positions' are int32 [b, window]. 'sample' is int64 [b], and 'key' is
+#: uint64 [b], the random key of each sequence.
 RawBatch = Raw
 
 
 class Corpus:
-  """Rows of `window` tokens of an open store; no state, so a run resumes at any step by asking for
-  it.
+  """Sequences of `window` tokens from an open store. It has no state, so a run resumes at any step.
 
-  Rows of a stream that follow one another share `overlap` tokens: 1 where a row's last token is
-  only predicted."""
+  Args:
+    store: The tokenised text.
+    vocabulary: The vocabulary of the text.
+    window: Tokens of a sequence.
+    overlap: Tokens that consecutive sequences of a stream share: 1 if the last token of a
+      sequence is only a label.
+    batch: The size of the global batch.
+    isolate: Pack whole documents, which cannot attend to each other.
+  """
 
   def __init__(
     self,
@@ -42,7 +48,7 @@ class Corpus:
 
   @property
   def vocab(self) -> int:
-    """Ids are below it; a model needs at least as many rows of embeddings."""
+    """The number of token ids, which is the least number of embedding rows."""
     return self.vocabulary.size
 
   @property
@@ -51,18 +57,19 @@ class Corpus:
 
   @property
   def names(self) -> list[str]:
-    """Class names: none, as the rows have no labels."""
+    """No class names, because sequences have no labels."""
     return []
 
   @property
   def fingerprint(self) -> str:
-    """Changes with any token of any split."""
+    """A string that changes with any token of any split."""
     return self.store.content
 
   @functools.cached_property
   def frame(self) -> Framing:
-    """The special tokens around a row: those of a published tokenizer's prompts, else 'cls' and
-    'eos'.
+    """The special tokens around a sequence.
+
+    A published tokenizer adds the special tokens of its prompts, others add 'cls' and 'eos'.
     """
     if self.vocabulary.published:
       return prompt_frame(self.vocabulary)
@@ -70,66 +77,79 @@ class Corpus:
 
   @functools.cached_property
   def byte_lengths(self) -> NDArray[np.int32] | None:
-    """int32 [vocab]: bytes of text that an id stands for; None if that is not knowable an id at a
-    time.
-    """
+    """Bytes of text of each token id, int32 [vocab], or None if they depend on the context."""
     return self.vocabulary.byte_lengths
 
   def bytes_of(self, labels: NDArray, weights: NDArray) -> int | None:
-    """Bytes of text that the labels of non-zero weight stand for."""
+    """Return the bytes of text of the labels with non-zero weight."""
     return None if self.byte_lengths is None else int(self.byte_lengths[labels[weights > 0]].sum())
 
-  def rows(self, split: str) -> int:
-    """Rows of an epoch."""
-    return self._layout(split).train_rows
+  def size(self, split: str) -> int:
+    """Return the number of sequences of a training epoch."""
+    return self._layout(split).train_size
 
-  def batch(self, split: str, seed: int, step: int, rows: slice | None = None) -> RawBatch:
-    """Batch number `step` (its `rows` only) of endless epochs, each its own permutation of the rows
-    of `split`.
+  def batch(self, split: str, seed: int, step: int, examples: slice | None = None) -> RawBatch:
+    """Return a batch of an endless sequence of epochs.
+
+    Each epoch is a different permutation of the sequences of `split`.
+
+    Args:
+      split: Name of the split.
+      seed: The seed of the order.
+      step: The number of the batch.
+      examples: The slice of the batch to return. Defaults to all.
+
+    Returns:
+      The raw batch.
+
+    Raises:
+      UserError: The text is shorter than a sequence.
     """
     layout = self._layout(split)
-    if (n := layout.train_rows) < 1:
+    if (n := layout.train_size) < 1:
       raise UserError(
-        f'data.length: a row needs {self.window} tokens, and the {split} split has only '
-        f'{len(self.store.splits[split].tokens)}. Give more text or a smaller length.'
+        f'data.length: a sequence needs {self.window} tokens, but the {split} split has only '
+        f'{len(self.store.splits[split].tokens)}. Expected more text, or a smaller length.'
       )
-    sample = (
-      np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
-    )
+    within = np.arange(self.batch_size, dtype=np.int64)[examples or slice(None)]
+    sample = within + step * self.batch_size
     index, epoch_keys = stateless_rng.shuffled(sample, n, seed, split)
     phase = np.where(sample < n, 0, epoch_keys % np.uint64(layout.phases)).astype(np.int64)
-    return self._raw(layout, index, phase, sample, stateless_rng.row_keys(sample, seed, split))
+    return self._raw(layout, index, phase, sample, stateless_rng.example_keys(sample, seed, split))
 
   def eval_steps(self, split: str, batch: int) -> int:
-    """Batches that `eval_batches` yields."""
-    return -(-self._layout(split).eval_rows // batch)
+    """Return the number of batches of `eval_batches` with `every=1`."""
+    return -(-self._layout(split).eval_size // batch)
 
   def eval_batches(
-    self, split: str, batch: int, rows: slice | None = None, every: int = 1
+    self, split: str, batch: int, examples: slice | None = None, every: int = 1
   ) -> Iterator[RawBatch]:
-    """Every row of `split` once, in order; the last batch is filled up with rows of padding
-    (segment 0).
+    """Yield each sequence of a split once, in order.
 
-    Of these batches the first and each `every`-th after it.
+    The last batch is filled up with padding sequences (segment 0).
+
+    Args:
+      split: Name of the split.
+      batch: The size of the global batch.
+      examples: The slice of each batch to yield. Defaults to all.
+      every: Yield the first batch, and each `every`-th batch after it.
+
+    Yields:
+      Raw batches.
     """
     layout = self._layout(split)
     for step in range(0, self.eval_steps(split, batch), every):
-      sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
-      inside = sample < layout.eval_rows
+      sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[examples or slice(None)]
+      inside = sample < layout.eval_size
       index = np.where(inside, sample, 0)
-      raw = self._raw(
-        layout,
-        index,
-        np.zeros_like(index),
-        sample,
-        stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample),
-      )
+      key = stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample)
+      raw = self._raw(layout, index, np.zeros_like(index), sample, key)
       for name in ('tokens', 'segments', 'positions'):
         raw[name] = raw[name] * inside[:, None]
       yield raw
 
   def _raw(self, layout: Layout, index, phase, sample, key) -> RawBatch:
-    return {**layout.rows(index, phase)._asdict(), 'sample': sample, 'key': key}
+    return {**layout.sequences(index, phase)._asdict(), 'sample': sample, 'key': key}
 
   @functools.cache
   def _layout(self, split: str) -> Layout:

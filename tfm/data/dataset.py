@@ -1,4 +1,4 @@
-"""The contract of an open dataset, and the description of an array before it exists."""
+"""The interface of an open dataset."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -7,18 +7,22 @@ from numpy.typing import DTypeLike, NDArray
 
 from tfm.data.tokenizer.base import Vocabulary
 
-#: The arrays of a batch by name, as a dataset reads them. See `Dataset.batch`.
+#: The arrays of a raw batch by name. See `Dataset.batch`.
 Raw = dict[str, NDArray[Any]]
 
-#: Arrays of a raw batch that describe its rows and are neither inputs nor labels.
-ROW_ARRAYS = ('sample', 'key', 'weights')
+#: The arrays of a raw batch that are neither inputs nor labels.
+BATCH_INFO = ('sample', 'key', 'weights')
 
 
 class ArraySpec(NamedTuple):
-  """Shape, dtype and axis letters of an array that does not exist yet.
+  """The description of an array that does not exist yet.
 
-  `letters` has one letter per axis ('BT', 'BCHW'). The mesh rules decide how each letter is
-  sharded; a letter without a rule, or '-', stays whole."""
+  Attributes:
+    shape: Its shape.
+    dtype: Its dtype.
+    letters: One axis letter for each axis ('BT', 'BCHW'), which the mesh rules shard. A letter
+      without a rule, or '-', is replicated.
+  """
 
   shape: tuple[int, ...]
   dtype: DTypeLike
@@ -47,26 +51,36 @@ class Dataset(Protocol):
   @property
   def names(self) -> Sequence[str]: ...
 
-  def batch(self, split: str, seed: int, step: int, rows: slice | None = None) -> Raw:
-    """Return batch number `step` of an endless sequence of epochs, or its `rows` only.
-
-    Besides inputs and labels, a raw batch has `sample` int64 [b], the number of each example in the
-    sequence, and `key` uint64 [b], the seed of each row's randomness. `weights` float32 [b] is
-    optional: 0 marks a row of padding."""
-    ...
-
-  def eval_batches(
-    self, split: str, batch: int, rows: slice | None = None, every: int = 1
-  ) -> Iterator[Raw]:
-    """Yield each row of `split` once, in order.
+  def batch(self, split: str, seed: int, step: int, examples: slice | None = None) -> Raw:
+    """Return a batch of an endless sequence of epochs.
 
     Args:
       split: Name of the split.
-      batch: Rows of each batch. The last batch is padded to this size. Padding rows have weight 0
-        in the features of the task: sources of arrays mark them in `weights`, text has no segment
-        there.
-      rows: The rows of each batch to read, all by default.
-      every: Yield the first batch and each `every`-th after it.
+      seed: The seed of the order.
+      step: The number of the batch.
+      examples: The slice of the batch to return. Defaults to all.
+
+    Returns:
+      Inputs and labels, with `sample` int64 [b], the number of each example in the sequence, and
+      `key` uint64 [b], its random key. `weights` float32 [b] is optional: 0 marks padding.
+    """
+    ...
+
+  def eval_batches(
+    self, split: str, batch: int, examples: slice | None = None, every: int = 1
+  ) -> Iterator[Raw]:
+    """Yield each example of a split once, in order.
+
+    Args:
+      split: Name of the split.
+      batch: The size of the global batch. The last batch is padded to it. Padding examples have
+        weight 0 in the features of the task: array sources mark them in `weights`, text by
+        segment 0.
+      examples: The slice of each batch to yield. Defaults to all.
+      every: Yield the first batch, and each `every`-th batch after it.
+
+    Yields:
+      Raw batches.
     """
     ...
 

@@ -1,4 +1,4 @@
-"""Image files as bytes of one shape, decoded by a few threads."""
+"""Decode image files to bytes of one shape, in a few threads."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +17,14 @@ Bytes = NDArray[np.uint8]
 
 
 class Decoder:
-  """Resized and cropped images, uint8 [n, C, H, W] by the numbers of their files.
+  """Resized and cropped images, uint8 [n, C, H, W], by the numbers of their files.
 
   Args:
     paths: The files.
     processor: Resizes and crops. Its rescaling and normalisation are left out.
     shape: Channels, height and width of every image.
     threads: Images that are decoded at the same time. Pillow decodes without Python's lock.
-    in_memory: Whether decoded images are kept.
+    in_memory: Keep decoded images.
   """
 
   def __init__(
@@ -39,7 +39,7 @@ class Decoder:
     self._resizer = dataclasses.replace(
       processor, do_rescale=False, do_normalize=False, do_convert_rgb=False
     )
-    # Pages of memory are used only once an image is in them.
+    # The system allocates pages only when an image is written to them.
     self._kept = np.empty((len(paths), *shape), np.uint8) if in_memory else None
     self._is_kept = np.zeros(len(paths), bool)
 
@@ -47,14 +47,14 @@ class Decoder:
     """Return the images of some files.
 
     Raises:
-      UserError: if one cannot be decoded.
+      UserError: A file cannot be decoded.
     """
     if not len(index):
       return np.empty((0, *self._shape), np.uint8)
     return np.stack(list(self._pool.map(self._image, index)))
 
   def results(self) -> Iterator[tuple[str, str]]:
-    """Yield the hash of each file and '', or '' and the reason that it cannot be decoded."""
+    """Yield (hash, '') for each file, or ('', reason) if it cannot be decoded."""
     return self._pool.map(self._result, range(len(self._paths)))
 
   @functools.cached_property
@@ -67,7 +67,7 @@ class Decoder:
     return self._checked(number, self._decoded(self._paths[number]))
 
   def _checked(self, number: int, image: Bytes) -> Bytes:
-    """Return an image of the right shape, which is kept if images are."""
+    """Check the shape of an image, and keep it if `in_memory`."""
     if image.shape != tuple(self._shape):
       raise UserError(
         f'data.shape: {self._paths[number]} becomes {image.shape}. Expected {tuple(self._shape)}.'

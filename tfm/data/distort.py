@@ -1,8 +1,8 @@
-"""The distortions of RandAugment (arXiv:1909.13719) for float32 images [C, H, W] of values from 0
-to 1.
+"""The distortions of RandAugment (arXiv:1909.13719).
 
-Each takes an amount from -1 to 1. A photometric operation with one direction uses its absolute
-value."""
+Images are float32 [C, H, W] with values from 0 to 1. Each distortion takes an amount from -1 to
+1. Photometric operations without a direction use its absolute value.
+"""
 
 from collections.abc import Callable
 
@@ -16,17 +16,26 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def affine(
-  image: Pixels, matrix: tuple[tuple[float, float], tuple[float, float]], shift=(0.0, 0.0)
+  image: Pixels,
+  matrix: tuple[tuple[float, float], tuple[float, float]],
+  shift: tuple[float, float] = (0.0, 0.0),
 ) -> Pixels:
-  """Return an image resampled at matrix (x, y) + shift, with the origin in the middle. The outside
-  is black.
+  """Return an image resampled at matrix (x, y) + shift, with black outside.
+
+  Args:
+    image: The image.
+    matrix: Maps output to input coordinates, with the origin in the middle.
+    shift: Added to the input coordinates, in pixels.
+
+  Returns:
+    An image of the same shape.
   """
   from PIL import Image
 
   _, H, W = image.shape
   (a, b), (d, e) = matrix
   x, y = (W - 1) / 2, (H - 1) / 2
-  # Pillow counts from the corner of the first pixel.
+  # Pillow's origin is the corner of the first pixel.
   x, y = x + 0.5, y + 0.5
   data = (a, b, x - a * x - b * y + shift[0], d, e, y - d * x - e * y + shift[1])
   move = lambda c: Image.fromarray(c).transform(
@@ -89,9 +98,8 @@ def sharpness(image: Pixels, amount: float) -> Pixels:
 def posterize(image: Pixels, amount: float) -> Pixels:
   """Return an image of 8 down to 4 bits."""
   levels = 2.0 ** (8 - round(4 * abs(amount)))
-  return np.minimum(np.floor(image * levels), levels - 1).astype(np.float32) / np.float32(
-    levels - 1
-  )
+  level = np.minimum(np.floor(image * levels), levels - 1).astype(np.float32)
+  return level / np.float32(levels - 1)
 
 
 def solarize(image: Pixels, amount: float) -> Pixels:
@@ -111,12 +119,9 @@ def equalize(image: Pixels, amount: float) -> Pixels:
   del amount
   flat = image.reshape(len(image), -1)
   ranks = np.stack([np.searchsorted(np.sort(channel), channel) for channel in flat])
-  span = np.maximum(ranks.max(1, keepdims=True), 1)
-  return (
-    np.where(ranks.max(1, keepdims=True) > 0, ranks / span, flat)
-    .reshape(image.shape)
-    .astype(np.float32)
-  )
+  largest = ranks.max(1, keepdims=True)
+  values = np.where(largest > 0, ranks / np.maximum(largest, 1), flat)
+  return values.reshape(image.shape).astype(np.float32)
 
 
 def identity(image: Pixels, amount: float) -> Pixels:
@@ -135,7 +140,7 @@ def _blend(base: Pixels, image: Pixels, amount: float) -> Pixels:
   return np.clip(base + np.float32(1 + 0.9 * amount) * (image - base), 0, 1).astype(np.float32)
 
 
-#: RandAugment's operations, each as likely.
+#: RandAugment's operations, all equally likely.
 OPERATIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
   'identity': identity, 'rotate': rotate, 'shear_x': shear_x, 'shear_y': shear_y,
   'translate_x': translate_x,

@@ -1,6 +1,4 @@
-"""The vocabulary of a checkpoint as the tokenizer of another text. No row of the table: no flag can
-say it.
-"""
+"""The vocabulary of a checkpoint as a tokenizer, which no flag can name."""
 
 import dataclasses
 import hashlib
@@ -12,7 +10,7 @@ from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class FixedVocabulary(Tokenizer):
-  """Learns nothing from the text: it is read with `vocabulary`, special tokens and all."""
+  """A tokenizer that learns nothing and returns `vocabulary` with its special tokens."""
 
   vocabulary: Vocabulary
 
@@ -20,15 +18,15 @@ class FixedVocabulary(Tokenizer):
     del documents, total
     return self.vocabulary
 
-  def given(self) -> Vocabulary:
+  def fixed(self) -> Vocabulary:
     return self.vocabulary
 
   def identity(self) -> dict[str, Any]:
-    said = json.dumps([self.vocabulary.specials, self.vocabulary.state()], sort_keys=True)
+    state = json.dumps([self.vocabulary.specials, self.vocabulary.state()], sort_keys=True)
     kind, base = self.vocabulary.kind, self.vocabulary.base
     return {
       'tokenizer': 'given',
       'kind': kind,
       'base': base,
-      'state': hashlib.sha256(said.encode()).hexdigest(),
+      'state': hashlib.sha256(state.encode()).hexdigest(),
     }

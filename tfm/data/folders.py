@@ -1,4 +1,4 @@
-"""Files sorted into folders: the folder is the label."""
+"""Text files in one folder per class."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -15,19 +15,25 @@ from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
-from tfm.data.text import read, stamp
+from tfm.data.text import file_stamp, read
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class Folders(TextData):
-  """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a
-  piece of one.
+  """UTF-8 files below `root/CLASS`, each a document of that class.
 
-  `classes` are the folders that count, in the order of their labels; empty is all of them by name.
-  Held out are those below `val_root/CLASS`, or else every `val_every`-th file of each class in the
-  order of paths, the last of a class of fewer."""
+  An example is a piece of a document with up to `length` tokens.
+
+  Attributes:
+    root: The folder of the classes.
+    classes: The class folders, in the order of their labels. Empty takes all of them by name.
+    pattern: A glob below each class.
+    val_root: A folder of the same classes for validation.
+    val_every: Without `val_root`, every n-th file of each class is for validation, or the last
+      file of a smaller class.
+  """
 
   root: str = ''
   classes: tuple[str, ...] = ()
@@ -42,31 +48,31 @@ class Folders(TextData):
     return (read(path) for path, _ in self._files(split))
 
   def framing(self, vocabulary: Vocabulary) -> Framing:
-    """Return no tokens: rows are pieces of documents, which the task frames."""
+    """Return no tokens: the task adds special tokens to the pieces of documents."""
     del vocabulary
     return Framing()
 
   def labels(self, split: str) -> NDArray[np.int32]:
-    """The class of each document, int32."""
+    """Return the class of each document, int32 [documents]."""
     return np.array([label for _, label in self._files(split)], np.int32)
 
   def names(self) -> list[str]:
     """Return the classes, in the order of their labels.
 
     Raises:
-      UserError: if there is no such folder.
+      UserError: A folder is missing.
     """
     return self._folders().names()
 
   def identity(self) -> dict[str, Any]:
-    files = {
-      split: [[*stamp(path), label] for path, label in self._files(split)]
-      for split in ('train', 'val')
-    }
-    return {'data': 'folders', 'names': self.names(), **files}
+    identity: dict[str, Any] = {'data': 'folders', 'names': self.names()}
+    for split in ('train', 'val'):
+      identity[split] = [[*file_stamp(path), label] for path, label in self._files(split)]
+    return identity
 
   def total_bytes(self) -> int:
-    return sum(path.stat().st_size for split in ('train', 'val') for path, _ in self._files(split))
+    files = self._files('train') + self._files('val')
+    return sum(path.stat().st_size for path, _ in files)
 
   def specs(self) -> dict[str, ArraySpec]:
     return super().specs() | {'labels': ArraySpec((self.batch,), np.int32, 'B')}
@@ -79,15 +85,17 @@ class Folders(TextData):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.root:
-      yield 'root: is empty. A folder with a folder for each class was wanted.'
+      yield 'root: is empty. Expected a folder with a folder for each class.'
     for name in ('begin', 'end'):
       if (value := getattr(self, name)) != 'auto':
-        yield f'{name}: is {value}, and rows are pieces of documents, which the task frames. Expected auto.'
+        yield (
+          f'{name}: is {value}, but the task adds special tokens to pieces of documents. Expected '
+          'auto.'
+        )
     if self.val_every < 2:
-      yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
+      yield f'val_every: is {self.val_every}, which leaves no file to train on. Expected 2 or more.'
 
   def _folders(self) -> ClassFolders:
-    # An empty file says nothing of its class.
     with_text = lambda path: path.stat().st_size > 0
     return ClassFolders(
       self.root, self.classes, self.pattern, self.val_root, self.val_every, with_text
@@ -98,8 +106,12 @@ class Folders(TextData):
 
 
 class LabelledCorpus(Corpus):
-  """A corpus whose rows are pieces of one document each, and raw batches have its `labels`, int32
-  [b], of `names`.
+  """A corpus of document pieces with `labels`, int32 [b].
+
+  Args:
+    plain: The corpus without labels.
+    labels: The class of each document, by split.
+    names: The class names.
   """
 
   def __init__(self, plain: Corpus, labels: dict[str, NDArray[np.int32]], names: list[str]):
@@ -111,19 +123,18 @@ class LabelledCorpus(Corpus):
     return self._names
 
   @property
-  def byte_lengths(self):
-    """None: labels are no text."""
+  def byte_lengths(self) -> None:
+    """None, because labels are not text."""
     return None
 
   def _raw(self, layout: Any, index, phase, sample, key):
     split = next(name for name in self.splits if self._layout(name) is layout)
-    return super()._raw(layout, index, phase, sample, key) | {
-      'labels': self.labels[split][layout.document[index]]
-    }
+    labels = self.labels[split][layout.document[index]]
+    return super()._raw(layout, index, phase, sample, key) | {'labels': labels}
 
   @functools.cache
   def _layout(self, split: str) -> Layout:
     if split not in self.store.splits:
       raise UserError(f'data: {unknown("split", split, self.splits)}')
-    # Between documents stands an end-of-text token, which the task writes itself if it wants one.
+    # The store separates documents by end tokens. They are left out, because the task adds its own.
     return Pieces(self.store.splits[split], self.window)

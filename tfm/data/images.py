@@ -1,4 +1,4 @@
-"""Image files sorted into folders: the folder is the label."""
+"""Image files in one folder per class."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -25,15 +25,20 @@ from tfm.data.processors import ImageProcessor
 from tfm.data.processors.pixels import Size
 from tfm.data.progress import Progress
 from tfm.data.store import default_cache
-from tfm.data.text import stamp
+from tfm.data.text import file_stamp
 
 _BICUBIC = 3
-#: Broken images that a message names.
+#: The number of broken images that a message lists.
 _NAMED = 5
 
 
 class Scan(NamedTuple):
-  """The hash of each image that can be decoded, and the reason for each that cannot, by path."""
+  """The result of decoding every image, by path.
+
+  Attributes:
+    digests: The hash of each decoded image.
+    broken: The reason for each image that cannot be decoded.
+  """
 
   digests: dict[str, str]
   broken: dict[str, str]
@@ -41,29 +46,30 @@ class Scan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Images(Data):
-  """Image files that match `pattern` below `root/CLASS`. Files without a suffix of an image format
-  are ignored.
+  """Image files that match `pattern` below `root/CLASS`.
 
-  The first run decodes every file to find broken ones. Images are turned upright, transparent
-  pixels are put over white, and colours become grey if `shape` has one channel.
+  Files without the suffix of an image format are ignored. The first run decodes every file to find
+  broken ones. Images are rotated upright, transparent pixels become white, and colours become grey
+  if `shape` has one channel.
 
-  Args:
+  Attributes:
     root: The folder of the classes.
-    classes: The folders that count, in the order of their labels. Empty: all of them by name.
+    classes: The class folders, in the order of their labels. Empty takes all of them by name.
     pattern: A glob below each class.
     val_root: A folder of the same classes for validation.
-    val_every: Without it, every n-th file of each class is for validation, the last of a class of
-    fewer.
+    val_every: Without `val_root`, every n-th file of each class is for validation, or the last
+      file of a smaller class.
     shape: Channels, height and width of an image.
     fit: 'crop' resizes the short side and crops the middle, 'stretch' resizes both sides.
-    mean: Subtracted from each channel of values from 0 to 1. Empty: 0.5.
-    std: Divides each channel afterwards. Empty: 0.5.
-    processor: A published folder whose `preprocessor_config.json` resizes, crops and normalises
-    instead.
+    mean: Subtracted from each channel of values from 0 to 1. Defaults to 0.5.
+    std: Divides each channel afterwards. Defaults to 0.5.
+    processor: A published folder with a `preprocessor_config.json`, which resizes, crops and
+      normalises instead.
     augment: Random changes of training images.
-    broken: 'refuse' stops at images that cannot be decoded, 'skip' leaves them out with a warning.
+    broken: 'refuse' raises an error for images that cannot be decoded, 'skip' leaves them out with
+      a warning.
     threads: Images that are decoded at the same time.
-    in_memory: Whether decoded images are kept, a byte a pixel and channel.
+    in_memory: Keep decoded images, which needs a byte for each pixel and channel.
   """
 
   root: str = ''
@@ -97,12 +103,12 @@ class Images(Data):
     splits: dict[str, Split] = {}
     first = 0
     for split, listed in files.items():
-      whole = np.array([str(path) in scan.digests for path, _ in listed], bool)
-      labels = np.array([label for _, label in listed], np.int32)[whole]
+      usable = np.array([str(path) in scan.digests for path, _ in listed], bool)
+      labels = np.array([label for _, label in listed], np.int32)[usable]
       if split == 'train':
         self._check_classes(labels, names)
       if len(labels):
-        splits[split] = _split(decoder, first + np.flatnonzero(whole), labels)
+        splits[split] = _split(decoder, first + np.flatnonzero(usable), labels)
       first += len(listed)
     digest = _digest(names, files, scan)
     normalise = _normalise(processor, self.shape[0])
@@ -119,13 +125,18 @@ class Images(Data):
       if getattr(self, name) < least:
         yield f'{name}: is {getattr(self, name)}. Expected {least} or more.'
     if len(self.shape) != 3 or min(self.shape) < 1 or self.shape[0] not in (1, 3):
-      yield f'shape: is {self.shape}. Expected channels (1 or 3), height and width, such as 3,224,224.'
+      yield (
+        f'shape: is {self.shape}. Expected channels (1 or 3), height and width, such as 3,224,224.'
+      )
     else:
       yield from check_normalise(self.mean or (0.5,), self.std or (0.5,), self.shape[0])
     if self.processor and (self.mean or self.std or self.fit != 'crop'):
-      yield 'processor: is given together with mean, std or fit, which it replaces. Expected only one.'
+      yield (
+        'processor: is set together with mean, std or fit, which it replaces. Expected the '
+        'processor only, or none.'
+      )
     if self.augment.mixes and not self.classes:
-      yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
+      yield 'classes: is empty, but augment mixes labels. Expected the names of the classes.'
 
   def _check_classes(self, labels: NDArray[np.int32], names: list[str]) -> None:
     """Raise UserError if a class has no label."""
@@ -137,16 +148,16 @@ class Images(Data):
         )
 
   def _processor(self) -> ImageProcessor:
-    """Return the processor of one image, to pixels that are normalised."""
+    """Return the image processor, published or by `shape` and `fit`."""
     if self.processor:
-      found = processors.load(self.processor)
-      if not isinstance(found, ImageProcessor):
-        held = 'no processor' if found is None else type(found).__name__
+      processor = processors.load(self.processor)
+      if not isinstance(processor, ImageProcessor):
+        kind = 'no processor' if processor is None else type(processor).__name__
         raise UserError(
-          f'data.processor: {self.processor} has {held}. Expected preprocessor_config.json of '
+          f'data.processor: {self.processor} has {kind}. Expected a preprocessor_config.json of '
           f'images.'
         )
-      return found
+      return processor
     _, H, W = self.shape
     size = Size(height=H, width=W)
     crops = self.fit == 'crop'
@@ -160,15 +171,15 @@ class Images(Data):
     )
 
   def _scan(self, paths: list[Path], decoder: Decoder, processor: ImageProcessor) -> Scan:
-    """Return what decoding every file finds, from the cache if no file has changed."""
-    said = [processor.to_config(), self.shape, [stamp(path) for path in paths]]
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
+    """Decode every file, or return the cached result if no file has changed."""
+    identity = [processor.to_config(), self.shape, [file_stamp(path) for path in paths]]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     cache = Path(self.cache).expanduser() if self.cache else default_cache()
     file = cache / f'images-{key}.json'
     if file.exists():
       return Scan(**json.loads(file.read_text('utf-8')))
     with Progress('decoding', len(paths), of_bytes=False) as progress:
-      results = list(progress.over(decoder.results()))
+      results = list(progress.track(decoder.results()))
     scan = Scan({}, {})
     for path, (digest, reason) in zip(paths, results, strict=True):
       if reason:
@@ -179,14 +190,14 @@ class Images(Data):
     return scan
 
   def _report(self, scan: Scan) -> None:
-    """Warn of broken images, or raise UserError if they are not skipped."""
+    """Warn about broken images, or raise UserError if they are not skipped."""
     n, total = len(scan.broken), len(scan.broken) + len(scan.digests)
     reasons = list(scan.broken.values())
-    named = '\n'.join(f'  {reason}' for reason in reasons[:_NAMED] + ['...'] * (n > _NAMED))
-    said = f'data.root: {n} of {total} images cannot be decoded'
+    listed = '\n'.join(f'  {reason}' for reason in reasons[:_NAMED] + ['...'] * (n > _NAMED))
+    summary = f'data.root: {n} of {total} images cannot be decoded'
     if self.broken == 'refuse':
-      raise UserError(f'{said}. Expected whole files, or data.broken=skip.\n{named}')
-    logging.getLogger(__name__).warning('%s and are skipped:\n%s', said, named)
+      raise UserError(f'{summary}. Expected complete files, or data.broken=skip.\n{listed}')
+    logging.getLogger(__name__).warning('%s and are skipped:\n%s', summary, listed)
 
 
 def _split(decoder: Decoder, files: NDArray[np.int64], labels: NDArray[np.int32]) -> Split:
@@ -194,7 +205,7 @@ def _split(decoder: Decoder, files: NDArray[np.int64], labels: NDArray[np.int32]
 
 
 def _digest(names: list[str], files: dict[str, list[tuple[Path, int]]], scan: Scan) -> str:
-  """Return a hash of every image, label and name."""
+  """Return a hash of all images, labels and names."""
   digest = hashlib.sha256(json.dumps(names).encode())
   for split, listed in files.items():
     examples = [(scan.digests.get(str(path)), label) for path, label in listed]
@@ -212,10 +223,9 @@ def _normalise(processor: ImageProcessor, channels: int) -> Normalise:
         f'data.processor: {name} has {len(value)} numbers. Expected data.shape of {len(value)} '
         f'channels.'
       )
-  spread = lambda x: tuple(np.broadcast_to(x, channels).tolist())
-  return Normalise(
-    processor.rescale_factor if processor.do_rescale else 1.0, spread(mean), spread(std)
-  )
+  per_channel = lambda x: tuple(np.broadcast_to(x, channels).tolist())
+  scale = processor.rescale_factor if processor.do_rescale else 1.0
+  return Normalise(scale, per_channel(mean), per_channel(std))
 
 
 def _is_image(path: Path) -> bool:
@@ -225,7 +235,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _write(file: Path, text: str) -> None:
-  """Write a file as a whole: a reader never opens half of one."""
+  """Write a file atomically, so that readers never open an incomplete file."""
   file.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(dir=file.parent, prefix='.')
   with os.fdopen(handle, 'w', encoding='utf-8') as new:

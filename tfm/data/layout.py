@@ -1,4 +1,4 @@
-"""Which tokens stand in which row: windows of the stream, or documents packed and kept apart."""
+"""How tokens form sequences: windows of a stream, packed documents, or document pieces."""
 
 import dataclasses
 from typing import Any, NamedTuple, Protocol
@@ -11,9 +11,13 @@ from tfm.data.store import Split
 Ints = NDArray[np.int64]
 
 
-class Rows(NamedTuple):
-  """int32 [b, window] each: token ids, document numbers from 1 (0 is padding), positions within the
-  document.
+class Sequences(NamedTuple):
+  """A batch of token sequences, int32 [b, window] each.
+
+  Attributes:
+    tokens: Token ids.
+    segments: Document numbers from 1. 0 is padding.
+    positions: Positions within the document.
   """
 
   tokens: NDArray[np.int32]
@@ -22,28 +26,40 @@ class Rows(NamedTuple):
 
 
 class Layout(Protocol):
-  """A numbering of rows; training may start all of its rows `phase` tokens later, so that epochs
-  cut differently.
+  """A numbering of the sequences of a split.
+
+  Training may shift all sequences by `phase` tokens, so that epochs have different windows.
+
+  Attributes:
+    train_size: The number of sequences of a training epoch.
+    eval_size: The number of sequences of an evaluation.
+    phases: The number of phases.
   """
 
   @property
-  def train_rows(self) -> int: ...
+  def train_size(self) -> int: ...
 
   @property
-  def eval_rows(self) -> int: ...
+  def eval_size(self) -> int: ...
 
   @property
   def phases(self) -> int: ...
 
-  def rows(self, index: Ints, phase: Ints) -> Rows:
-    """The rows numbered `index`, each shifted by its `phase` in [0, phases)."""
+  def sequences(self, index: Ints, phase: Ints) -> Sequences:
+    """Return the sequences `index`, each shifted by its `phase` in [0, phases)."""
     ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """Row i is tokens [i * stride, i * stride + window): every row one segment, documents run
-  through.
+  """Windows of the whole text: sequence i is tokens [i * stride, i * stride + window).
+
+  Each sequence is one segment, which may span documents.
+
+  Args:
+    split: The tokens.
+    window: Tokens of a sequence.
+    overlap: Tokens that consecutive sequences share.
   """
 
   split: Split
@@ -55,39 +71,43 @@ class Stream:
     return self.window - self.overlap
 
   @property
-  def train_rows(self) -> int:
-    """Rows that are whole at every phase (at phase 0 only, where the text is short)."""
+  def train_size(self) -> int:
+    """The number of sequences that are full at every phase, or at phase 0 if the text is short."""
     whole = (len(self.split.tokens) - self.window) // self.stride + 1
     return max(min(whole, 1), whole - 1)
 
   @property
-  def eval_rows(self) -> int:
+  def eval_size(self) -> int:
     return max(0, -(-(len(self.split.tokens) - self.overlap) // self.stride))
 
   @property
   def phases(self) -> int:
-    slack = len(self.split.tokens) - self.window - (self.train_rows - 1) * self.stride
+    slack = len(self.split.tokens) - self.window - (self.train_size - 1) * self.stride
     return max(1, min(self.stride, slack + 1))
 
-  def rows(self, index: Ints, phase: Ints) -> Rows:
+  def sequences(self, index: Ints, phase: Ints) -> Sequences:
     offset = np.arange(self.window)
-    at = (index * self.stride + phase)[:, None] + offset
-    inside = at < len(self.split.tokens)
-    tokens = np.where(
-      inside, self.split.tokens[np.minimum(at, len(self.split.tokens) - 1)], 0
-    ).astype(np.int32)
-    return Rows(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
+    places = (index * self.stride + phase)[:, None] + offset
+    inside = places < len(self.split.tokens)
+    tokens = self.split.tokens[np.minimum(places, len(self.split.tokens) - 1)]
+    tokens = np.where(inside, tokens, 0).astype(np.int32)
+    return Sequences(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """Rows of whole documents; one longer than a window is cut into pieces that overlap as windows
-  do.
+  """Sequences of whole documents, packed by best-fit decreasing (arXiv:2404.10830).
 
-  Best fit decreasing (Ding et al. 2024): pieces are placed from the longest to the shortest, each
-  into the row with the least room that holds it. Where an end token precedes a document and rows
-  overlap, the document begins with it, so its first token is predicted too. A document with a begin
-  token starts with that."""
+  Pieces are placed from the longest to the shortest, each into the fullest sequence that has room.
+  Documents longer than a window are split into overlapping pieces. If sequences overlap and an end
+  token precedes a document, the document begins with it, so that its first token is predicted
+  too. A document with a begin token starts with that.
+
+  Args:
+    split: The tokens.
+    window: Tokens of a sequence.
+    overlap: Tokens that consecutive pieces of a document share.
+  """
 
   split: Split
   window: int
@@ -98,20 +118,20 @@ class Packed:
   phases: int = 1
 
   def __post_init__(self) -> None:
-    start, length = pieces(self.split.starts, self.window, self.overlap)
+    start, length = split_documents(self.split.starts, self.window, self.overlap)
     order, first = pack(length, self.window)
     for name, value in (('first', first), ('start', start[order]), ('length', length[order])):
       object.__setattr__(self, name, value)
 
   @property
-  def train_rows(self) -> int:
+  def train_size(self) -> int:
     return len(self.first) - 1
 
   @property
-  def eval_rows(self) -> int:
+  def eval_size(self) -> int:
     return len(self.first) - 1
 
-  def rows(self, index: Ints, phase: Ints) -> Rows:
+  def sequences(self, index: Ints, phase: Ints) -> Sequences:
     del phase
     count = self.first[index + 1] - self.first[index]
     nth = _ranges(count)
@@ -125,15 +145,18 @@ class Packed:
     out[0, flat] = self.split.tokens[np.repeat(self.start[piece], length) + position]
     out[1, flat] = np.repeat(nth + 1, length)
     out[2, flat] = position
-    return Rows(*out.reshape(3, len(index), self.window))
+    return Sequences(*out.reshape(3, len(index), self.window))
 
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-  """Every document cut into windows, each a row of its own; the last of each is filled up with
-  padding.
+  """Documents split into windows, each a separate sequence with padding at the end.
 
-  The end token that a store puts around documents belongs to none of them.
+  The end tokens that a store puts around documents are left out.
+
+  Args:
+    split: The tokens.
+    window: Tokens of a sequence.
   """
 
   split: Split
@@ -141,7 +164,7 @@ class Pieces:
   phases: int = 1
   start: Ints = dataclasses.field(init=False)
   length: Ints = dataclasses.field(init=False)
-  #: The number of the document that a row is of.
+  #: The document of each sequence.
   document: Ints = dataclasses.field(init=False)
 
   def __post_init__(self) -> None:
@@ -155,26 +178,35 @@ class Pieces:
     object.__setattr__(self, 'document', np.repeat(np.arange(len(count)), count))
 
   @property
-  def train_rows(self) -> int:
+  def train_size(self) -> int:
     return len(self.start)
 
   @property
-  def eval_rows(self) -> int:
+  def eval_size(self) -> int:
     return len(self.start)
 
-  def rows(self, index: Ints, phase: Ints) -> Rows:
+  def sequences(self, index: Ints, phase: Ints) -> Sequences:
     del phase
     offset = np.arange(self.window)
     inside = offset < self.length[index][:, None]
     at = np.where(inside, self.start[index][:, None] + offset, 0)
     tokens = np.where(inside, self.split.tokens[at], 0).astype(np.int32)
-    return Rows(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
+    return Sequences(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
 
 
-def pieces(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
-  """Return start and length of every piece, in order, without those that would predict nothing.
+def split_documents(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
+  """Split documents into pieces of at most `window` tokens.
 
-  Tokens before the first document are end tokens, which then precede every document.
+  Pieces without a token to predict are left out. Tokens before the first document are end tokens,
+  which then precede every document.
+
+  Args:
+    starts: The start of each document, and the end of the last one.
+    window: Tokens of a piece.
+    overlap: Tokens that consecutive pieces of a document share.
+
+  Returns:
+    The start and the length of every piece, in order.
   """
   begin, end = starts[:-1] - min(overlap, starts[0]), starts[1:]
   stride = window - overlap
@@ -184,8 +216,14 @@ def pieces(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
 
 
 def pack(length: Ints, window: int) -> tuple[Ints, Ints]:
-  """`(order, first)`: row r holds the pieces `order[first[r]:first[r + 1]]`, of at most `window`
-  tokens together.
+  """Pack pieces into sequences of at most `window` tokens.
+
+  Args:
+    length: The length of each piece.
+    window: Tokens of a sequence.
+
+  Returns:
+    `(order, first)`: sequence r holds the pieces `order[first[r]:first[r + 1]]`.
   """
   descending = np.argsort(-length, kind='stable')
   row_of = np.empty(len(length), np.int64)
@@ -211,6 +249,6 @@ def pack(length: Ints, window: int) -> tuple[Ints, Ints]:
 
 
 def _ranges(counts: NDArray[Any]) -> Ints:
-  """0..c-1 for every count c, end to end."""
+  """Return 0..c-1 for every count c, concatenated."""
   total = int(counts.sum())
   return np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)

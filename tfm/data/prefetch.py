@@ -1,4 +1,4 @@
-"""Batches made while the devices work on earlier ones."""
+"""Prepare batches while the devices work on earlier ones."""
 
 from collections.abc import Callable, Iterator
 import queue
@@ -9,10 +9,21 @@ T = TypeVar('T')
 
 
 def prefetch(fn: Callable[[int], T], start: int, stop: int, depth: int = 2) -> Iterator[T]:
-  """`fn(start), ..., fn(stop - 1)` in order, up to `depth` of them made ahead by one background
-  thread.
+  """Yield `fn(start), ..., fn(stop - 1)` in order, computed ahead by a background thread.
 
-  *Raises:* what `fn` raised, at the step that it was making. Closing the iterator ends the thread.
+  Closing the iterator ends the thread.
+
+  Args:
+    fn: Returns the item of a step.
+    start: The first step.
+    stop: The end of the steps.
+    depth: The number of items that wait at most.
+
+  Yields:
+    The items in order.
+
+  Raises:
+    Exception: The error that `fn` raised, at its step.
   """
   ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
   closed = threading.Event()

@@ -1,4 +1,4 @@
-"""A progress bar that shows up only for work that takes long."""
+"""A progress bar that appears only for long work."""
 
 from collections.abc import Iterable, Iterator
 import sys
@@ -18,19 +18,24 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-_PATIENCE = 2.0
+#: Seconds before a bar appears.
+_BAR_SECONDS = 2.0
 
 T = TypeVar('T')
 
 
 def _console() -> Console:
-  # A notebook asks for colours, and would keep every picture of a bar.
+  # Notebooks would keep every frame of a bar.
   return Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty())
 
 
 class Progress:
-  """Counts bytes, or anything else; after two seconds a bar with the time that is left stands on
-  stderr.
+  """A bar on stderr with the remaining time, after two seconds of work.
+
+  Args:
+    what: The label of the bar.
+    total: The amount of work, or None if unknown.
+    of_bytes: Whether the unit is bytes.
   """
 
   def __init__(self, what: str, total: int | None, *, of_bytes: bool = True):
@@ -40,9 +45,9 @@ class Progress:
     self._bar: Bar | None = None
 
   def advance(self, n: int) -> None:
-    """Counts `n` more."""
+    """Count `n` more units."""
     self._done += n
-    if self._bar is None and time.monotonic() - self._start > _PATIENCE:
+    if self._bar is None and time.monotonic() - self._start > _BAR_SECONDS:
       columns = (TextColumn('{task.description}'), BarColumn(), self._count, TimeElapsedColumn())
       self._bar = Bar(*columns, TimeRemainingColumn(), console=_console())
       self._task = self._bar.add_task(self._what, total=self._total)
@@ -50,8 +55,8 @@ class Progress:
     if self._bar is not None:
       self._bar.update(self._task, completed=self._done)
 
-  def over(self, items: Iterable[T]) -> Iterator[T]:
-    """The items; each is counted once the next is asked for."""
+  def track(self, items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, and count each once it is processed."""
     for item in items:
       yield item
       self.advance(1)

@@ -1,4 +1,4 @@
-"""Recordings as files."""
+"""Read audio files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,18 @@ from tfm.core import errors
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-  """Return the samples of a recording, float32 in [-1, 1] with the mean over its channels, and its
-  sampling rate in Hz.
+  """Return the samples and the sampling rate of a recording.
 
-  PCM wave files are read by the standard library, other formats by the package soundfile, where it
-  is installed.
+  The standard library reads PCM wave files. Other formats need the package soundfile.
+
+  Args:
+    path: The file.
+
+  Returns:
+    Samples float32 [time] in [-1, 1], the mean over channels, and the rate in Hz.
 
   Raises:
-    UserError: the file cannot be read, or holds no samples.
+    UserError: The file cannot be read, or holds no samples.
   """
   path = Path(path).expanduser()
   try:
@@ -34,13 +38,13 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
 
 
 def _pcm(path: Path) -> tuple[np.ndarray, int]:
-  """Return float32 (samples, channels) and the rate of a wave file of 8, 16, 24 or 32 bits."""
+  """Return float32 [samples, channels] and the rate of a wave file of 8, 16, 24 or 32 bits."""
   with wave.open(str(path)) as file:
     data, width, channels, rate = (
       file.readframes(file.getnframes()), file.getsampwidth(), file.getnchannels(),
       file.getframerate(),
     )  # fmt: skip
-  if width == 1:  # the only unsigned one
+  if width == 1:  # 8-bit samples are unsigned
     values = np.frombuffer(data, np.uint8).astype(np.float32) - 128
   elif width == 3:
     padded = np.zeros((len(data) // 3, 4), np.uint8)
@@ -56,7 +60,8 @@ def _other(path: Path, error: Exception) -> tuple[np.ndarray, int]:
     import soundfile
   except ImportError:
     raise errors.UserError(
-      f'{path}: is not a PCM wave file ({error}). Expected one, or the package soundfile installed.'
+      f'{path}: is not a PCM wave file ({error}). Expected a PCM wave file, or the installed '
+      f'package soundfile.'
     ) from None
   read: Any = soundfile.read
   try:

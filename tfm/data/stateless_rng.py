@@ -1,6 +1,4 @@
-"""Randomness without state: numbers and permutations that are functions of a key, the same on every
-host.
-"""
+"""Stateless random numbers and permutations: functions of a key, equal on every host."""
 
 import hashlib
 
@@ -12,13 +10,14 @@ _ROUNDS = 6
 
 
 def word(text: str) -> int:
-  """64 bits that stand for `text` as a key."""
+  """Hash a text to 64 bits, for use in a key."""
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), 'little')
 
 
 def mix(*parts: ArrayLike) -> NDArray[np.uint64]:
-  """A 64-bit hash of integers, elementwise over broadcast arrays (the finaliser of SplitMix64,
-  Steele et al. 2014).
+  """Return a 64-bit hash of integers, elementwise over broadcast arrays.
+
+  It is the finaliser of SplitMix64 (Steele et al., 2014).
   """
   h: NDArray[np.uint64] = np.zeros((1,), U64)
   for part in parts:
@@ -30,16 +29,34 @@ def mix(*parts: ArrayLike) -> NDArray[np.uint64]:
 
 
 def uniform(key_B: NDArray[np.uint64], stream: str, n: int) -> NDArray[np.float64]:
-  """`n` numbers in [0, 1) for every row's key; another `stream` gives independent ones."""
+  """Return random numbers in [0, 1).
+
+  Args:
+    key_B: The random key of each example.
+    stream: A name. Different names give independent numbers.
+    n: The number of values for each key.
+
+  Returns:
+    float64 [B, n].
+  """
   bits = mix(key_B[:, None], word(stream), np.arange(n)[None])
   return (bits >> U64(11)).astype(np.float64) * 2.0**-53
 
 
 def permute(index: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
-  """`pi(index)` for a permutation `pi` of `range(n)` picked by `key`; nothing of size `n` is made.
+  """Apply a random permutation of `range(n)` to indices, without an array of size n.
 
-  A Feistel network over the next even number of bits; what falls outside `range(n)` is sent through
-  again."""
+  It is a Feistel network over the next even number of bits. Results outside `range(n)` are permuted
+  again.
+
+  Args:
+    index: Indices below `n`.
+    n: The size of the range.
+    key: Selects the permutation.
+
+  Returns:
+    The permuted indices, int64.
+  """
   half = max(1, ((n - 1).bit_length() + 1) // 2)
   mask = U64((1 << half) - 1)
 
@@ -58,26 +75,35 @@ def permute(index: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
 def shuffled(
   sample: NDArray[np.int64], n: int, seed: int, split: str
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-  """Return the examples of an endless sequence of epochs, each its own permutation of `n` examples.
+  """Return examples of an endless sequence of epochs, each a different permutation.
 
   Args:
-    sample: Numbers in the sequence, [b].
+    sample: Positions in the sequence, int64 [b].
     n: The number of examples of an epoch.
     seed: The seed of the run.
     split: Name of the split.
 
   Returns:
-    The number of the example below `n`, int64 [b], and the key of its epoch, uint64 [b].
+    The index of each example below `n`, int64 [b], and the key of its epoch, uint64 [b].
   """
   index, keys = np.empty_like(sample), np.empty(sample.shape, U64)
   for epoch in np.unique(sample // n).tolist():
-    mine = sample // n == epoch
+    in_epoch = sample // n == epoch
     key = int(mix(seed, word(f'epochs of {split}'), epoch)[0])
-    index[mine] = permute(sample[mine] % n, n, key)
-    keys[mine] = key
+    index[in_epoch] = permute(sample[in_epoch] % n, n, key)
+    keys[in_epoch] = key
   return index, keys
 
 
-def row_keys(sample: NDArray[np.int64], seed: int, split: str) -> NDArray[np.uint64]:
-  """Return the seed of the randomness of each row, uint64 [b]."""
+def example_keys(sample: NDArray[np.int64], seed: int, split: str) -> NDArray[np.uint64]:
+  """Return the random key of each example.
+
+  Args:
+    sample: Positions in the sequence of epochs, int64 [b].
+    seed: The seed of the run.
+    split: Name of the split.
+
+  Returns:
+    uint64 [b].
+  """
   return mix(seed, word(f'rows of {split}'), sample)

@@ -1,4 +1,4 @@
-"""The source of the interpreter's own standard library: real text that every machine has."""
+"""The source code of Python's standard library: real text on every machine."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,20 +11,24 @@ import sysconfig
 import tokenize
 from typing import Any
 
-from tfm.data.text import stamp
+from tfm.data.text import file_stamp
 from tfm.data.textdata import TextData
 
-_LEFT_OUT = frozenset(
+_EXCLUDED = frozenset(
   {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'}
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Stdlib(TextData):
-  """About 12 MB of Python: every `.py` of the standard library without its tests, each a document.
+  """The `.py` files of the standard library without its tests, about 12 MB of text.
 
-  Every `val_every`-th file in the order of their paths is held out. Files that are not in the
-  encoding they declare are left out with a warning."""
+  Each file is a document. Files that are not in their declared encoding are left out with a
+  warning.
+
+  Attributes:
+    val_every: Every n-th file, in the order of paths, is for validation.
+  """
 
   val_every: int = 20
 
@@ -34,7 +38,7 @@ class Stdlib(TextData):
         yield text
 
   def identity(self) -> dict[str, Any]:
-    files = [stamp(path) for path in files_of()]
+    files = [file_stamp(path) for path in source_files()]
     return {
       'data': 'stdlib',
       'python': platform.python_version(),
@@ -43,37 +47,37 @@ class Stdlib(TextData):
     }
 
   def total_bytes(self) -> int:
-    return sum(path.stat().st_size for path in files_of())
+    return sum(path.stat().st_size for path in source_files())
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.val_every < 2:
-      yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
+      yield f'val_every: is {self.val_every}, which leaves no file to train on. Expected 2 or more.'
 
   def _texts(self) -> Iterator[str]:
-    for path in files_of():
-      if (text := source_of(path)) is None:
+    for path in source_files():
+      if (text := read_source(path)) is None:
         logging.getLogger(__name__).warning(
-          'data: %s is left out: it is not text in the encoding it declares.', path
+          'data: %s is skipped, because it is not text in its declared encoding.', path
         )
       elif text:
         yield text
 
 
-def files_of() -> list[Path]:
-  """The `.py` files of the standard library in the order of their paths, tests and installed
-  packages left out.
-  """
-  found = []
+def source_files() -> list[Path]:
+  """Return the `.py` files of the standard library, sorted, without tests and packages."""
+  files = []
   for folder, inside, names in os.walk(sysconfig.get_path('stdlib')):
-    inside[:] = [name for name in inside if name not in _LEFT_OUT]
-    found += [Path(folder, name) for name in names if name.endswith('.py')]
-  return sorted(found)
+    inside[:] = [name for name in inside if name not in _EXCLUDED]
+    files += [Path(folder, name) for name in names if name.endswith('.py')]
+  return sorted(files)
 
 
-def source_of(path: Path) -> str | None:
-  """The text of a Python file in the encoding it declares (PEP 263; UTF-8 if none), or None if it
-  is not that.
+def read_source(path: Path) -> str | None:
+  """Return the text of a Python file in its declared encoding (PEP 263, default UTF-8).
+
+  Returns:
+    None if the file is not valid in that encoding.
   """
   content = path.read_bytes()
   try:

@@ -1,4 +1,4 @@
-"""Text tokenised once: a folder of memory-mapped token files that appears whole or not at all."""
+"""Tokenised text on disk: a folder of memory-mapped token files, written atomically."""
 
 import array
 from collections.abc import Callable, Iterable, Iterator
@@ -25,16 +25,21 @@ from tfm.data.progress import Progress
 SPLITS = ('train', 'val')
 _META = 'meta.json'
 _FORMAT = 1
-# Characters that are encoded at once, and of a piece of them: several pieces, as processors take
-# them in turns.
+# Characters of a batch, and of a chunk of it. The chunks of a batch are encoded in parallel.
 _BATCH = 1 << 22
-_PIECE = 1 << 17
+_CHUNK = 1 << 17
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Tokens of a split end to end, and where its documents start (with the end after the last)."""
+  """The tokens of a split.
+
+  Attributes:
+    tokens: All tokens, concatenated.
+    starts: The start of each document, and the end of the last one.
+    text_bytes: Bytes of text.
+  """
 
   tokens: NDArray[Any]
   starts: NDArray[np.int64]
@@ -43,7 +48,14 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-  """An open store: the vocabulary, and a `Split` for every split with text."""
+  """An open store.
+
+  Attributes:
+    path: Its folder.
+    vocabulary: The vocabulary of the text.
+    splits: Each split that has text.
+    content: A hash of all tokens.
+  """
 
   path: Path
   vocabulary: tokenizer.Vocabulary
@@ -61,23 +73,34 @@ class Store:
 
 
 def default_cache() -> Path:
-  """`$TFM_CACHE`, else `$XDG_CACHE_HOME/tfm`, else `~/.cache/tfm`."""
+  """Return `$TFM_CACHE`, else `$XDG_CACHE_HOME/tfm`, else `~/.cache/tfm`."""
   if chosen := os.environ.get('TFM_CACHE'):
     return Path(chosen).expanduser()
   return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'tfm'
 
 
 def open_store(cache: Path, identity: dict[str, Any], write: Callable[[Path], None]) -> Store:
-  """The store of `identity` in `cache`; `write(folder)` makes it first if it is not there.
+  """Open a token store, which is written first if needed.
 
-  A store is written under a temporary name and renamed, so a reader sees all of it or nothing.
-  Processes that want the same store take turns by a lock: the first writes, the others read."""
-  key = hashlib.sha256(
-    json.dumps({'format': _FORMAT, **identity}, sort_keys=True).encode()
-  ).hexdigest()[:24]
+  A store is written under a temporary name and renamed, so readers never open an incomplete one.
+  Processes that need the same store take turns by a lock: the first writes, the others read.
+
+  Args:
+    cache: The folder of all stores.
+    identity: JSON that identifies the store.
+    write: Writes the store into an empty folder.
+
+  Returns:
+    The open store.
+
+  Raises:
+    UserError: The cache cannot be written.
+  """
+  content = json.dumps({'format': _FORMAT, **identity}, sort_keys=True)
+  key = hashlib.sha256(content.encode()).hexdigest()[:24]
   path = cache / key
   if not _complete(path):
-    with _telling_of_full_disks(cache), _locked(cache, key):
+    with _report_full_disk(cache), _locked(cache, key):
       if not _complete(path):
         _write(cache, key, write)
   return Store.read(path)
@@ -97,8 +120,8 @@ def write_store(
     vocabulary: Encodes the text.
     documents: The documents of a split, in parts of their text.
     framing: Tokens around each document. Without begin tokens, the end tokens also precede the
-      first document, so that every document has something to be predicted from.
-    total: Bytes of text, if known, for the remaining time.
+      first document, so that the first token of every document is predicted.
+    total: Bytes of text, for the remaining time. None if unknown.
   """
   dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
   vocabulary.save(folder)
@@ -127,7 +150,7 @@ def _write_split(
     return len(ids)
 
   with open(folder / f'{name}.bin', 'wb') as file:
-    for batch in _batches(documents, vocabulary.cut):
+    for batch in _batches(documents, vocabulary.split_point):
       for (text, begins), ids in zip(batch, _encoded(vocabulary, batch), strict=True):
         if begins:
           if starts or not begin.size:
@@ -147,13 +170,13 @@ def _write_split(
 
 
 def _batches(
-  documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]
+  documents: Iterable[Iterable[str]], split_point: Callable[[str], int]
 ) -> Iterator[list[tuple[str, bool]]]:
-  """Pieces of text, and whether each begins a document."""
+  """Yield batches of (chunk of text, whether it begins a document)."""
   batch, size = [], 0
   for document in documents:
     begins = True
-    for text in text_chunks.pieces(document, may_cut, _PIECE):
+    for text in text_chunks.chunks(document, split_point, _CHUNK):
       batch.append((text, begins))
       begins = False
       if (size := size + len(text)) >= _BATCH:
@@ -166,26 +189,25 @@ def _batches(
 def _encoded(
   vocabulary: tokenizer.Vocabulary, batch: list[tuple[str, bool]]
 ) -> Iterator[NDArray[np.int32]]:
-  first, onward = (iter(v.encode_batch([text for text, begins in batch if begins == kind])) for v, kind in (
-    (vocabulary, True), (vocabulary.onward, False)
-  ))  # fmt: skip
-  return (next(first if begins else onward) for _, begins in batch)
+  first = iter(vocabulary.encode_batch([text for text, begins in batch if begins]))
+  rest = [text for text, begins in batch if not begins]
+  continued = iter(vocabulary.continuation.encode_batch(rest))
+  for _, begins in batch:
+    yield next(first if begins else continued)
 
 
 def _complete(path: Path) -> bool:
   try:
     meta = json.loads((path / _META).read_text('utf-8'))
     width = np.dtype(meta['dtype']).itemsize
-    return all(
-      (path / f'{n}.bin').stat().st_size == row['tokens'] * width
-      for n, row in meta['splits'].items()
-    )
+    sizes = {name: row['tokens'] * width for name, row in meta['splits'].items()}
+    return all((path / f'{name}.bin').stat().st_size == size for name, size in sizes.items())
   except (OSError, ValueError, KeyError):
     return False
 
 
 def _write(cache: Path, key: str, write: Callable[[Path], None]) -> None:
-  # We hold the lock of this key, so what an interrupted writer left is nobody's.
+  # This process holds the lock of the key, so other folders are left from interrupted writers.
   for stale in [cache / key, *cache.glob(f'.{key}.*')]:
     if stale.is_dir():
       shutil.rmtree(stale)
@@ -210,19 +232,18 @@ def _locked(cache: Path, key: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling_of_full_disks(cache: Path) -> Iterator[None]:
+def _report_full_disk(cache: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
     if error.errno in _FULL:
       raise UserError(
-        f'data.cache: no space for the token store in {cache} ({error.strerror}); nothing was '
-        f'kept. '
-        'Free some, or name another place with data.cache or TFM_CACHE.'
+        f'data.cache: no space for the token store in {cache} ({error.strerror}). Nothing was '
+        f'kept. Expected more free space, or another folder in data.cache or TFM_CACHE.'
       ) from error
     if error.filename is not None and str(error.filename).startswith(str(cache)):
       raise UserError(
-        f'data.cache: cannot write the token store in {cache}: {error.strerror}. '
-        'Name another place with data.cache or TFM_CACHE.'
+        f'data.cache: cannot write the token store in {cache} ({error.strerror}). '
+        'Expected a writable folder in data.cache or TFM_CACHE.'
       ) from error
     raise

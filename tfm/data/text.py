@@ -1,4 +1,4 @@
-"""Text files."""
+"""Text files as a data source."""
 
 import bisect
 import codecs
@@ -20,11 +20,16 @@ _BLOCK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Text(TextData):
-  """UTF-8 files, each a document: `files` is a path, a glob, a folder (all files below it), or
-  several with commas.
+  """UTF-8 files, each a document.
 
-  Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in
-  nanoGPT's way. A file may be larger than the memory: it is read block by block."""
+  Files may be larger than memory, because they are read in blocks.
+
+  Attributes:
+    files: A path, a glob, a folder (all files below it), or several of them with commas.
+    val_files: The validation files, in the same form.
+    val_tail: Without `val_files`, the last fraction of the characters of all text is for
+      validation, as in nanoGPT.
+  """
 
   files: str = ''
   val_files: str = ''
@@ -41,7 +46,7 @@ class Text(TextData):
     if not self.val_tail:
       yield from map(read, paths if split == 'train' else [])
       return
-    stamps = tuple((str(path), *stamp(path)) for path in paths)
+    stamps = tuple((str(path), *file_stamp(path)) for path in paths)
     cut, byte = _tail(stamps, self.val_tail)
     for i, path in enumerate(paths):
       start, stop = (0, byte) if split == 'train' else (byte, stamps[i][2])
@@ -53,16 +58,14 @@ class Text(TextData):
   def identity(self) -> dict[str, Any]:
     fields = ['files', 'val_files'] if self.val_files else ['files']
     tail = None if self.val_files else self.val_tail
-    return {
-      'data': 'text',
-      'val_tail': tail,
-      **{name: [stamp(p) for p in self._paths(name)] for name in fields},
-    }
+    identity: dict[str, Any] = {'data': 'text', 'val_tail': tail}
+    for name in fields:
+      identity[name] = [file_stamp(path) for path in self._paths(name)]
+    return identity
 
   def separated(self) -> bool:
-    return len(self._paths('files')) > 1 or (
-      bool(self.val_files) and len(self._paths('val_files')) > 1
-    )
+    names = ['files', 'val_files'] if self.val_files else ['files']
+    return any(len(self._paths(name)) > 1 for name in names)
 
   def total_bytes(self) -> int:
     names = ['files', 'val_files'] if self.val_files else ['files']
@@ -71,24 +74,32 @@ class Text(TextData):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.files:
-      yield 'files: is empty. A path, a glob, a folder, or several of them with commas were wanted.'
+      yield 'files: is empty. Expected a path, a glob, a folder, or several of them with commas.'
     if not 0 <= self.val_tail < 1:
-      yield f'val_tail: is {self.val_tail}. A fraction from 0 to below 1 was wanted.'
+      yield f'val_tail: is {self.val_tail}. Expected a fraction from 0 to below 1.'
 
   def _paths(self, name: str) -> list[Path]:
-    return [
-      path
-      for item in getattr(self, name).split(',')
-      if item.strip()
-      for path in _expand(name, item.strip())
-    ]
+    paths = []
+    for item in getattr(self, name).split(','):
+      if item.strip():
+        paths += _expand(name, item.strip())
+    return paths
 
 
 def read(path: Path, start: int = 0, stop: int | None = None) -> Iterator[str]:
-  """The text of a UTF-8 file from byte `start` to before `stop` (the end), in parts, its line ends
-  as they are.
+  """Yield the text of a UTF-8 file in parts, with unchanged line ends.
 
-  *Raises:* `UserError` that names the file, and the offset of the first byte that is not UTF-8.
+  Args:
+    path: The file.
+    start: The first byte.
+    stop: The end byte. Defaults to the end of the file.
+
+  Yields:
+    Parts of the text.
+
+  Raises:
+    UserError: The file cannot be read, is empty, or is not UTF-8. The message has the offset of
+      the first invalid byte.
   """
   decoder = codecs.getincrementaldecoder('utf-8')()
   at, block = start, b'?'
@@ -97,38 +108,44 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Iterator[str]:
       file.seek(start)
       while block:
         block = file.read(_BLOCK if stop is None else min(_BLOCK, stop - at))
-        held = decoder.getstate()[0]
+        pending = decoder.getstate()[0]
         if text := decoder.decode(block, final=not block):
           yield text
         at += len(block)
   except OSError as error:
-    raise UserError(f'data.files: cannot read {path}: {error.strerror}.') from error
+    raise _unreadable(path, error) from error
   except UnicodeDecodeError as error:
-    where = at - len(held) + error.start
+    offset = at - len(pending) + error.start
     raise UserError(
-      f'data.files: {path} is not UTF-8: byte {where} is 0x{error.object[error.start]:02x} '
-      f'({error.reason}). '
-      'Convert it first, for example with iconv -t UTF-8.'
+      f'data.files: {path} is not UTF-8: byte {offset} is 0x{error.object[error.start]:02x} '
+      f'({error.reason}). Expected UTF-8, for example from iconv -t UTF-8.'
     ) from error
   if at == 0:
-    raise UserError(f'data.files: {path} is empty. Text was wanted.')
+    raise UserError(f'data.files: {path} is empty. Expected a file with text.')
 
 
-def stamp(path: Path) -> list[Any]:
-  """What changes when a file does: its path, size and time of change."""
+def file_stamp(path: Path) -> list[Any]:
+  """Return the path, size and modification time of a file, which change with its content."""
   try:
     stat = path.stat()
   except OSError as error:
-    raise UserError(f'data.files: cannot read {path}: {error.strerror}.') from error
+    raise _unreadable(path, error) from error
   return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+  return UserError(
+    f'data.files: cannot read {path} ({error.strerror}). Expected a readable text file.'
+  )
 
 
 @functools.lru_cache(maxsize=8)
 def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, int]:
-  """The number of the file, and the byte in it, where the last `fraction` of all characters begins.
+  """Return the file and the byte in it where the last `fraction` of all characters begins.
 
-  The files are known by their path and `stamp`, so that none is counted twice and a changed one is
-  counted anew."""
+  Files are identified by their path and `file_stamp`. So each is counted once, and again if it
+  changes.
+  """
   files = [Path(path) for path, *_ in stamps]
   marks: list[tuple[int, int, int]] = []
   total = 0
@@ -142,7 +159,7 @@ def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, in
         progress.advance(size)
   cut = int(total * (1 - fraction))
   before, number, byte = marks[bisect.bisect_right(marks, cut, key=lambda mark: mark[0]) - 1]
-  # Blocks that begin here end elsewhere than those that were counted, by up to a character.
+  # Blocks that begin here may end up to a character later than the counted blocks.
   text = ''.join(itertools.islice(read(files[number], byte), 2))
   return number, byte + len(text[: cut - before].encode())
 
@@ -151,15 +168,14 @@ def _expand(name: str, item: str) -> list[Path]:
   path = Path(item).expanduser()
   if path.is_dir():
     hidden = lambda p: any(part.startswith('.') for part in p.relative_to(path).parts)
-    found = sorted(p for p in path.rglob('*') if p.is_file() and not hidden(p))
+    files = sorted(p for p in path.rglob('*') if p.is_file() and not hidden(p))
   elif path.exists() or not glob.has_magic(item):
     return [path]
   else:
-    found = sorted(
-      p for p in map(Path, glob.glob(os.path.expanduser(item), recursive=True)) if p.is_file()
-    )
-  if not found:
+    matches = glob.glob(os.path.expanduser(item), recursive=True)
+    files = sorted(path for path in map(Path, matches) if path.is_file())
+  if not files:
     raise UserError(
-      f'data.{name}: no file matches {item!r}. A path, a glob or a folder with files was wanted.'
+      f'data.{name}: no file matches {item!r}. Expected a path, a glob or a folder with files.'
     )
-  return found
+  return files

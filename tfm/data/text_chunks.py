@@ -1,40 +1,48 @@
-"""Text of any length in pieces of a size that fits in memory, parted where that changes no token."""
+"""Split text into chunks that fit in memory, without changing its tokens."""
 
 from collections.abc import Callable, Iterable, Iterator
 import logging
 
-_MUCH = 1 << 26
+#: Characters without a split point after which a warning is logged.
+_WARN_SIZE = 1 << 26
 
 
-def pieces(parts: Iterable[str], cut: Callable[[str], int], size: int) -> Iterator[str]:
-  """The text that `parts` are joined, in pieces of about `size` characters, none of them empty.
+def chunks(parts: Iterable[str], split_point: Callable[[str], int], size: int) -> Iterator[str]:
+  """Yield a text in chunks of about `size` characters, none of them empty.
 
-  `cut(text)` is the last place where `text` may be parted, 0 if there is none yet; the piece then
-  grows, and a warning tells of one that grows large."""
-  held: list[str] = []
-  length, goal, told = 0, size, False
+  A chunk without a split point grows until there is one. A warning reports very large chunks.
+
+  Args:
+    parts: The text, in parts of any size.
+    split_point: Returns the last index at which a text may be split, or 0 if there is none yet.
+    size: Characters of a chunk.
+
+  Yields:
+    Chunks, which are together the whole text.
+  """
+  buffer: list[str] = []
+  length, goal, warned = 0, size, False
   for part in _sliced(parts, size):
-    held.append(part)
+    buffer.append(part)
     length += len(part)
     if length < goal:
       continue
-    text = ''.join(held)
-    if at := cut(text):
+    text = ''.join(buffer)
+    if at := split_point(text):
       yield text[:at]
       text, goal = text[at:], size
     else:
-      if length >= _MUCH and not told:
-        told = True
+      if length >= _WARN_SIZE and not warned:
+        warned = True
         logging.getLogger(__name__).warning(
-          'data: %d million characters on end in which this tokenizer may not be interrupted: they '
-          'are held in memory '
-          'until it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.',
+          'data: %d million characters are held in memory, because this tokenizer cannot split '
+          'them. Expected text with spaces or line ends, or data.tokenizer=byte or char.',
           length // 10**6,
         )
-      # Twice as much before the next look: looking must not cost the square of the text.
+      # Doubling keeps the total cost of the searches linear in the text.
       goal = 2 * length
-    held, length = [text], len(text)
-  if text := ''.join(held):
+    buffer, length = [text], len(text)
+  if text := ''.join(buffer):
     yield text
 
 

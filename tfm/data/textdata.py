@@ -1,4 +1,4 @@
-"""Sources of text: how documents become rows of tokens."""
+"""The base of text sources: how documents become token sequences."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
@@ -22,17 +22,18 @@ from tfm.data.tokenizer import Bpe, Tokenizer, Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class TextData(Data):
-  """Text, how it is tokenised, and the `length` of a sequence in tokens.
+  """A source of text, its tokenizer, and the `length` of sequences.
 
-  Attributes: tokenizer: Learns a vocabulary from the text, or reads a published one. length: Tokens
-    of a row of the model. isolate: Each row packs whole documents that cannot attend to each other.
-    Otherwise rows are windows of all the text
-      end to end.
-    begin: Whether documents start with the begin tokens of a published tokenizer. 'auto': if its
-    prompts do.
-    end: Whether documents end with the end token. 'auto': if there are several documents.
-    new_tokens: What happens if a published tokenizer lacks a special token that the data or the
-    task needs.
+  Attributes:
+    tokenizer: Learns a vocabulary from the text, or reads a published one.
+    length: Tokens of a model sequence.
+    isolate: Pack whole documents into each sequence, which cannot attend to each other. Otherwise
+      sequences are windows of the concatenated text.
+    begin: Whether documents start with the begin tokens of a published tokenizer. 'auto' follows
+      its prompts.
+    end: Whether documents end with the end token. 'auto' adds it if there are several documents.
+    new_tokens: Whether to add special tokens that a published tokenizer lacks ('add'), or to raise
+      an error ('refuse').
   """
 
   tokenizer: Tokenizer = dataclasses.field(default_factory=Bpe)
@@ -47,7 +48,7 @@ class TextData(Data):
     raise NotImplementedError
 
   def streams(self, split: str) -> Iterator[Iterable[str]]:
-    """Yield each document of a split in parts, so that it need not fit in memory."""
+    """Yield each document of a split in parts, for documents larger than memory."""
     return ([text] for text in self.documents(split))
 
   def identity(self) -> dict[str, Any]:
@@ -55,42 +56,48 @@ class TextData(Data):
     raise NotImplementedError
 
   def separated(self) -> bool:
-    """Return whether an end-of-text token must separate documents: whether there are several."""
+    """Return whether there are several documents, which an end token must separate."""
     return True
 
   def total_bytes(self) -> int | None:
-    """Return the approximate size of the text in bytes, or None if finding it is expensive."""
+    """Return the approximate size of the text in bytes, or None if it is expensive to find."""
     return None
 
   def open(self, task: Any) -> Corpus:
     published = self._published()
-    if published is None or not task.frames_rows:
+    if published is None or not task.adds_special_tokens:
       return self.corpus(task.window(self.length), task.overlap, task.specials(self.length))
     frame = framing_lib.prompt_frame(published)
     window = self.length - len(frame.begin) - len(frame.end)
     if window < 1:
       raise UserError(
-        f'data.length: {self.length} tokens have no room for text and the special tokens of a row '
+        f'data.length: {self.length} tokens do not fit text and the special tokens of a sequence '
         f'({[*frame.begin, *frame.end]}). Expected {self.length - window + 1} or more.'
       )
     return self.corpus(window, task.overlap)
 
   def specs(self) -> dict[str, ArraySpec]:
-    # A task may add special tokens or shift labels: the length of its raw rows is
-    # `task.window(length)`.
-    row = ArraySpec((self.batch, self.length), np.int32, 'BT')
-    return {'tokens': row, 'segments': row, 'positions': row}
+    # A task may add special tokens or shift labels. Its raw sequences have `task.window(length)`
+    # tokens.
+    tokens = ArraySpec((self.batch, self.length), np.int32, 'BT')
+    return {'tokens': tokens, 'segments': tokens, 'positions': tokens}
 
   def corpus(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> Corpus:
-    """Return the text as rows of tokens.
+    """Return the text as token sequences.
 
-    The first call reads and tokenises all of the text; later calls map files into memory. Memory
-    use does not grow with the size of a document.
+    The first call tokenises all text, and later calls map files into memory. Memory use does not
+    grow with the size of a document.
 
     Args:
-      window: Tokens of a row.
-      overlap: Tokens that consecutive rows share.
+      window: Tokens of a sequence.
+      overlap: Tokens that consecutive sequences share.
       specials: Names of the special tokens that the vocabulary must have.
+
+    Returns:
+      The dataset.
+
+    Raises:
+      UserError: The text cannot be read, or the tokenizer lacks a special token.
     """
     published = self._published()
     if published is None:
@@ -114,26 +121,27 @@ class TextData(Data):
       yield f'length: is {self.length}. Expected 1 or more.'
 
   def _published(self) -> Vocabulary | None:
-    """Return the vocabulary if a model elsewhere was trained with it."""
-    given = _given(self.tokenizer, json.dumps(self.tokenizer.identity(), sort_keys=True))
-    return given if given is not None and given.published else None
+    """Return the vocabulary of a published tokenizer, else None."""
+    vocabulary = _fixed(self.tokenizer, json.dumps(self.tokenizer.identity(), sort_keys=True))
+    return vocabulary if vocabulary is not None and vocabulary.published else None
 
   def _framed(self, published: Vocabulary) -> tuple[Vocabulary, Framing]:
     """Return a published vocabulary with the end token that documents need, and their framing."""
-    own = published.with_specials(('eos',))
-    added = bool(framing_lib.new_tokens(published, own))
+    extended = published.with_specials(('eos',))
+    adds_token = bool(framing_lib.new_tokens(published, extended))
+    vocabulary = published if adds_token else extended
     try:
-      return (published, self.framing(published)) if added else (own, self.framing(own))
+      return vocabulary, self.framing(vocabulary)
     except framing_lib.NoEnd:
       if self.new_tokens == 'refuse':
         raise
-      return own, self.framing(own)
+      return extended, self.framing(extended)
 
   def _learnt_store(self) -> Store:
     """Return the store of a vocabulary that tfm learnt, from this text or for a checkpoint."""
     if self.begin == 'always':
       raise UserError(
-        'data.begin: is always, and the tokenizer has no begin token. Expected auto or never.'
+        'data.begin: is always, but the tokenizer has no begin token. Expected auto or never.'
       )
     separated = self.separated() if self.end == 'auto' else self.end == 'always'
 
@@ -146,7 +154,13 @@ class TextData(Data):
   def _store(
     self, learn: Callable[[], Vocabulary], framing: Framing | None, identity: dict[str, Any]
   ) -> Store:
-    """Return the open store, written first if needed. Framing None is one end token."""
+    """Return the open store, which is written first if needed.
+
+    Args:
+      learn: Returns the vocabulary.
+      framing: The tokens around each document. None is an end token.
+      identity: JSON that identifies the store, with the source and the tokenizer.
+    """
 
     def write(folder: Path) -> None:
       vocabulary = learn()
@@ -154,18 +168,20 @@ class TextData(Data):
       write_store(folder, vocabulary, self.streams, around, self.total_bytes())
 
     identity = {'source': self.identity(), 'tokenizer': self.tokenizer.identity(), **identity}
-    store = open_store(
-      Path(self.cache).expanduser() if self.cache else default_cache(), identity, write
-    )
+    cache = Path(self.cache).expanduser() if self.cache else default_cache()
+    store = open_store(cache, identity, write)
     if 'train' not in store.splits:
-      raise UserError(f'data: {type(self).__name__.lower()} has no text to train on.')
+      raise UserError(
+        f'data: {type(self).__name__.lower()} has no text to train on. Expected some text.'
+      )
     return store
 
 
 @functools.lru_cache(maxsize=1)
-def _given(tokenizer: Tokenizer, identity: str) -> Vocabulary | None:
-  """Return the vocabulary of a tokenizer that learns none. A large one takes seconds to read, and
-  is needed twice.
+def _fixed(tokenizer: Tokenizer, identity: str) -> Vocabulary | None:
+  """Return the vocabulary of a tokenizer that does not learn.
+
+  It is cached, because a large vocabulary takes seconds to read and is needed twice.
   """
-  del identity  # a part of the key: a file may have changed
-  return tokenizer.given()
+  del identity  # part of the cache key, because a file may have changed
+  return tokenizer.fixed()

@@ -1,6 +1,4 @@
-"""Any TensorFlow Datasets dataset with a text feature, read by random access and without
-TensorFlow.
-"""
+"""TensorFlow Datasets with a text feature, read by random access without TensorFlow."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,11 +12,15 @@ _BATCH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Tfds(TextData):
-  """The dataset `name` (`lm1b`, `wiki40b/en`, ...): its `feature`, of `split` to train on and of
-  `val_split` held out.
+  """A TensorFlow Datasets dataset. It must be available as ArrayRecord.
 
-  Splits are written as in TFDS (`train[:95%]`). Data must be prepared as ArrayRecord, or be
-  downloadable as such."""
+  Attributes:
+    name: Name of the dataset (`lm1b`, `wiki40b/en`, ...).
+    split: The training split, in the syntax of TFDS (`train[:95%]`).
+    val_split: The validation split. Empty holds out nothing.
+    feature: The text feature.
+    data_dir: The folder of prepared datasets. Defaults to that of TFDS.
+  """
 
   name: str = ''
   split: str = 'train'
@@ -32,10 +34,9 @@ class Tfds(TextData):
       return
     source = self._source(chosen)
     for start in range(0, len(source), _BATCH):
-      for i, row in enumerate(
-        source.__getitems__(list(range(start, min(start + _BATCH, len(source)))))
-      ):
-        yield self._text(row, chosen, start + i)
+      index = list(range(start, min(start + _BATCH, len(source))))
+      for number, example in zip(index, source.__getitems__(index), strict=True):
+        yield self._text(example, chosen, number)
 
   def identity(self) -> dict[str, Any]:
     info = self._builder().info
@@ -46,24 +47,25 @@ class Tfds(TextData):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.name:
-      yield 'name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.'
+      yield 'name: is empty. Expected the name of a TFDS dataset, such as lm1b or wiki40b/en.'
 
-  def _text(self, row: dict[str, Any], split: str, number: int) -> str:
-    if self.feature not in row:
+  def _text(self, example: dict[str, Any], split: str, number: int) -> str:
+    if self.feature not in example:
       raise UserError(
-        f'data.feature: {self.name} has no feature {self.feature!r}. Known: '
-        f'{", ".join(sorted(row))}.'
+        f'data.feature: {self.name} has no feature {self.feature!r}. Expected '
+        f'{" or ".join(sorted(example))}.'
       )
-    value = row[self.feature]
+    value = example[self.feature]
     if not isinstance(value, bytes | str):
       raise UserError(
-        f'data.feature: {self.feature!r} of {self.name} is {type(value).__name__}. Text was wanted.'
+        f'data.feature: {self.feature!r} of {self.name} is {type(value).__name__}. Expected text.'
       )
     try:
       return value if isinstance(value, str) else value.decode('utf-8')
     except UnicodeDecodeError as error:
       raise UserError(
-        f'data: example {number} of {self.name} {split} is not UTF-8: {error.reason}.'
+        f'data: example {number} of {self.name} {split} is not UTF-8 ({error.reason}). Expected '
+        f'UTF-8 text.'
       ) from error
 
   def _builder(self) -> Any:
@@ -74,7 +76,7 @@ class Tfds(TextData):
       )
     except library.core.registered.DatasetNotFoundError as error:
       raise UserError(
-        f'data.name: TFDS knows no dataset {self.name!r}. {_first_line(error)}'
+        f'data.name: TFDS has no dataset {self.name!r}. {_first_line(error)}'
       ) from error
     except ValueError as error:
       raise self._not_array_record(error) from error
@@ -85,8 +87,8 @@ class Tfds(TextData):
   def _not_array_record(self, error: Exception) -> UserError:
     return UserError(
       f'data.name: TFDS cannot open {self.name!r} as ArrayRecord ({str(error).splitlines()[0]}). '
-      f'Prepare it so: '
-      f'tfds build {self.name} --file_format=array_record, or name another data_dir.'
+      f'Expected a dataset prepared by `tfds build {self.name} --file_format=array_record`, or '
+      f'another data_dir.'
     )
 
   def _source(self, split: str) -> Any:
@@ -96,8 +98,8 @@ class Tfds(TextData):
     except NotImplementedError as error:
       raise self._not_array_record(error) from error
     except (ValueError, KeyError) as error:
-      known = ', '.join(sorted(builder.info.splits))
-      raise UserError(f'data: {self.name} has no split {split!r}. Known: {known}.') from error
+      known = ' or '.join(sorted(builder.info.splits))
+      raise UserError(f'data: {self.name} has no split {split!r}. Expected {known}.') from error
 
 
 def _library() -> Any:
@@ -107,7 +109,7 @@ def _library() -> Any:
     import tensorflow_datasets
   except ImportError as error:
     raise UserError(
-      f'data: reading TFDS datasets needs the package {error.name}. Install it with: pip install '
+      f'data: TFDS datasets need the package {error.name}. Expected it installed, by: pip install '
       f"'tfm[tfds]'"
     ) from error
   return tensorflow_datasets

@@ -12,7 +12,7 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.hub.files import FolderFiles
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
-from tfm.train.saver import unwarned, write_about
+from tfm.train.saver import no_orbax_warnings, write_about
 
 
 def save(
@@ -41,6 +41,6 @@ def save(
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     dtype = dtypes[0] if len(dtypes) == 1 else 'float32'
     experiment = Experiment(model=spec, precision=Precision(param=dtype))
-    write_about(folder / 'about', experiment, tokenizer, beside=files.kept() if files else {})
-    with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
+    write_about(folder / 'about', experiment, tokenizer, extra_files=files.kept() if files else {})
+    with no_orbax_warnings(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(folder / 'state', args=ocp.args.PyTreeSave({'params': params}))

@@ -1,4 +1,4 @@
-"""Optimizers: specs that return optax chains; a new one is a new file and a row here."""
+"""Optimizers, as configs of optax chains. A new one is a new file and a row here."""
 
 from tfm.core.registry import Table
 from tfm.optim.adafactor import Adafactor

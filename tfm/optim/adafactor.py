@@ -1,4 +1,4 @@
-"""Adafactor, layer by layer."""
+"""Adafactor for stacked layers."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm.optim.base import Letters, Optim, share
+from tfm.optim.base import Letters, Optim, check_decay
 from tfm.optim.layout import layout
 from tfm.optim.schedule import Rsqrt, Schedule
 
 
 class Factors(NamedTuple):
-  """Means of g^2 over the outputs (`rows`, an entry an input) and over the inputs (`cols`) of each
-  stacked matrix.
+  """The factored second moment of a stack of matrices.
+
+  Attributes:
+    rows: The mean of g^2 over the outputs, an entry for each input.
+    cols: The mean of g^2 over the inputs, an entry for each output.
   """
 
   rows: jax.Array
@@ -24,7 +27,12 @@ class Factors(NamedTuple):
 
 
 class FactoredState(NamedTuple):
-  """`v`: the parameters' tree, with an array or its `Factors` for a leaf, in float32."""
+  """The state of Adafactor.
+
+  Attributes:
+    step: The number of updates.
+    v: The second moment of each parameter in float32: an array, or `Factors`.
+  """
 
   step: jax.Array
   v: Any
@@ -32,33 +40,37 @@ class FactoredState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Adafactor(Optim):
-  """g / sqrt(v), v the moving average of g^2 kept as rows x cols / mean(rows) (arXiv:1804.04235),
-  with T5's settings.
+  """Adafactor (arXiv:1804.04235) with T5's settings.
 
-  `lr` is relative to the root mean square of each parameter, at least 1e-3 (`relative`), and
-  follows the schedule: T5's constant 0.01 for 10^4 updates, then the inverse square root.
+  The update is g / sqrt(v). The moving average v of g^2 is stored as rows x cols / mean(rows). If
+  `relative`, `lr` is relative to the root mean square of each parameter, at least 1e-3. T5's
+  schedule is a constant 0.01 for 10^4 updates, then the inverse square root.
 
-  Differs: rows and columns are the inputs and outputs of a matrix, heads folded, and neither the
-  factors nor the two root mean squares look across stacked layers or experts. `optax.adafactor`
-  would factor the two longest axes, the stack among them, which for L = 126 layers of heads of 64
-  mixes the layers. On one matrix the two agree."""
+  Attributes:
+    power: The weight of the past in v at update s = 1, 2, ... is 1 - s^-power.
+    eps: Added to g^2.
+    threshold: The largest root mean square of an update, before `lr`. None for no limit.
+    relative: Scale steps by the size of their parameter.
+    min_size: Matrices with a shorter side than this are not factored.
+    momentum: Decay of a moving average of the updates, which needs a copy of the parameters. None
+      for no average.
+
+  Note:
+    Rows and columns are the inputs and outputs of a matrix, with heads folded. Factors and root
+    mean squares are separate for each stacked layer and expert. `optax.adafactor` factors the two
+    longest axes instead, which mixes the layers of a stack (L = 126 with heads of 64). On a single
+    matrix both agree.
+  """
 
   lr: float = 0.01
   schedule: Schedule = Rsqrt(warmup=0, hold=10_000)
   clip: float | None = None
   decay: float = 0.0
-  #: The weight of the past in v at update s = 1, 2, ... is 1 - s^-power.
   power: float = 0.8
-  #: Added to g^2.
   eps: float = 1e-30
-  #: The largest root mean square of an update, before `lr`; None leaves it alone.
   threshold: float | None = 1.0
-  #: Whether a step is relative to the size of its parameter.
   relative: bool = True
-  #: A matrix with a shorter side than this keeps all of v.
   min_size: int = 128
-  #: Decay of a moving average of the updates, which costs a copy of the parameters; None keeps
-  #: none.
   momentum: float | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
@@ -73,7 +85,7 @@ class Adafactor(Optim):
   def sides(
     self, letters: str, shape: tuple[int, ...]
   ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """The axes of the inputs and of the outputs of a matrix worth factoring, else None."""
+    """Return the axes of the inputs and of the outputs of a factored matrix, else None."""
     stack, groups = layout(letters)
     if len(groups) < 2:
       return None
@@ -85,14 +97,13 @@ class Adafactor(Optim):
   def _scale_by_factored_rms(self, letters: Letters) -> optax.GradientTransformation:
     def zeros(letters: str, p: jax.Array) -> jax.Array | Factors:
       sides = self.sides(letters, p.shape)
-      without = lambda axes: jnp.zeros(
-        [n for i, n in enumerate(p.shape) if i not in axes], jnp.float32
-      )
-      return (
-        jnp.zeros(p.shape, jnp.float32)
-        if sides is None
-        else Factors(without(sides[1]), without(sides[0]))
-      )
+      if sides is None:
+        return jnp.zeros(p.shape, jnp.float32)
+
+      def without(axes: tuple[int, ...]) -> jax.Array:
+        return jnp.zeros([n for i, n in enumerate(p.shape) if i not in axes], jnp.float32)
+
+      return Factors(without(sides[1]), without(sides[0]))
 
     def init(params: Any) -> FactoredState:
       return FactoredState(jnp.zeros([], jnp.int32), jax.tree.map(zeros, letters, params))
@@ -122,9 +133,9 @@ class Adafactor(Optim):
     return optax.GradientTransformation(init, update)
 
   def _resized(self, updates: Any, params: Any, letters: Letters) -> Any:
-    """Updates no larger than the threshold, then relative to their parameter, each layer by itself."""
+    """Limit updates by the threshold, and scale them by their parameter, for each layer."""
 
-    def one(letters: str, u: jax.Array, p: jax.Array) -> jax.Array:
+    def resize(letters: str, u: jax.Array, p: jax.Array) -> jax.Array:
       axes = tuple(range(len(layout(letters).stack), u.ndim))
       rms = lambda x: jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32)), axes, keepdims=True))
       factor = jnp.float32(1)
@@ -132,14 +143,14 @@ class Adafactor(Optim):
         factor = factor / jnp.maximum(1.0, rms(u) / self.threshold)
       return u * (factor * jnp.maximum(rms(p), 1e-3) if self.relative else factor)
 
-    return jax.tree.map(one, letters, updates, params)
+    return jax.tree.map(resize, letters, updates, params)
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.momentum is not None:
-      yield from share('momentum', self.momentum)
+      yield from check_decay('momentum', self.momentum)
     if self.threshold is not None and self.threshold <= 0:
-      yield f'threshold: {self.threshold} leaves no update. Expected more than 0, or none.'
+      yield f'threshold: is {self.threshold}. Expected more than 0, or none.'
     for name in ('power', 'eps', 'min_size'):
       if getattr(self, name) <= 0:
-        yield f'{name}: {getattr(self, name)} cannot be. Expected more than 0.'
+        yield f'{name}: is {getattr(self, name)}. Expected more than 0.'

@@ -5,21 +5,26 @@ import dataclasses
 
 import optax
 
-from tfm.optim.base import Letters, Optim, dtype_name, share
+from tfm.optim.base import Letters, Optim, check_decay, check_dtype
 
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Optim):
-  """m / (sqrt(v) + eps), m and v the debiased moving averages of g and g^2 (arXiv:1412.6980,
-  arXiv:1711.05101).
+  """Adam with decoupled weight decay (arXiv:1412.6980, arXiv:1711.05101).
 
-  The original transformer's is `b2=0.98`, `eps=1e-9`, `decay=0`, `clip=none` under
-  `schedule=rsqrt`."""
+  The update is m / (sqrt(v) + eps), with debiased moving averages m of g and v of g^2. The original
+  transformer uses `b2=0.98`, `eps=1e-9`, `decay=0`, `clip=none` and `schedule=rsqrt`.
+
+  Attributes:
+    b1: Decay of m.
+    b2: Decay of v.
+    eps: Added to the denominator.
+    m_dtype: The dtype of m. Defaults to that of the parameter, which v always has.
+  """
 
   b1: float = 0.9
   b2: float = 0.95
   eps: float = 1e-8
-  #: The dtype m is kept in; None is that of the parameter. v always has the parameter's.
   m_dtype: str | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
@@ -28,8 +33,8 @@ class AdamW(Optim):
 
   def check(self) -> Iterator[str]:
     yield from super().check()
-    yield from share('b1', self.b1)
-    yield from share('b2', self.b2)
-    yield from dtype_name('m_dtype', self.m_dtype)
+    yield from check_decay('b1', self.b1)
+    yield from check_decay('b2', self.b2)
+    yield from check_dtype('m_dtype', self.m_dtype)
     if self.eps <= 0:
-      yield f'eps: {self.eps} does not keep the division finite. Expected more than 0.'
+      yield f'eps: is {self.eps}. Expected more than 0.'

@@ -1,4 +1,4 @@
-"""The contract of an optimizer: a spec that turns itself into an optax chain."""
+"""The interface of an optimizer: a config that builds an optax chain."""
 
 import abc
 from collections.abc import Iterator
@@ -16,52 +16,62 @@ from tfm.optim.clip import clip_by_global_norm
 from tfm.optim.layout import layout
 from tfm.optim.schedule import Cosine, Schedule
 from tfm.optim.schedule.base import StepToRate
-from tfm.optim.subset import picked
+from tfm.optim.subset import select
 
 Letters = Any  #: the tree of axis letters ('LDNH') of a tree of parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class Optim(Part, abc.ABC):
-  """p <- p - lr(step) scale (rule(clip(g)) + decay p): a row of the table is its `rule`, the rest
-  is here.
+  """p <- p - lr(step) scale (rule(clip(g)) + decay p), where subclasses define `rule`.
 
-  The chain names its links (`clip`, `rule`, `decay`, `scale`, `lr`), so the paths of its state are
-  stable."""
+  The links of the chain have names (`clip`, `rule`, `decay`, `scale`, `lr`), so the paths of its
+  state are stable.
 
-  #: The peak learning rate.
+  Attributes:
+    lr: The peak learning rate.
+    schedule: The shape of the learning rate over the run.
+    clip: The largest global norm of the gradient. None for no clipping.
+    decay: Decoupled weight decay (arXiv:1711.05101), multiplied by the learning rate as in PyTorch.
+    no_decay: Globs over parameter paths (`segment_0/*/b`) without decay. Vectors never decay.
+    ema: Decay of a moving average of the parameters (`tfm.optim.ema`). None for no average.
+    accumulate: The number of micro-batches of a step (`tfm.optim.accumulate`).
+    only: Globs over the paths of trained parameters. Other parameters have neither gradients nor
+      state. Empty trains all.
+  """
+
   lr: float = 1e-3
   schedule: Schedule = Cosine(warmup=100)
-  #: The largest global norm of a gradient; None leaves it alone.
   clip: float | None = 1.0
-  #: Decoupled weight decay (arXiv:1711.05101), multiplied by the learning rate as PyTorch does.
   decay: float = 0.1
-  #: Globs over parameter paths (`segment_0/*/b`) that do not decay, besides vectors, which never
-  #: do.
   no_decay: tuple[str, ...] = ()
-  #: Decay of an exponential moving average of the parameters (`tfm.optim.ema`); None keeps none.
   ema: float | None = None
-  #: Micro-batches a step (`tfm.optim.accumulate`).
   accumulate: int = 1
-  #: Globs over the paths of parameters that are trained; empty is all. The others have no gradient
-  #: and no state.
   only: tuple[str, ...] = ()
 
   @abc.abstractmethod
   def rule(self, letters: Letters) -> optax.GradientTransformation:
-    """Gradient to direction of ascent, before decay and learning rate."""
+    """Return the transformation of gradients to directions, before decay and learning rate."""
 
   def scale(self, letters: Letters) -> Any | None:
-    """A factor on the learning rate for every parameter, as a tree; None is 1 for all."""
+    """Return a factor of the learning rate for each parameter, as a tree. None means 1."""
     del letters
     return None
 
   def make(self, steps: int, letters: Letters) -> optax.GradientTransformation:
-    """The optax transformation of a run of `steps` over parameters whose axes are `letters`.
+    """Return the optax transformation of a run.
 
-    It is a transformation of those that are trained (`trained`).
+    It transforms the `trained` parameters only.
 
-    Raises: UserError if a glob of `only` or `no_decay` matches no parameter.
+    Args:
+      steps: The number of updates of the run.
+      letters: The axis letters of all parameters.
+
+    Returns:
+      A named chain.
+
+    Raises:
+      UserError: A glob of `only` or `no_decay` matches no parameter.
     """
     letters = self.trained(letters)
     decayed, scale = self.decayed(letters), self.scale(letters)
@@ -72,52 +82,64 @@ class Optim(Part, abc.ABC):
     if self.decay:
       links.append(('decay', optax.add_decayed_weights(self.decay, decayed)))
     if scale is not None:
-      links.append(
-        ('scale', optax.stateless(lambda u, _: jax.tree.map(lambda x, s: x * s, u, scale)))
-      )
+      multiply = lambda updates, _: jax.tree.map(lambda x, s: x * s, updates, scale)
+      links.append(('scale', optax.stateless(multiply)))
     links.append(('lr', optax.scale_by_learning_rate(self.schedule_fn(steps))))
     return optax.named_chain(*links)
 
   def trained(self, tree: Any) -> Any:
-    """The leaves of a tree like the parameters' that are trained: nested dicts of the same paths.
+    """Return the trained leaves of a tree with the paths of the parameters, as nested dicts.
 
-    Raises: UserError if a glob of `only` matches none.
+    Raises:
+      UserError: A glob of `only` matches no parameter.
     """
-    return picked(tree, matching('optim.only', self.only, tree)) if self.only else tree
+    return select(tree, matching('optim.only', self.only, tree)) if self.only else tree
 
   def frozen(self, tree: Any) -> Any:
-    """The other leaves."""
-    kept = matching('optim.only', self.only, tree)
-    return picked(tree, jax.tree.map(lambda out: not out, kept)) if self.only else {}
+    """Return the leaves that are not trained."""
+    if not self.only:
+      return {}
+    trained = matching('optim.only', self.only, tree)
+    return select(tree, jax.tree.map(lambda is_trained: not is_trained, trained))
 
   def schedule_fn(self, steps: int) -> StepToRate:
-    """The learning rate that update `step` = 0, 1, ... of a run of `steps` uses."""
+    """Return `step -> learning rate` of a run, for the updates `step` = 0, 1, ..."""
     return self.schedule.make(self.lr, steps)
 
   def decayed(self, letters: Letters) -> Any:
-    """The tree of whether a parameter decays: matrices and tables do, a layer's vectors and
-    `no_decay` do not.
+    """Return which parameters decay, as a tree of booleans.
+
+    Matrices and tables do. Vectors of a layer and `no_decay` do not.
     """
     exempt = matching('optim.no_decay', self.no_decay, letters)
     return jax.tree.map(lambda x, out: len(layout(x).groups) >= 2 and not out, letters, exempt)
 
   def check(self) -> Iterator[str]:
     if self.lr <= 0:
-      yield f'lr: {self.lr} is no learning rate. Expected more than 0.'
+      yield f'lr: is {self.lr}. Expected more than 0.'
     if self.clip is not None and self.clip <= 0:
-      yield f'clip: a gradient cannot have norm {self.clip}. Expected more than 0, or none.'
+      yield f'clip: is {self.clip}. Expected more than 0, or none.'
     if self.decay < 0:
-      yield f'decay: {self.decay} would grow the weights. Expected 0 or more.'
+      yield f'decay: is {self.decay}. Expected 0 or more.'
     if self.ema is not None:
-      yield from share('ema', self.ema)
+      yield from check_decay('ema', self.ema)
     if self.accumulate < 1:
-      yield f'accumulate: {self.accumulate} micro-batches make no step. Expected 1 or more.'
+      yield f'accumulate: is {self.accumulate}. Expected 1 or more.'
 
 
 def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
-  """The tree of whether a leaf's path (`segment_0/block_0/mixer/q/w`) matches one of `globs`.
+  """Return which parameters match a glob, as a tree of booleans.
 
-  Raises: UserError if a glob matches nothing, for it was meant to.
+  Args:
+    where: The field in errors, such as 'optim.only'.
+    globs: Globs over paths such as `segment_0/block_0/mixer/q/w`.
+    tree: A tree with the paths of the parameters.
+
+  Returns:
+    A tree of the same structure.
+
+  Raises:
+    UserError: A glob matches no parameter.
   """
   path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator='/')
   paths = [path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
@@ -133,13 +155,13 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
   )
 
 
-def share(name: str, value: float) -> Iterator[str]:
-  """A sentence if `value` cannot weigh the past of a moving average."""
+def check_decay(name: str, value: float) -> Iterator[str]:
+  """Yield a message if `value` is not a valid decay of a moving average."""
   if not 0 <= value < 1:
-    yield f'{name}: {value} cannot weigh the past of a moving average. Expected 0 or more and less than 1.'
+    yield f'{name}: is {value}. Expected a decay from 0 to below 1.'
 
 
-def dtype_name(name: str, value: str | None) -> Iterator[str]:
-  """A sentence if `value` is no dtype to keep a moment in."""
+def check_dtype(name: str, value: str | None) -> Iterator[str]:
+  """Yield a message if `value` is not a supported dtype of a moment."""
   if value not in (None, 'float32', 'bfloat16'):
     yield f'{name}: {errors.unknown("dtype", value, ("float32", "bfloat16"))}'

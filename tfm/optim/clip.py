@@ -1,4 +1,4 @@
-"""Clipping by the global norm, without a copy of the gradients."""
+"""Clip gradients by their global norm."""
 
 from typing import Any
 
@@ -8,11 +8,13 @@ import optax
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-  """g min(1, limit / |g|), |g| in float32 over the whole tree (arXiv:1211.5063).
+  """Return g min(1, limit / |g|), with |g| in float32 over the whole tree (arXiv:1211.5063).
 
-  Differs: optax's divides every element by |g|, and as XLA does not repeat a division in each
-  kernel that reads its result, it writes the clipped gradients to memory: on a CPU that is two more
-  passes and a copy of the parameters."""
+  Note:
+    optax divides every element by |g|. XLA does not repeat a division in each kernel that uses the
+    result, so it stores the clipped gradients. On a CPU that takes two more passes over memory and
+    a copy of the parameters.
+  """
 
   def clip(updates: Any, params: Any) -> Any:
     del params

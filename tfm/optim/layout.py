@@ -1,18 +1,18 @@
-"""What the letters of a parameter's axes tell an optimizer: what is stacked, what is a matrix, what
-is a table.
-"""
+"""The structure of parameters for optimizers: stacks, matrices and tables."""
 
 import re
 from typing import NamedTuple
 
-#: Axes that are looked up, not multiplied: vocabulary, positions, token types, buckets of a
-#: relative bias.
-LOOKED_UP = frozenset('VPYU')
+#: Axes of lookup tables: vocabulary, positions, token types, buckets of a relative bias.
+TABLE_AXES = frozenset('VPYU')
 
 
 class Layout(NamedTuple):
-  """`stack`: leading axes of independent copies (layers, experts). `groups`: the rest, heads folded
-  into one axis.
+  """The structure of a parameter.
+
+  Attributes:
+    stack: The letters of leading axes of independent copies (layers, experts).
+    groups: The letters of the other axes, with heads folded into a single axis.
   """
 
   stack: str
@@ -20,15 +20,18 @@ class Layout(NamedTuple):
 
 
 def layout(letters: str) -> Layout:
-  """The layout of an array whose axes are `letters`.
+  """Return the structure of an array with axes `letters`.
 
-  Heads and their dimension are one axis of a matrix written as two, so the bias of a query (`NH`)
-  is a vector.
+  Heads and their dimension are a single axis of a matrix, so the bias of a query (`NH`) is a
+  vector.
 
   Example:
-    >>> layout('LDNH'), layout('LEFD'), layout('NH')
-    (Layout(stack='L', groups=('D', 'NH')), Layout(stack='LE', groups=('F', 'D')), Layout(stack='',
-    groups=('NH',)))
+    >>> layout('LDNH')
+    Layout(stack='L', groups=('D', 'NH'))
+    >>> layout('LEFD')
+    Layout(stack='LE', groups=('F', 'D'))
+    >>> layout('NH')
+    Layout(stack='', groups=('NH',))
   """
   match = re.match(r'L*(?:E(?=.))?', letters)
   assert match is not None, letters
@@ -36,7 +39,5 @@ def layout(letters: str) -> Layout:
 
 
 def is_hidden_matrix(letters: str) -> bool:
-  """Whether the array is, layer by layer and expert by expert, a matrix from activations to
-  activations.
-  """
-  return len(layout(letters).groups) == 2 and not LOOKED_UP & set(letters)
+  """Return whether the array is a matrix between activations, for each layer and expert."""
+  return len(layout(letters).groups) == 2 and not TABLE_AXES & set(letters)

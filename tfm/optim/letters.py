@@ -1,4 +1,4 @@
-"""The axis letters of an optimizer's state, from those of the parameters it is kept for."""
+"""The axis letters of an optimizer state."""
 
 from typing import Any
 
@@ -10,18 +10,24 @@ from tfm.optim.layout import layout
 
 
 def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letters) -> Any:
-  """The tree of axis letters of `tx.init(params)`: '' for what every device keeps whole (counts,
-  constants).
+  """Return the axis letters of `tx.init(params)`, as a tree.
 
-  `params` may be shapes. A leaf of the state belongs to the parameter whose path its own path ends
-  in, and has that parameter's letters; factors of a second moment (`.rows`, `.cols`) lack those of
-  the axes averaged away."""
-  owners = {
-    keys: (letter, p.shape)
-    for (keys, p), letter in zip(
-      jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(letters), strict=True
-    )
-  }
+  A leaf of the state belongs to the parameter with the longest path that ends its own path, and has
+  the letters of that parameter. Factors of a second moment (`.rows`, `.cols`) lack the letters of
+  their averaged axes. Counts and constants are replicated, with letters ''.
+
+  Args:
+    tx: The optimizer.
+    params: The parameters, or their shapes.
+    letters: The axis letters of each parameter.
+
+  Returns:
+    A tree with the structure of the state.
+  """
+  owners: dict[tuple[Any, ...], tuple[str, tuple[int, ...]]] = {}
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  for (keys, p), letter in zip(leaves, jax.tree.leaves(letters), strict=True):
+    owners[keys] = (letter, p.shape)
 
   def of_leaf(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> str:
     field = getattr(path[-1], 'name', '') if path else ''
@@ -35,11 +41,11 @@ def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letter
       stack, groups = layout(letter)
       letter = stack + (groups[0] if field == 'rows' else ''.join(groups[1:]))
       assert len(letter) == len(leaf.shape), (
-        f'{letter!r} names not the axes of {leaf.shape} at {path}'
+        f'{path}: letters {letter!r} do not match the shape {leaf.shape}'
       )
       return letter
     assert leaf.shape == shape, (
-      f'a state of shape {leaf.shape} is kept for a parameter of shape {shape} at {path}'
+      f'{path}: the state has shape {leaf.shape}, but the parameter has shape {shape}'
     )
     return letter
 

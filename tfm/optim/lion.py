@@ -1,25 +1,30 @@
-"""Lion."""
+"""Lion: updates by the sign of the momentum."""
 
 from collections.abc import Iterator
 import dataclasses
 
 import optax
 
-from tfm.optim.base import Letters, Optim, dtype_name, share
+from tfm.optim.base import Letters, Optim, check_decay, check_dtype
 
 
 @dataclasses.dataclass(frozen=True)
 class Lion(Optim):
-  """sign(b1 m + (1 - b1) g), then m <- b2 m + (1 - b2) g (arXiv:2302.06675).
+  """Lion (arXiv:2302.06675): sign(b1 m + (1 - b1) g), then m <- b2 m + (1 - b2) g.
 
-  Every step has the same size, so it wants a third to a tenth of AdamW's learning rate and as much
-  more decay."""
+  All steps have the same size. Use a third to a tenth of AdamW's learning rate, and three to ten
+  times its decay.
+
+  Attributes:
+    b1: Weight of m in the update.
+    b2: Decay of m.
+    m_dtype: The dtype of m. Defaults to that of the parameter.
+  """
 
   lr: float = 1e-4
   decay: float = 1.0
   b1: float = 0.9
   b2: float = 0.99
-  #: The dtype m is kept in; None is that of the parameter.
   m_dtype: str | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
@@ -28,6 +33,6 @@ class Lion(Optim):
 
   def check(self) -> Iterator[str]:
     yield from super().check()
-    yield from share('b1', self.b1)
-    yield from share('b2', self.b2)
-    yield from dtype_name('m_dtype', self.m_dtype)
+    yield from check_decay('b1', self.b1)
+    yield from check_decay('b2', self.b2)
+    yield from check_dtype('m_dtype', self.m_dtype)

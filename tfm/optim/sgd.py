@@ -5,16 +5,22 @@ import dataclasses
 
 import optax
 
-from tfm.optim.base import Letters, Optim, share
+from tfm.optim.base import Letters, Optim, check_decay
 
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Optim):
-  """m <- momentum m + g, stepping along m, or along momentum m + g if `nesterov`; along g without
-  momentum.
+  """Stochastic gradient descent with momentum.
 
-  Differs: the weight decay stays outside the momentum, as everywhere in this package; L2
-  regularisation puts it inside."""
+  m <- momentum m + g. The update is m, or momentum m + g if `nesterov`.
+
+  Attributes:
+    momentum: Decay of m. None updates along g.
+    nesterov: Use Nesterov momentum.
+
+  Note:
+    As in all optimizers here, weight decay is not part of the momentum. L2 regularisation would be.
+  """
 
   lr: float = 0.1
   decay: float = 0.0
@@ -28,6 +34,6 @@ class SGD(Optim):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.momentum is not None:
-      yield from share('momentum', self.momentum)
+      yield from check_decay('momentum', self.momentum)
     elif self.nesterov:
-      yield 'nesterov: there is no momentum to look ahead with. Expected nesterov=false or a momentum.'
+      yield 'nesterov: is true, but momentum is none. Expected nesterov=false, or a momentum.'

@@ -1,15 +1,13 @@
-"""Some leaves of a tree of parameters, as a smaller tree of the same paths."""
+"""Subsets of a tree of parameters, as nested dicts with the same paths."""
 
 from typing import Any
 
 
-def picked(tree: Any, chosen: Any) -> Any:
-  """The nested dicts of `tree` with the leaves for which the tree `chosen` says so; no dict is left
-  empty.
-  """
+def select(tree: Any, chosen: Any) -> Any:
+  """Return the leaves of `tree` where `chosen` is true, without empty dicts."""
   if not isinstance(tree, dict):
     return tree
-  return {name: picked(tree[name], chosen[name]) for name in tree if _any(chosen[name])}
+  return {name: select(tree[name], chosen[name]) for name in tree if _any(chosen[name])}
 
 
 def _any(chosen: Any) -> bool:
@@ -17,7 +15,7 @@ def _any(chosen: Any) -> bool:
 
 
 def merged(one: Any, other: Any) -> Any:
-  """Two trees of different leaves as one."""
+  """Merge two trees of different leaves."""
   if not (isinstance(one, dict) and isinstance(other, dict)):
     raise AssertionError('a leaf is in both trees')
   both = {name: merged(one[name], other[name]) for name in one.keys() & other.keys()}

@@ -1,4 +1,4 @@
-"""What a model is trained to do: every task."""
+"""Training objectives."""
 
 from tfm.core.registry import Table
 from tfm.tasks.base import Features, Forward, Ratio, Shown, Task, mean
@@ -7,6 +7,7 @@ from tfm.tasks.classify import Classify
 from tfm.tasks.contrastive import Contrastive
 from tfm.tasks.ctc import Ctc
 from tfm.tasks.masked_lm import MaskedLM
+from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
 from tfm.tasks.prefix_lm import PrefixLM
 from tfm.tasks.regress import Regress
@@ -29,6 +30,7 @@ __all__ = [
   'Shown',
   'SpanCorruption',
   'Task',
+  'TaskModel',
   'TextTask',
   'mean',
 ]

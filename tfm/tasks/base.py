@@ -1,4 +1,4 @@
-"""The contract of a training task: features of a batch, its losses and metrics."""
+"""The interface of a training task: the features of a batch, its losses and metrics."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tfm.core.registry import Part
 from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec, Dataset, Raw
+from tfm.tasks.model import TaskModel
 
 Features = dict[str, NDArray[Any]]
 Batch = dict[str, jax.Array]
@@ -19,8 +20,13 @@ Forward = Callable[..., Outputs]
 
 
 class Ratio(NamedTuple):
-  """A metric as two scalars: its value is sum / weight. Ratios of micro-batches and hosts add up
-  exactly.
+  """A metric as two scalars, with the value `sum / weight`.
+
+  Ratios of micro-batches and hosts can be added exactly.
+
+  Attributes:
+    sum: The weighted sum of the values.
+    weight: The sum of the weights.
   """
 
   sum: jax.Array
@@ -28,7 +34,12 @@ class Ratio(NamedTuple):
 
 
 class Shown(NamedTuple):
-  """The metric on the progress bar and the training curve, and its label with the unit."""
+  """The metric of the progress bar and the training curve.
+
+  Attributes:
+    name: Its name in the metrics.
+    label: Its label, with the unit.
+  """
 
   name: str
   label: str
@@ -36,8 +47,9 @@ class Shown(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task(Part):
-  """A training objective. The task owns the forward pass, so it may run the model several times a
-  step.
+  """A training objective.
+
+  A task calls the model itself, so it may run several forward passes in a step.
   """
 
   #: Feature arrays that are not inputs of the model.
@@ -48,99 +60,105 @@ class Task(Part):
   shown: ClassVar[Shown] = Shown('loss', 'loss')
   logged: ClassVar[tuple[str, ...]] = ()
 
-  #: False if the loss of a row depends on the other rows of its batch. Such a loss cannot be
-  #: accumulated.
-  sums_over_rows: ClassVar[bool] = True
+  #: False if the loss of an example depends on the other examples of its batch. Such a loss cannot
+  #: be accumulated over micro-batches.
+  loss_per_example: ClassVar[bool] = True
 
   #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an
   #: evaluation batch.
-  picture: ClassVar[Callable[..., list[tuple[NDArray, str]]] | None] = None
+  picture: ClassVar[Callable[..., list[tuple[NDArray[Any], str]]] | None] = None
 
   @property
-  def frames_rows(self) -> bool:
-    """Whether the task puts the special tokens of a prompt around rows of text."""
+  def adds_special_tokens(self) -> bool:
+    """Whether the task adds the special tokens of a prompt to texts."""
     return False
 
   def features(self, raw: Raw, dataset: Dataset) -> Features:
     """Return the model inputs and targets of a raw batch.
 
-    A pure function on the host: randomness comes from `raw['key']`. Every batch of a dataset has
-    the same names, shapes and dtypes. `weights` is 0 for rows that only fill up a batch."""
+    This is a pure function on the host, with randomness from `raw['key']`. All batches of a dataset
+    have the same names, shapes and dtypes. `weights` is 0 for padding examples, which complete the
+    last batch.
+    """
     raise NotImplementedError
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return the metrics of a batch; 'loss' is required and minimised.
+    """Return the metrics of a batch. 'loss' is required, and minimised.
 
     Args:
       forward: `forward(**inputs)` returns the outputs of `tfm.apply`. It may be called any number
         of times. The auxiliary losses of all calls are added to 'loss', times its weight.
       batch: The features on the devices.
       key: Randomness of the task itself. None in evaluation, where a task may return further
-      metrics.
+        metrics.
+
+    Returns:
+      The ratio of each metric.
     """
     raise NotImplementedError
 
   def measures(self, batch: Batch, dataset: Dataset) -> dict[str, Ratio]:
-    """Return ratios of an evaluation batch that need the dataset and not the model. None by
-    default.
-    """
+    """Return evaluation metrics that need the dataset instead of the model. None by default."""
     del batch, dataset
     return {}
 
   def score(self, sums: dict[str, tuple[float, float]]) -> dict[str, float | None]:
-    """Return the metrics of an evaluation from the (sum, weight) of each ratio over all batches."""
-    return {name: total / weight if weight else None for name, (total, weight) in sums.items()}
+    """Return the metrics of an evaluation from the total (sum, weight) of each ratio."""
+    scores: dict[str, float | None] = {}
+    for name, (total, weight) in sums.items():
+      scores[name] = total / weight if weight else None
+    return scores
 
   def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of a batch that are inputs of the model."""
     return {name: value for name, value in batch.items() if name not in self.targets}
 
-  def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
-    """Return shape, dtype and axis letters of every feature array. Opens no data."""
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    """Return shape, dtype and axis letters of each feature. No data is opened."""
     raise NotImplementedError
 
-  def shapes(self, model: Any, data: Data) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the features as `jax.ShapeDtypeStruct`s. Opens no data."""
-    return {
-      n: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for n, spec in self.specs(model, data).items()
-    }
+  def shapes(self, model: TaskModel, data: Data) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the features as `jax.ShapeDtypeStruct`s. No data is opened."""
+    specs = self.specs(model, data)
+    return {name: jax.ShapeDtypeStruct(s.shape, s.dtype) for name, s in specs.items()}
 
-  def letters(self, model: Any, data: Data) -> dict[str, str]:
-    """Return the axis letters of every feature array, such as 'BT' or 'BCHW'."""
+  def letters(self, model: TaskModel, data: Data) -> dict[str, str]:
+    """Return the axis letters of each feature, such as 'BT' or 'BCHW'."""
     return {name: spec.letters for name, spec in self.specs(model, data).items()}
 
   def sequence_lengths(self, data: Data) -> tuple[int, ...]:
-    """Return the tokens of a row in each stack: (decoder,) or (encoder, decoder). Empty if rows are
-    not text.
+    """Return the tokens of a sequence in each tower: (decoder,) or (encoder, decoder).
+
+    Empty if the data is not text.
     """
     del data
     return ()
 
   def per_step(self, data: Data) -> tuple[str, int]:
-    """Return the unit of speed and its number in a step over all devices, such as ('tokens', 4096)."""
+    """Return the unit of throughput and its number in a global step, such as ('tokens', 4096)."""
     lengths = self.sequence_lengths(data)
     return ('tokens', data.batch * sum(lengths)) if lengths else ('examples', data.batch)
 
-  def fits(self, model: Any) -> Iterator[str]:
-    """Yield a sentence for each reason that `model` cannot be trained on this task."""
+  def fits(self, model: TaskModel) -> Iterator[str]:
+    """Yield a message for each reason why `model` cannot be trained on this task."""
     raise NotImplementedError
 
   def fits_data(self, data: Data) -> Iterator[str]:
-    """Yield a sentence for each reason that this task cannot use `data`."""
+    """Yield a message for each reason why this task cannot use `data`."""
     del data
     yield from ()
 
-  def suits(self, model: Any, dataset: Dataset) -> Iterator[str]:
-    """Yield a sentence for each error in `model` that only an open dataset can show."""
+  def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
+    """Yield a message for each error in `model` that can be found only with the open dataset."""
     del model, dataset
     yield from ()
 
 
 def weighted_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
-  """Return sum(x * weights), where entries of weight 0 are ignored even if they are not finite."""
+  """Return sum(x * weights). Entries of weight 0 are ignored, even if they are not finite."""
   return jnp.sum(jnp.where(weights > 0, x * weights, 0.0))
 
 
 def mean(total: jax.Array, weight: jax.Array) -> jax.Array:
-  """Return total / weight, and 0 where the weight is 0."""
+  """Return total / weight, or 0 where the weight is 0."""
   return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)

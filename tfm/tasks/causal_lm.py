@@ -1,4 +1,4 @@
-"""Predict the next token."""
+"""Causal language modelling: predict the next token."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -6,12 +6,16 @@ from typing import Any
 
 from tfm.data.corpus import RawBatch
 from tfm.tasks.base import Features
+from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, next_token, one_stack
 
 
 @dataclasses.dataclass(frozen=True)
 class CausalLM(TextTask):
-  """-log p(x_{t+1} | x_1..x_t). Labels are shifted here and nowhere else."""
+  """Next-token prediction, with the loss -log p(x_{t+1} | x_1..x_t).
+
+  The task shifts the labels; the data does not.
+  """
 
   overlap = 1
 
@@ -21,12 +25,11 @@ class CausalLM(TextTask):
   def features(self, raw: RawBatch, dataset: Any) -> Features:
     return next_token(raw, dataset.isolate)
 
-  def fits(self, model: Any) -> Iterator[str]:
+  def fits(self, model: TaskModel) -> Iterator[str]:
     yield from one_stack('causal_lm', model)
     if model.encoder is None and not model.causal:
       yield (
-        'task: causal_lm would show the model its labels: a mask or a router of the model lets a '
-        'token learn of later '
-        'ones. Choose mask=causal and router=top_k, or task=masked_lm for mask=full, or '
-        'task=prefix_lm for mask=prefix.'
+        'task: causal_lm needs a causal model, but a mask or a router of the model leaks later '
+        'tokens, which are its labels. Expected mask=causal and router=top_k, task=masked_lm for '
+        'mask=full, or task=prefix_lm for mask=prefix.'
       )

@@ -1,8 +1,7 @@
-"""Connectionist temporal classification: transcribe frames without a known alignment."""
+"""Connectionist temporal classification: transcription without a known alignment."""
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
 
 import jax
 from jax import lax
@@ -13,18 +12,18 @@ from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec, Dataset, Raw
 from tfm.tasks.arrays import array_features, array_specs, has_arrays
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.model import TaskModel
 
 
 @dataclasses.dataclass(frozen=True)
 class Ctc(Task):
-  """CTC loss (Graves et al., 2006) of `labels` int [B, L], padded with -1, for frame logits [B, T,
-  V].
+  """CTC loss (Graves et al., 2006) of `labels` int [B, L], for frame logits [B, T, V].
 
-  If the data has `frames` int [B], only the first frames of a row count. Rows with more labels than
-  their frames can align (repeated labels need a blank in between) have no loss; the metric
-  `skipped` is their share.
+  Labels are padded with -1. If the data has `frames` int [B], only the first `frames` frames of an
+  example count. Examples with more labels than their frames can align have no loss; the metric
+  `skipped` is their share. A repeated label needs a blank frame in between.
 
-  Args:
+  Attributes:
     blank: Id of the blank token.
   """
 
@@ -37,21 +36,22 @@ class Ctc(Task):
     del dataset
     return array_features(raw)
 
-  def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
     del model
     return array_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss' per label and 'skipped'; in evaluation also 'token_error_rate' of the greedy
-    transcription.
+    """Return 'loss' per label and 'skipped'.
+
+    In evaluation also 'token_error_rate' of the greedy transcription.
     """
     logits_BTV, labels_BL = forward(**self.inputs(batch))['logits'], batch['labels']
     B, T, _ = logits_BTV.shape
     frames_B = batch.get('frames', jnp.full((B,), T, jnp.int32))
     blank_BT = (jnp.arange(T)[None] >= frames_B[:, None]).astype(jnp.float32)
     pad_BL = (labels_BL < 0).astype(jnp.float32)
-    rows_B = batch['weights'].astype(jnp.float32)
-    fits_B = rows_B * (needed_frames(labels_BL) <= frames_B)
+    weights_B = batch['weights'].astype(jnp.float32)
+    aligned_B = weights_B * (needed_frames(labels_BL) <= frames_B)
     nats_B = optax.ctc_loss(
       logits_BTV.astype(jnp.float32),
       blank_BT,
@@ -61,18 +61,22 @@ class Ctc(Task):
     )
     count_B = jnp.sum(1 - pad_BL, 1)
     ratios = {
-      'loss': Ratio(weighted_sum(nats_B, fits_B), jnp.sum(fits_B * count_B)),
-      'skipped': Ratio(jnp.sum(rows_B - fits_B), jnp.sum(rows_B)),
+      'loss': Ratio(weighted_sum(nats_B, aligned_B), jnp.sum(aligned_B * count_B)),
+      'skipped': Ratio(jnp.sum(weights_B - aligned_B), jnp.sum(weights_B)),
     }
     if key is None:
-      said_BT = greedy(logits_BTV, frames_B, self.blank)
-      errors_B = edit_distance(said_BT, labels_BL).astype(jnp.float32)
-      ratios['token_error_rate'] = Ratio(weighted_sum(errors_B, rows_B), jnp.sum(rows_B * count_B))
+      tokens_BT = greedy(logits_BTV, frames_B, self.blank)
+      errors_B = edit_distance(tokens_BT, labels_BL).astype(jnp.float32)
+      total = jnp.sum(weights_B * count_B)
+      ratios['token_error_rate'] = Ratio(weighted_sum(errors_B, weights_B), total)
     return ratios
 
-  def fits(self, model: Any) -> Iterator[str]:
+  def fits(self, model: TaskModel) -> Iterator[str]:
     if 'logits' not in model.returns:
-      yield 'task: ctc needs logits of every frame, and no head returns logits. Expected model.heads.ctc=ctc(...).'
+      yield (
+        'task: ctc needs logits of each frame, and no head returns logits. Expected '
+        'model.heads.ctc=ctc(...).'
+      )
 
   def fits_data(self, data: Data) -> Iterator[str]:
     yield from has_arrays('ctc', data, 'labels')
@@ -83,8 +87,9 @@ class Ctc(Task):
 
 
 def needed_frames(labels_BL: jax.Array) -> jax.Array:
-  """Return the fewest frames that can align each row of labels, int32 [B]: a repeated label needs a
-  blank before it.
+  """Return the fewest frames that can align each sequence of labels, int32 [B].
+
+  A repeated label needs a blank frame before it.
   """
   real_BL = labels_BL >= 0
   repeated_BL = (labels_BL[:, 1:] == labels_BL[:, :-1]) & real_BL[:, 1:]
@@ -92,8 +97,15 @@ def needed_frames(labels_BL: jax.Array) -> jax.Array:
 
 
 def greedy(logits_BTV: jax.Array, frames_B: jax.Array, blank: int) -> jax.Array:
-  """Return the most likely token of each frame with repeats and blanks removed, int32 [B, T],
-  padded with -1.
+  """Return the greedy transcription, with repeats and blanks removed.
+
+  Args:
+    logits_BTV: The logits of each frame.
+    frames_B: The number of frames of each example.
+    blank: Id of the blank token.
+
+  Returns:
+    Token ids int32 [B, T], padded with -1.
   """
   top_BT = jnp.argmax(logits_BTV, -1).astype(jnp.int32)
   before_BT = jnp.pad(top_BT, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
@@ -103,21 +115,22 @@ def greedy(logits_BTV: jax.Array, frames_B: jax.Array, blank: int) -> jax.Array:
   return jnp.take_along_axis(jnp.where(kept_BT, top_BT, -1), order_BT, 1)
 
 
-def edit_distance(said_BT: jax.Array, labels_BL: jax.Array) -> jax.Array:
-  """Return the insertions, deletions and substitutions between rows of tokens, both padded with -1,
-  int32 [B].
+def edit_distance(tokens_BT: jax.Array, labels_BL: jax.Array) -> jax.Array:
+  """Return the edit distance between sequences of tokens, int32 [B].
+
+  It counts insertions, deletions and substitutions. Both arguments are padded with -1.
   """
   B, L = labels_BL.shape
   place_L = jnp.arange(L + 1)[None]
 
-  def step(cost_BL: jax.Array, said_B: jax.Array) -> tuple[jax.Array, None]:
-    wrong_BL = (said_B[:, None] != labels_BL).astype(jnp.int32)
+  def step(cost_BL: jax.Array, token_B: jax.Array) -> tuple[jax.Array, None]:
+    wrong_BL = (token_B[:, None] != labels_BL).astype(jnp.int32)
     best_BL = jnp.minimum(cost_BL[:, 1:] + 1, cost_BL[:, :-1] + wrong_BL)
     best_BL = jnp.concatenate([cost_BL[:, :1] + 1, best_BL], 1)
     # An insertion costs 1 per place: cost[j] = min over i <= j of best[i] + j - i.
     best_BL = lax.cummin(best_BL - place_L, axis=1) + place_L
-    return jnp.where(said_B[:, None] >= 0, best_BL, cost_BL), None
+    return jnp.where(token_B[:, None] >= 0, best_BL, cost_BL), None
 
   start_BL = jnp.broadcast_to(place_L, (B, L + 1)).astype(jnp.int32)
-  cost_BL, _ = lax.scan(step, start_BL, said_BT.T)
+  cost_BL, _ = lax.scan(step, start_BL, tokens_BT.T)
   return jnp.take_along_axis(cost_BL, jnp.sum(labels_BL >= 0, 1, keepdims=True), 1)[:, 0]

@@ -1,4 +1,4 @@
-"""Fill in spans that were taken out, each by one sentinel (T5, Raffel et al. 2019, section 3.1.4)."""
+"""Span corruption: restore spans that were replaced by sentinels."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,28 +14,36 @@ from tfm.data.dataset import ArraySpec
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 from tfm.tasks.base import Features
+from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, text_specs, with_head
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption(TextTask):
-  """-log p(the spans | the text with a sentinel for each): a share `rate` of the text, in spans of
-  mean length `span`.
+  """Span corruption (T5, arXiv:1910.10683, section 3.1.4) for encoder-decoder models.
 
-  The encoder reads exactly `length` tokens, made of `window(length)` raw ones; targets are
-  sentinel, span, sentinel, span, ... and an end of text, with no closing sentinel (T5's code; the
-  figure of its paper shows one)."""
+  The encoder reads the text, with a sentinel in place of each span. The decoder predicts sentinel,
+  span, sentinel, span, ... and an end token. There is no closing sentinel, as in T5's code, unlike
+  the figure of the paper. `window(length)` raw tokens become exactly `length` encoder inputs.
+
+  Attributes:
+    rate: The share of the text that is removed.
+    span: The mean length of a span in tokens.
+  """
 
   rate: float = 0.15
   span: float = 3.0
 
   def counts(self, raw: int) -> tuple[int, int]:
-    """How many of `raw` tokens are taken out, and in how many spans."""
+    """Return the numbers of removed tokens and of spans, for `raw` tokens."""
     noise = min(max(round(raw * self.rate), 1), raw - 1)
     return noise, min(max(1, round(noise / self.span)), noise, raw - noise)
 
   def encoded(self, raw: int) -> tuple[int, int]:
-    """Tokens of inputs and of targets that `raw` tokens become, sentinels and end of text included."""
+    """Return the lengths of inputs and targets, for `raw` tokens.
+
+    They include the sentinels and the end token.
+    """
     noise, spans = self.counts(raw)
     return raw - noise + spans + 1, noise + spans + 1
 
@@ -43,8 +51,8 @@ class SpanCorruption(TextTask):
     raw = 2
     while self.encoded(raw + 1)[0] <= length:
       raw += 1
-    # At rate 1/2 two raw lengths give `length` inputs; T5 takes the one whose targets are no longer
-    # than that.
+    # At rate 1/2, two raw lengths give `length` inputs. Like T5, choose the smaller if its targets
+    # have `length` tokens as well.
     inputs, targets = self.encoded(raw)
     shorter = raw > 2 and self.encoded(raw - 1) == (inputs, inputs)
     return raw - 1 if targets > inputs and shorter else raw
@@ -59,22 +67,19 @@ class SpanCorruption(TextTask):
   def features(self, raw: RawBatch, dataset: Any) -> Features:
     vocabulary = dataset.vocabulary
     tokens, size = raw['tokens'], (raw['segments'] > 0).sum(1)
-    shape = self.encoded(tokens.shape[1])
-    inputs, targets = (
-      np.full((len(tokens), n), vocabulary.special('pad'), np.int32) for n in shape
-    )
+    shape, pad = self.encoded(tokens.shape[1]), vocabulary.special('pad')
+    inputs = np.full((len(tokens), shape[0]), pad, np.int32)
+    targets = np.full((len(tokens), shape[1]), pad, np.int32)
     ends = np.zeros((2, len(tokens)), np.int64)
-    # All rows are full but the last of an evaluation, so this is one pass over the batch, at most
-    # three.
+    # Only the last sequence of an evaluation is shorter, so this loop has one to three iterations.
     for n in np.unique(size[size > 1]).tolist():
-      mine = size == n
-      a, b = self._corrupt(tokens[mine, :n], raw['key'][mine], vocabulary)
-      inputs[mine, : a.shape[1]], targets[mine, : b.shape[1]] = a, b
-      ends[:, mine] = np.array([[a.shape[1]], [b.shape[1]]])
-    inside, predicted = (
-      np.arange(width) < end[:, None] for width, end in zip(shape, ends, strict=True)
-    )
-    start = np.full((len(tokens), 1), vocabulary.special('pad'), np.int32)
+      of_size = size == n
+      a, b = self._corrupt(tokens[of_size, :n], raw['key'][of_size], vocabulary)
+      inputs[of_size, : a.shape[1]], targets[of_size, : b.shape[1]] = a, b
+      ends[:, of_size] = np.array([[a.shape[1]], [b.shape[1]]])
+    inside = np.arange(shape[0]) < ends[0][:, None]
+    predicted = np.arange(shape[1]) < ends[1][:, None]
+    start = np.full((len(tokens), 1), pad, np.int32)
     return {
       'input_ids': inputs,
       'segment_ids': inside.astype(np.int32),
@@ -84,63 +89,79 @@ class SpanCorruption(TextTask):
       'weights': predicted.astype(np.float32),
     }
 
-  def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Any) -> dict[str, ArraySpec]:
     encoder, decoder = self.lengths(data.length)
-    source = text_specs(data.batch, encoder, 'input_ids', 'segment_ids')
-    return source | text_specs(
-      data.batch, decoder, 'decoder_input_ids', 'decoder_segment_ids', 'labels'
-    )
+    names = 'decoder_input_ids', 'decoder_segment_ids', 'labels'
+    inputs = text_specs(data.batch, encoder, 'input_ids', 'segment_ids')
+    return inputs | text_specs(data.batch, decoder, *names)
 
   def _corrupt(
-    self, tokens: NDArray, key: NDArray, vocabulary: Vocabulary
-  ) -> tuple[NDArray, NDArray]:
-    """Inputs and targets of rows of one length, end of text included."""
+    self, tokens: NDArray[Any], key: NDArray[np.uint64], vocabulary: Vocabulary
+  ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the inputs and targets of sequences of one length, with end tokens."""
     b, n = tokens.shape
     noise, spans = self.counts(n)
-    kept_parts, noise_parts = (
-      parts(key, 'kept', n - noise, spans),
-      parts(key, 'noise', noise, spans),
-    )
+    kept_parts = parts(key, 'kept', n - noise, spans)
+    noise_parts = parts(key, 'noise', noise, spans)
     bounds = np.cumsum(np.stack([kept_parts, noise_parts], 2).reshape(b, -1), 1)
-    # The number of the part a token is in: even ones are kept, odd ones taken out.
+    # The number of the part that a token is in: even parts are kept, odd parts are removed.
     part = (np.arange(n)[None, :, None] >= bounds[:, None, :-1]).sum(2)
-    taken = part % 2 == 1
-    starts = taken & ~np.pad(taken, ((0, 0), (1, 0)))[:, :-1]
+    removed = part % 2 == 1
+    starts = removed & ~np.pad(removed, ((0, 0), (1, 0)))[:, :-1]
     sentinel = vocabulary.sentinels[np.minimum(part // 2, spans - 1)]
     eos = np.full((b, 1), vocabulary.special('eos'), np.int32)
-    inputs = np.where(taken, sentinel, tokens)[~taken | starts].reshape(b, -1)
-    targets = np.stack([sentinel, tokens], 2)[np.stack([starts, taken], 2)].reshape(b, -1)
+    inputs = np.where(removed, sentinel, tokens)[~removed | starts].reshape(b, -1)
+    targets = np.stack([sentinel, tokens], 2)[np.stack([starts, removed], 2)].reshape(b, -1)
     return np.concatenate([inputs, eos], 1), np.concatenate([targets, eos], 1)
 
-  def fits(self, model: Any) -> Iterator[str]:
+  def fits(self, model: TaskModel) -> Iterator[str]:
     yield from with_head('span_corruption', model)
     if model.encoder is None:
       yield (
-        'task: span_corruption trains an encoder with a decoder, and the model is one stack. '
-        'Choose task=causal_lm, prefix_lm or masked_lm, or an encoder-decoder.'
+        'task: span_corruption needs an encoder-decoder, and the model has no encoder. Expected '
+        'task=causal_lm, prefix_lm or masked_lm, or an encoder-decoder.'
       )
     elif not model.causal:
-      yield 'task: span_corruption would show the decoder its labels: choose mask=causal for the decoder.'
+      yield (
+        'task: span_corruption needs a causal decoder, or later tokens leak, which are its labels. '
+        'Expected mask=causal for the decoder.'
+      )
 
   def fits_data(self, data: Data) -> Iterator[str]:
     yield from super().fits_data(data)
     if not isinstance(data, TextData):
       return
     if data.isolate:
-      yield 'data.isolate: span_corruption takes spans out of whole rows and cannot keep documents apart. Set it False.'
+      yield (
+        'data.isolate: is True, but span_corruption cannot isolate the documents of a sequence. '
+        'Expected False.'
+      )
     if data.length < 4:
-      yield f'data.length: is {data.length}. span_corruption needs 4: a token, a sentinel, an end, and room.'
+      yield (
+        f'data.length: is {data.length}, too short for two tokens, a sentinel and an end token. '
+        'Expected 4 or more.'
+      )
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not 0 < self.rate < 1:
-      yield f'rate: is {self.rate}. A share between 0 and 1 was wanted.'
+      yield f'rate: is {self.rate}. Expected a share between 0 and 1.'
     if self.span < 1:
-      yield f'span: is {self.span}. A mean length of at least 1 was wanted.'
+      yield f'span: is {self.span}. Expected a mean length of 1 or more.'
 
 
 def parts(key_B: NDArray[np.uint64], stream: str, n: int, k: int) -> NDArray[np.int64]:
-  """int64 [b, k]: `n` cut into `k` positive parts, every way equally likely."""
+  """Split `n` tokens into `k` positive parts, with all splits equally likely.
+
+  Args:
+    key_B: The random key of each sequence.
+    stream: Name of the random stream.
+    n: The number of tokens.
+    k: The number of parts.
+
+  Returns:
+    The size of each part, int64 [B, k].
+  """
   cuts = np.argsort(stateless_rng.uniform(key_B, stream, n - 1), 1)[:, : k - 1] + 1
   ends = np.full((len(key_B), 1), n)
   return np.diff(np.concatenate([np.zeros_like(ends), np.sort(cuts, 1), ends], 1), axis=1)

@@ -1,4 +1,4 @@
-"""The base of language-model tasks: cross-entropy of tokens, and rows of text."""
+"""The base of language-model tasks: cross-entropy of tokens."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,21 +14,21 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.data.textdata import TextData
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
-from tfm.tasks.xent import cross_entropy
+from tfm.tasks.model import TaskModel
+from tfm.tasks.xent import CrossEntropy, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTask(Task):
-  """Cross-entropy of token `labels`, weighted by `weights`. Each task makes both from text in its
-  own way.
+  """Cross-entropy of token `labels`, weighted by `weights`.
 
-  Args:
+  Attributes:
     label_smoothing: Probability spread over the vocabulary.
-    smooth_gold: Spread it over all V tokens (PyTorch); otherwise over the V - 1 wrong ones
-    (tensor2tensor).
+    smooth_gold: Spread it over all V tokens (PyTorch), otherwise over the V - 1 wrong ones
+      (tensor2tensor).
     z_loss: Factor of log^2 Z, which keeps logits from drifting (PaLM: 1e-4).
-    mtp: Weight of the mean loss of the later tokens that a multi-token-prediction model predicts:
-      0.3, later 0.1, in DeepSeek-V3; their number, for a sum, in arXiv:2404.19737.
+    mtp: Weight of the mean loss of the extra depths of a multi-token-prediction model. DeepSeek-V3
+      uses 0.3, later 0.1. Set it to their number for a sum (arXiv:2404.19737).
   """
 
   label_smoothing: float = 0.0
@@ -38,19 +38,19 @@ class TextTask(Task):
 
   shown = Shown('loss_nats', 'loss (nats per token)')
 
-  #: Tokens that consecutive raw rows share: 1 where the last token of a row is only predicted.
+  #: Tokens that consecutive raw sequences share: 1 if their last token is only a label.
   overlap = 0
 
   def window(self, length: int) -> int:
-    """Return the number of raw tokens that make a model row of `length`."""
+    """Return the raw tokens of a model sequence of `length` tokens."""
     return length
 
   def lengths(self, length: int) -> tuple[int, ...]:
-    """Return the tokens of a row in each stack: (decoder or encoder,) or (encoder, decoder)."""
+    """Return the tokens of a sequence in each tower: (length,) or (encoder, decoder)."""
     return (length,)
 
   def specials(self, length: int) -> tuple[str, ...]:
-    """Return the names of the special tokens in its rows. See `data.tokenizer.Vocabulary`."""
+    """Return the names of the special tokens of its sequences. See `data.tokenizer.Vocabulary`."""
     del length
     return ()
 
@@ -58,63 +58,63 @@ class TextTask(Task):
     assert isinstance(data, TextData)
     return self.lengths(data.length)
 
-  def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
     del model
     return next_token_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss' (minimised), 'loss_nats' (plain -log p of a label) and 'accuracy', per
-    predicted token.
+    """Return 'loss' (minimised), 'loss_nats' (-log p of the label) and 'accuracy'.
 
-    In evaluation 'loss' is the plain loss, too. The losses of later tokens are added to the sum of
-    'loss' only and divided by the same number of tokens, although the last k tokens of a document
-    have no label at depth k."""
+    All are means over predicted tokens. In evaluation, 'loss' is plain cross-entropy too.
+    Multi-token-prediction losses are added to the sum of 'loss' only. They are divided by the same
+    number of tokens, although the last k tokens of a document have no label at depth k.
+    """
     out = forward(**self.inputs(batch), mtp=key is not None)
     labels_BT, weights_BT = batch['labels'], batch['weights'].astype(jnp.float32)
     weight = jnp.sum(weights_BT)
     ce = self._entropy(out['logits'], labels_BT)
-    # Evaluation has no use for smoothing and z-loss, and leaving them out keeps it cheap.
+    # Evaluation needs neither smoothing nor z-loss.
     loss = weighted_sum(ce.nll if key is None else ce.loss, weights_BT)
     ratios = {
       'loss_nats': Ratio(weighted_sum(ce.nll, weights_BT), weight),
       'accuracy': Ratio(weighted_sum(ce.correct, weights_BT), weight),
     }
-    ahead, unbroken_BT = out.get('mtp_logits', ()), weights_BT > 0
-    for logits_BTV in ahead:
-      labels_BT, later_BT = _shifted(labels_BT), _shifted(weights_BT)
-      # A weight of 0 in between is the end of a document, and depth k must not cross it.
-      unbroken_BT = unbroken_BT & (later_BT > 0)
-      found = weighted_sum(
-        self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0)
-      )
-      loss += self.mtp / len(ahead) * found
-      weights_BT = later_BT
+    depths, connected_BT = out.get('mtp_logits', ()), weights_BT > 0
+    for logits_BTV in depths:
+      labels_BT, weights_BT = _shifted(labels_BT), _shifted(weights_BT)
+      # A weight of 0 marks the end of a document, which no prediction may cross.
+      connected_BT = connected_BT & (weights_BT > 0)
+      depth_loss = self._entropy(logits_BTV, labels_BT).loss
+      total = weighted_sum(depth_loss, jnp.where(connected_BT, weights_BT, 0.0))
+      loss += self.mtp / len(depths) * total
     return {'loss': Ratio(loss, weight), **ratios}
 
   def measures(self, batch: Batch, dataset: Any) -> dict[str, Ratio]:
     if dataset.byte_lengths is None:
       return {}
     bytes_BT = jnp.take(jnp.asarray(dataset.byte_lengths, jnp.int32), batch['labels'], axis=0)
-    # An integer, as a batch may have more bytes of text than float32 can count.
+    # Integer, because a batch may have more bytes of text than float32 can count.
     total = jnp.sum(jnp.where(batch['weights'] > 0, bytes_BT, 0))
     return {'bytes': Ratio(total, jnp.ones(()))}
 
   def score(self, sums: dict[str, tuple[float, float]]) -> dict[str, float | None]:
-    """Return loss and accuracy per predicted token, and bits per byte of the predicted text (None
-    if unknown).
+    """Return loss and accuracy per predicted token, and bits per byte of the predicted text.
+
+    Bits per byte are None if the byte lengths of tokens are unknown.
     """
     nats, size = sums['loss_nats'][0], sums.get('bytes', (0.0, 0.0))[0]
-    found = super().score({name: sums[name] for name in ('loss_nats', 'accuracy')})
-    return found | {'bits_per_byte': nats / math.log(2) / size if size else None}
+    scores = super().score({name: sums[name] for name in ('loss_nats', 'accuracy')})
+    return scores | {'bits_per_byte': nats / math.log(2) / size if size else None}
 
-  def _entropy(self, logits_BTV, labels_BT):
+  def _entropy(self, logits_BTV: jax.Array, labels_BT: jax.Array) -> CrossEntropy:
     return cross_entropy(logits_BTV, labels_BT, self.label_smoothing, self.smooth_gold, self.z_loss)
 
   def fits_data(self, data: Data) -> Iterator[str]:
     if not isinstance(data, TextData):
-      yield f'task: {self.table().name_of(self)} needs text. Expected a data source of text, such as data=text.'
+      name = self.table().name_of(self)
+      yield f'task: {name} needs text. Expected a source of text, such as data=text.'
 
-  def suits(self, model: Any, dataset: Any) -> Iterator[str]:
+  def suits(self, model: TaskModel, dataset: Any) -> Iterator[str]:
     yield from vocabulary_fits(model, dataset)
 
   def check(self) -> Iterator[str]:
@@ -126,22 +126,25 @@ class TextTask(Task):
       yield f'mtp: is {self.mtp}. Expected 0 or more.'
 
 
-def vocabulary_fits(model: Any, corpus: Corpus) -> Iterator[str]:
-  """Yield a sentence if the embedding table is smaller than the vocabulary of the corpus."""
+def vocabulary_fits(model: TaskModel, corpus: Corpus) -> Iterator[str]:
+  """Yield a message if the embedding table is smaller than the vocabulary of the corpus."""
   if corpus.vocab > model.vocab:
     yield (
-      f'model.embed.vocab: {model.vocab} rows for a tokenizer of {corpus.vocab} tokens. '
-      f'Expected at least {corpus.vocab}.'
+      f'model.embed.vocab: is {model.vocab}, but the tokenizer has {corpus.vocab} tokens. '
+      f'Expected {corpus.vocab} or more.'
     )
 
 
 def _shifted(x_BT: jax.Array) -> jax.Array:
-  """Each row's numbers one place earlier, and 0 at the end."""
+  """Shift each sequence one position to the left, and fill up with 0."""
   return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], 1)
 
 
 def next_token(raw: RawBatch, isolate: bool) -> Features:
-  """Return inputs, labels shifted by one, and weight 1 where label and input are of one document."""
+  """Return inputs, labels shifted by one, and weights.
+
+  The weight is 1 where the input and the label are in the same document, else 0.
+  """
   tokens, segments = raw['tokens'], raw['segments']
   same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
   out = {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': same.astype(np.float32)}
@@ -154,31 +157,47 @@ def next_token_specs(data: Any) -> dict[str, ArraySpec]:
 
 
 def text_specs(batch: int, length: int, *names: str, letter: str = 'T') -> dict[str, ArraySpec]:
-  """Return int32 [batch, length] arrays of these names, and float32 weights of the same shape."""
+  """Return int32 arrays [batch, length], and float32 `weights` of the same shape.
+
+  Args:
+    batch: The size of the global batch.
+    length: The number of tokens.
+    *names: The names of the int32 arrays.
+    letter: The axis letter of the tokens.
+
+  Returns:
+    The specs by name.
+  """
   shape, letters = (batch, length), f'B{letter}'
   ints = {name: ArraySpec(shape, np.int32, letters) for name in names}
   return ints | {'weights': ArraySpec(shape, np.float32, letters)}
 
 
 def documents(raw: RawBatch, isolate: bool) -> Features:
-  """Return the inputs that isolate the documents of a row; none where rows are not packed."""
+  """Return the inputs that isolate the documents of a packed sequence, if `isolate`."""
   return {'segment_ids': raw['segments'], 'position_ids': raw['positions']} if isolate else {}
 
 
 def document_specs(data: Any) -> dict[str, ArraySpec]:
   """Return the arrays of `documents`."""
-  row = ArraySpec((data.batch, data.length), np.int32, 'BT')
-  return {'segment_ids': row, 'position_ids': row} if data.isolate else {}
+  tokens = ArraySpec((data.batch, data.length), np.int32, 'BT')
+  return {'segment_ids': tokens, 'position_ids': tokens} if data.isolate else {}
 
 
-def with_head(task: str, model: Any) -> Iterator[str]:
-  """Yield a sentence if `model` has no language-model head."""
+def with_head(task: str, model: TaskModel) -> Iterator[str]:
+  """Yield a message if `model` has no language-model head."""
   if model.lm is None:
-    yield f'task: {task} needs a language-model head. Expected model.heads.lm=lm, or task=classify.'
+    yield (
+      f'task: {task} needs a language-model head, and the model has none. Expected '
+      'model.heads.lm=lm, or task=classify.'
+    )
 
 
-def one_stack(task: str, model: Any) -> Iterator[str]:
-  """Yield a sentence if `model` has no language-model head, or an encoder and a decoder."""
+def one_stack(task: str, model: TaskModel) -> Iterator[str]:
+  """Yield a message if `model` has no language-model head, or has an encoder."""
   yield from with_head(task, model)
   if model.encoder is not None:
-    yield f'task: {task} trains one stack, and the model has an encoder and a decoder. Choose task=span_corruption.'
+    yield (
+      f'task: {task} needs a single tower, but the model is an encoder-decoder. Expected '
+      'task=span_corruption.'
+    )

@@ -1,4 +1,4 @@
-"""Cross-entropy over a large vocabulary: one number kept per position, no log-softmax ever stored."""
+"""Cross-entropy over a large vocabulary, without a stored log-softmax."""
 
 import functools
 from typing import NamedTuple
@@ -9,8 +9,12 @@ import jax.numpy as jnp
 
 
 class CrossEntropy(NamedTuple):
-  """float32 [B, T] each: what is trained on; its plain part -log p(label); 1 where the label has
-  the top logit.
+  """The cross-entropy of each position, float32 [B, T].
+
+  Attributes:
+    loss: The minimised loss, with label smoothing and z-loss.
+    nll: -log p(label). It has no gradient.
+    correct: 1 where the label has the largest logit, else 0.
   """
 
   loss: jax.Array
@@ -25,12 +29,21 @@ def cross_entropy(
   smooth_gold: bool = True,
   z_loss: float = 0.0,
 ) -> CrossEntropy:
-  """-sum_v target_v log p_v + z_loss * log^2 Z a position, in float32 whatever the dtype of the
-  logits.
+  """Return -sum_v target_v log p_v + z_loss * log^2 Z for each position, in float32.
 
-  The target is 1 - e on the label, e = `label_smoothing` spread over all V (`smooth_gold`) or over
-  the other V - 1. Gradients flow through `loss` only: p - target for plain cross-entropy, made in
-  one pass over the logits."""
+  Gradients flow through `loss` only. They are computed in one pass over the logits.
+
+  Args:
+    logits_BTV: The logits, in any float dtype.
+    labels_BT: The label of each position.
+    label_smoothing: Probability e that is spread over the vocabulary. The target of the label is
+      1 - e.
+    smooth_gold: Spread it over all V tokens, otherwise over the V - 1 wrong ones.
+    z_loss: Factor of log^2 Z.
+
+  Returns:
+    The loss, its plain part, and whether the label is on top.
+  """
   V = logits_BTV.shape[-1]
   off = label_smoothing / (V if smooth_gold else V - 1)
   on = 1.0 - label_smoothing + (off if smooth_gold else 0.0)
@@ -38,15 +51,23 @@ def cross_entropy(
   return CrossEntropy(loss, lax.stop_gradient(nll), lax.stop_gradient(correct))
 
 
+Losses = tuple[jax.Array, jax.Array, jax.Array]
+Residuals = tuple[jax.Array, jax.Array, jax.Array]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _cross_entropy(on, off, z_loss, logits_BTV, labels_BT):
+def _cross_entropy(
+  on: float, off: float, z_loss: float, logits_BTV: jax.Array, labels_BT: jax.Array
+) -> Losses:
   return _forward(on, off, z_loss, logits_BTV, labels_BT)[0]
 
 
-def _forward(on, off, z_loss, logits_BTV, labels_BT):
+def _forward(
+  on: float, off: float, z_loss: float, logits_BTV: jax.Array, labels_BT: jax.Array
+) -> tuple[Losses, Residuals]:
   max_BT = jnp.max(logits_BTV, -1).astype(jnp.float32)
-  # Where V is split over devices XLA turns this gather into a masked local one and a sum, so
-  # nothing moves but [B, T].
+  # If V is sharded, XLA turns this gather into a masked local gather and a sum, and communicates
+  # only [B, T].
   gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(jnp.float32)
   sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(jnp.float32) - max_BT[..., None]), -1)
   log_z_BT = jnp.log(sum_BT) + max_BT
@@ -59,7 +80,9 @@ def _forward(on, off, z_loss, logits_BTV, labels_BT):
   return out, (logits_BTV, labels_BT, log_z_BT)
 
 
-def _backward(on, off, z_loss, residuals, cotangents):
+def _backward(
+  on: float, off: float, z_loss: float, residuals: Residuals, cotangents: Losses
+) -> tuple[jax.Array, None]:
   logits_BTV, labels_BT, log_z_BT = residuals
   p_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_z_BT[..., None])
   if z_loss:
@@ -72,8 +95,6 @@ def _backward(on, off, z_loss, residuals, cotangents):
 _cross_entropy.defvjp(_forward, _backward)
 
 
-def _is_label(logits_BTV, labels_BT):
-  return (
-    lax.broadcasted_iota(labels_BT.dtype, logits_BTV.shape, logits_BTV.ndim - 1)
-    == labels_BT[..., None]
-  )
+def _is_label(logits_BTV: jax.Array, labels_BT: jax.Array) -> jax.Array:
+  ids_BTV = lax.broadcasted_iota(labels_BT.dtype, logits_BTV.shape, logits_BTV.ndim - 1)
+  return ids_BTV == labels_BT[..., None]

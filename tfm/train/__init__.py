@@ -1,4 +1,4 @@
-"""Training: `loop.train(experiment, workdir)` is the page, the other files are its footnotes."""
+"""Training. `loop.train(experiment, workdir)` is the entry point."""
 
 from tfm.train.experiment import Experiment, Record, Sample
 from tfm.train.mesh import Mesh

@@ -1,4 +1,4 @@
-"""One function from an experiment to its compiled functions and shardings. It opens no data."""
+"""Compile an experiment into step functions with shardings. No data is opened."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import NamedSharding
-import optax
 
 from tfm.model import transformer
 from tfm.train import shard
@@ -15,34 +14,42 @@ from tfm.train.experiment import Experiment
 
 
 class BatchLayout(NamedTuple):
-  """The features of a batch by name: their shapes, and their shardings by the letters of their
-  axes.
+  """The feature arrays of a batch.
+
+  Attributes:
+    shapes: Shape and dtype of each feature, by name.
+    shardings: The sharding of each feature, by name.
   """
 
   shapes: dict[str, jax.ShapeDtypeStruct]
-  where: dict[str, NamedSharding]
+  shardings: dict[str, NamedSharding]
 
 
 class Built(NamedTuple):
-  """The functions of an experiment and the layout of their arrays.
+  """The compiled functions of an experiment and the layout of their arrays.
 
-  Attributes: mesh: The devices. rules: The mesh axes of each letter. notes: Sentences about axes
-    that stay whole because their mesh axes do not divide them. shapes: The state as
-    `jax.ShapeDtypeStruct`s. where: The sharding of every array of the state. batch: The layout of
-    the features of a batch. rows: The sharding of the first axis of a batch. init: `key -> state`
-    before any update. start: `params -> state` before any update; takes over the buffers of
-    `params`. step: `(state, batch) -> (state, metrics)`; takes over the buffers of `state`. See
-    `step.make_step`. eval: `(params, batch) -> ratios` of the task. outputs: `(params, batch) ->
-    outputs` of the model.
+  Attributes:
+    mesh: The device mesh.
+    rules: The mesh axes of each axis letter.
+    notes: Messages about axes that are replicated because their size is not divisible.
+    shapes: The training state as `jax.ShapeDtypeStruct`s.
+    shardings: The sharding of every array of the state.
+    batch: The layout of the features of a batch.
+    batch_axis: The sharding of the batch axis.
+    init: `key -> state` before the first update.
+    start: `params -> state` before the first update. Donates `params`.
+    step: `(state, batch) -> (state, metrics)`. Donates `state`. See `step.make_step`.
+    eval: `(params, batch) -> ratios` of the task.
+    outputs: `(params, batch) -> outputs` of the model.
   """
 
   mesh: jax.sharding.Mesh
   rules: dict[str, tuple[str, ...]]
   notes: list[str]
   shapes: step_lib.State
-  where: step_lib.State
+  shardings: step_lib.State
   batch: BatchLayout
-  rows: NamedSharding
+  batch_axis: NamedSharding
   init: Callable[..., Any]
   start: Callable[..., Any]
   step: Callable[..., Any]
@@ -50,84 +57,92 @@ class Built(NamedTuple):
   outputs: Callable[..., Any]
 
   def like(self) -> step_lib.State:
-    """Return the shapes of the state with their shardings, to restore a checkpoint into."""
-    return jax.tree.map(
-      lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), self.shapes, self.where
-    )
+    """Return the sharded shapes of the state, to restore a checkpoint into."""
+
+    def with_sharding(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+    return jax.tree.map(with_sharding, self.shapes, self.shardings)
 
 
 def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
-  """Return the functions of a valid experiment and where their arrays live.
+  """Return the compiled functions of a valid experiment and their shardings.
 
-  No array is made and no data is opened: `build(x).step.lower(built.shapes, built.batch.shapes)`
-  compiles a step.
+  No array is created and no data is opened. To compile a step ahead of time, call
+  `build(x).step.lower(built.shapes, built.batch.shapes)`.
 
   Args:
     x: A valid experiment (`config.validate`).
-    devices: The devices of the mesh, all by default.
+    devices: The devices of the mesh. Defaults to all devices.
+
+  Returns:
+    The functions, which compile at their first call.
 
   Raises:
-    UserError: if the mesh does not fit the devices, or does not divide an axis of the state or the
-    batch.
+    UserError: The mesh does not fit the devices, or does not divide an axis of the state or
+      the batch.
   """
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
   shard.check_batch(mesh, rules, x.data.batch, x.optim.accumulate)
   shapes = step_lib.shapes(x, tx)
-  where, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
+  shardings, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
   batch = batch_layout(x, mesh, rules)
-  whole = shard.whole(mesh)
-  within = lambda fn: shard.within(mesh, rules, fn)
+  replicated = shard.replicated(mesh)
+  with_rules = lambda fn: shard.with_rules(mesh, rules, fn)
   return Built(
     mesh=mesh,
     rules=rules,
     notes=notes,
     shapes=shapes,
-    where=where,
+    shardings=shardings,
     batch=batch,
-    rows=shard.rows(mesh, rules),
-    init=jax.jit(step_lib.make_init(x, tx), out_shardings=where),
-    start=jax.jit(step_lib.make_begin(x, tx), out_shardings=where, donate_argnums=0),
-    step=_jit_step(x, tx, within, where, batch, whole),
-    eval=jax.jit(within(step_lib.make_eval(x)), out_shardings=whole),
-    outputs=jax.jit(within(step_lib.make_outputs(x)), out_shardings=whole),
+    batch_axis=shard.batch_axis(mesh, rules),
+    init=jax.jit(step_lib.make_init(x, tx), out_shardings=shardings),
+    start=jax.jit(step_lib.make_start(x, tx), out_shardings=shardings, donate_argnums=0),
+    step=jax.jit(
+      with_rules(step_lib.make_step(x, tx)),
+      donate_argnums=0,
+      in_shardings=(shardings, batch.shardings),
+      out_shardings=(shardings, replicated),
+    ),
+    eval=jax.jit(with_rules(step_lib.make_eval(x)), out_shardings=replicated),
+    outputs=jax.jit(with_rules(step_lib.make_outputs(x)), out_shardings=replicated),
   )
 
 
 def build_eval(
   x: Experiment, devices: Sequence[jax.Device]
 ) -> tuple[BatchLayout, NamedSharding, Callable[..., Any]]:
-  """Return the batch layout, the sharding of rows and the evaluation function, without an optimizer
-  state.
+  """Return what evaluation needs, without an optimizer state.
+
+  Args:
+    x: A valid experiment. Only the rules of its mesh are used.
+    devices: The devices to evaluate on.
+
+  Returns:
+    The batch layout, the sharding of the batch axis, and `(params, batch) -> ratios`.
   """
   x = dataclasses.replace(x, mesh=type(x.mesh)(rules=x.mesh.rules))
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
-  return batch_layout(x, mesh, rules), shard.rows(mesh, rules), jax.jit(step_lib.make_eval(x))
+  layout, batch_axis = batch_layout(x, mesh, rules), shard.batch_axis(mesh, rules)
+  return layout, batch_axis, jax.jit(step_lib.make_eval(x))
 
 
 def batch_layout(x: Experiment, mesh: jax.sharding.Mesh, rules: shard.Rules) -> BatchLayout:
-  """Return shapes and shardings of the features of a batch.
+  """Return the shapes and shardings of the features of a batch.
+
+  Args:
+    x: The experiment.
+    mesh: The device mesh.
+    rules: The mesh axes of each axis letter.
+
+  Returns:
+    The layout of the global batch.
 
   Raises:
-    UserError: if a mesh axis does not divide an axis of a feature.
+    UserError: A mesh axis does not divide an axis of a feature.
   """
   shapes = x.task.shapes(x.model, x.data)
-  return BatchLayout(
-    shapes, shard.shardings(mesh, rules, x.task.letters(x.model, x.data), shapes)[0]
-  )
-
-
-def _jit_step(
-  x: Experiment,
-  tx: optax.GradientTransformation,
-  within: Any,
-  where: Any,
-  batch: BatchLayout,
-  whole: NamedSharding,
-) -> Callable[..., Any]:
-  return jax.jit(
-    within(step_lib.make_step(x, tx)),
-    donate_argnums=0,
-    in_shardings=(where, batch.where),
-    out_shardings=(where, whole),
-  )
+  letters = x.task.letters(x.model, x.data)
+  return BatchLayout(shapes, shard.shardings(mesh, rules, letters, shapes)[0])

@@ -1,4 +1,4 @@
-"""From files back to a state, a model, a sentence about what is wrong."""
+"""Read checkpoints: restore a run, or load a trained model."""
 
 from collections.abc import Callable, Sequence
 import json
@@ -16,13 +16,27 @@ from tfm.model.spec import Model
 from tfm.train import shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
-from tfm.train.saver import CLASSES, EXPERIMENT, FOLDER, Checkpoints, read_beside, unwarned
+from tfm.train.saver import (
+  CLASSES,
+  EXPERIMENT,
+  FOLDER,
+  Checkpoints,
+  no_orbax_warnings,
+  read_extra_files,
+)
 from tfm.train.step import State
 
 
 class Loaded(NamedTuple):
-  """A trained model; `params` are the moving average where the run kept one, `folder` is the
-  checkpoint's own.
+  """A trained model, as read from a checkpoint of tfm.
+
+  Attributes:
+    spec: The model.
+    params: Its parameters; the moving average if the run kept one.
+    tokenizer: The vocabulary of the text that it was trained on, or None.
+    experiment: The resolved experiment of the run.
+    step: The number of updates.
+    folder: The folder of the checkpoint.
   """
 
   spec: Model
@@ -44,29 +58,40 @@ def resume(
   vocabulary: Vocabulary | None,
   say: Callable[[str], None],
 ) -> State | None:
-  """The state of the last checkpoint that can be read, laid out as `like`; None if there is none.
+  """Restore the last readable checkpoint of a run.
 
-  Broken ones are set aside, and said so. What differs between the stored experiment and `x` is said
-  too.
+  Unreadable checkpoints are moved away, with a message. Changes of the experiment since the
+  checkpoint are listed in a message.
 
-  Raises: UserError if the checkpoint is of another model, vocabulary or optimizer state.
+  Args:
+    checkpoints: The checkpoints of the workdir.
+    x: The experiment that continues.
+    like: Shapes and shardings of its state, from `Built.like`.
+    vocabulary: The vocabulary of its data, or None.
+    say: Prints a message.
+
+  Returns:
+    The state, or None if there is no readable checkpoint.
+
+  Raises:
+    UserError: The checkpoint has another model, vocabulary or optimizer state.
   """
   for name in checkpoints.half_written:
-    say(f'{checkpoints.path / name}: was half written when the run ended, and is removed.')
+    say(f'{checkpoints.path / name}: is incomplete, because the run ended during a save. Removed.')
   for step in reversed(checkpoints.steps):
     folder = checkpoints.path / str(step)
     try:
       stored, stored_vocabulary = about(folder)
       compare(folder, stored, x, stored_vocabulary, vocabulary, say)
       state = checkpoints.restore(step, like)
-      checkpoints.beside = read_beside(folder / 'about')
+      checkpoints.extra_files = read_extra_files(folder / 'about')
     except errors.UserError:
       raise
     except Exception as error:
       to = checkpoints.set_aside(step)
       say(
-        f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the one before it '
-        f'is tried.'
+        f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the previous '
+        f'checkpoint is tried.'
       )
       continue
     say(f'resumed from {folder}')
@@ -82,27 +107,35 @@ def compare(
   new: Vocabulary | None,
   say: Callable[[str], None],
 ) -> None:
-  """Says how `x` differs from the stored experiment.
+  """List how an experiment differs from the experiment of a checkpoint.
 
-  Raises: UserError if the state of one is none of the other's.
+  Args:
+    folder: The checkpoint, for messages.
+    stored: Its experiment.
+    x: The experiment that continues.
+    old: The vocabulary of the checkpoint, or None.
+    new: The vocabulary of the data, or None.
+    say: Prints a message.
+
+  Raises:
+    UserError: The model, the vocabulary or the layout of the optimizer state differs.
   """
   lines = config.diff(stored, x)
   listed = '\n'.join(f'  {line}' for line in lines)
   if stored.model != x.model:
     raise errors.UserError(
-      f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another '
-      f'--workdir.'
+      f'{folder}: has another model than this experiment:\n{listed}\n'
+      f'Expected the same model, or another --workdir.'
     )
   if not _same(old, new):
     raise errors.UserError(
-      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data now has '
-      f'({_named(new)}).\n'
-      f'{listed}\nExpected the same text and tokenizer, or another --workdir.'
+      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data has now '
+      f'({_named(new)}).\n{listed}\nExpected the same text and tokenizer, or another --workdir.'
     )
   if lines and _state_of(stored) != _state_of(x):
     raise errors.UserError(
-      f'{folder}: holds the state of another optimizer or precision:\n{listed}\nWanted the same, '
-      f'or another --workdir.'
+      f'{folder}: has the state of another optimizer or precision:\n{listed}\n'
+      f'Expected the same optimizer and precision, or another --workdir.'
     )
   if lines:
     say(f'the experiment has changed since {folder}:\n{listed}')
@@ -117,9 +150,10 @@ def _named(vocabulary: Vocabulary | None) -> str:
 
 
 def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
-  """The experiment and the vocabulary of a checkpoint; no run of ours is without one.
+  """Return the experiment and the vocabulary of a checkpoint.
 
-  Raises: Broken.
+  Raises:
+    Broken: A file is missing or damaged.
   """
   path = folder / 'about'
   try:
@@ -131,10 +165,10 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-  """Return the names of the classes that a checkpoint was trained on, in the order of the labels.
+  """Return the class names of a checkpoint, in the order of the labels.
 
   Raises:
-    Broken: the file is damaged.
+    Broken: The file is damaged.
   """
   path = folder / 'about' / CLASSES
   try:
@@ -146,12 +180,19 @@ def class_names(folder: Path) -> tuple[str, ...]:
 def load(
   path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None
 ) -> Loaded:
-  """The model of the last readable checkpoint of a workdir, or of the directory of one checkpoint.
+  """Load the last readable checkpoint of a workdir.
 
-  Its parameters are in `dtype` (None: as they are stored), split over `mesh` by the rules of its
-  experiment (None: on one device); each process reads its own share.
+  Args:
+    path: A workdir, or the folder of one checkpoint.
+    dtype: The dtype of the parameters. Defaults to the stored one.
+    mesh: Shards the parameters by the rules of the experiment; each process reads its own
+      shards. By default they are on one device.
 
-  Raises: UserError if there is none, or the mesh does not divide its axes.
+  Returns:
+    The model with its tokenizer and experiment.
+
+  Raises:
+    UserError: There is no readable checkpoint, or the mesh does not divide an axis.
   """
   wrong = []
   for folder in _folders(Path(path).expanduser()):
@@ -167,11 +208,12 @@ def load(
 
 
 def find(path: str | Path) -> Path:
-  """Return the folder of the last checkpoint of a workdir whose experiment and tokenizer can be
-  read.
+  """Return the folder of the last readable checkpoint of a workdir.
+
+  Only the experiment and the tokenizer are read.
 
   Raises:
-    UserError: there is none.
+    UserError: There is none.
   """
   wrong = []
   for folder in _folders(Path(path).expanduser()):
@@ -184,16 +226,18 @@ def find(path: str | Path) -> Path:
 
 
 def _nothing(path: str | Path, wrong: Sequence[str]) -> errors.UserError:
-  """Return the error for a path without a checkpoint; `wrong` says why some could not be read."""
-  said = f' Not readable: {"; ".join(wrong)}.' if wrong else ''
-  said = said if Path(path).expanduser().exists() else ' There is no such folder.'
+  """Return the error for a path without a checkpoint; `wrong` lists the unreadable ones."""
+  reason = f' Not readable: {"; ".join(wrong)}.' if wrong else ''
+  if not Path(path).expanduser().exists():
+    reason = ' There is no such folder.'
   return errors.UserError(
-    f'{path}: holds no checkpoint that can be read.{said} Expected the --workdir of a training run.'
+    f'{path}: holds no checkpoint that can be read.{reason} Expected the --workdir of a training '
+    'run.'
   )
 
 
 def _folders(path: Path) -> list[Path]:
-  """Checkpoint directories, the latest first."""
+  """Return the checkpoint folders, latest first."""
   if (path / 'about').is_dir():
     return [path.resolve()]
   path = path / FOLDER if (path / FOLDER).is_dir() else path
@@ -204,20 +248,20 @@ def _folders(path: Path) -> list[Path]:
 def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Any:
   name, letters = 'params' if x.optim.ema is None else 'ema', transformer.param_letters(x.model)
   shapes = step_lib.shapes(x, x.optim.make(x.steps, letters))[name]
-  where = shard.placed(mesh, x.mesh.table(), letters, shapes)
-  like = {
-    name: jax.tree.map(
-      lambda s, w: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=w), shapes, where
-    )
-  }
+  shardings = shard.placed(mesh, x.mesh.table(), letters, shapes)
+
+  def target(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> Any:
+    return jax.ShapeDtypeStruct(array.shape, dtype or array.dtype, sharding=sharding)
+
+  like = {name: jax.tree.map(target, shapes, shardings)}
   restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-  with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+  with no_orbax_warnings(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
     args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
     return reader.restore(folder / 'state', args=args)[name]
 
 
 def _state_of(x: Experiment) -> Any:
-  """Path, shape and dtype of every array of the state."""
+  """Return the path, shape and dtype of every array of the state."""
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   leaves = jax.tree_util.tree_leaves_with_path(step_lib.shapes(x, tx))
   return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves]

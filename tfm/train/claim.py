@@ -1,10 +1,11 @@
-"""One run per workdir: a lock file that names its holder and that a dead process does not keep.
+"""One run per workdir, by a lock file that a dead process does not keep.
 
-Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range
-locks on NFS) is freed by the kernel, or by the NFS server, when its process ends. Some mounts
-ignore or refuse such locks between hosts, so the file also has a record of its holder with a
-counter that the holder raises. Other hosts watch whether the counter changes, on their own clock.
-Times of different hosts are never compared."""
+Two mechanisms work together, since neither suffices alone. The kernel (or the NFS server)
+frees a file lock (`flock`, which Linux maps to byte-range locks on NFS) when its process ends.
+But some mounts ignore or refuse such locks between hosts. So the file also has a record of its
+holder with a counter that the holder raises. Other hosts watch on their own clock whether the
+counter changes. Times of different hosts are never compared.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -39,11 +40,11 @@ _REFUSED = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 class Claim:
-  """A workdir held by this process until `release`. Made by `take`.
+  """A workdir held by this process until `release`. Created by `take`.
 
   Args:
     path: The lock file.
-    file: Its descriptor, locked where the file system has locks.
+    file: Its descriptor, locked if the file system supports locks.
     holder: The record of this process.
   """
 
@@ -55,22 +56,23 @@ class Claim:
     self._thread.start()
 
   def check(self) -> None:
-    """Raise recover.Stopped if another run took over the workdir, as after a long suspension of
-    this process.
+    """Raise `recover.Stopped` if another run took over the workdir.
+
+    This happens after a long suspension of this process.
     """
     found = read(self._path)
     if found is not None and found.token != self._holder.token:
       raise recover.Stopped(
         recover.LOST,
         f'workdir: {self._path.parent} was taken over by {found}, because this process did not '
-        f'answer for '
-        f'{MISSED * self._holder.every:.0f} s. Expected one run; this one stops and saves nothing '
-        f'more.',
+        f'respond for {MISSED * self._holder.every:.0f} s. Expected one run per workdir. This run '
+        f'stops and saves nothing more.',
       )
 
   def release(self) -> None:
-    """Give the workdir back. The file remains, as removing it would let two runs lock two files of
-    one name.
+    """Release the workdir. The file remains.
+
+    Removing it would let two runs lock two files of the same name.
     """
     self._ended.set()
     self._thread.join()
@@ -95,17 +97,19 @@ class Claim:
 
 @contextlib.contextmanager
 def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Callable[[], None]]:
-  """Hold `workdir` within the context, from process 0 of a run of several processes.
+  """Hold `workdir` within the context.
+
+  Process 0 of a multi-process run holds it for all of them.
 
   Args:
     workdir: The folder of a run.
     say: Prints a line before a wait.
 
   Yields:
-    A function that raises recover.Stopped if the workdir was taken over.
+    A function that raises `recover.Stopped` if the workdir was taken over.
 
   Raises:
-    UserError: another run holds it; in every process of this run.
+    UserError: Another run holds it. Raised in every process of this run.
   """
   claim, refused = None, ''
   if jax.process_index() == 0:
@@ -123,55 +127,60 @@ def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Calla
 
 
 def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
-  """Return the claim of a workdir.
+  """Claim a workdir for this process.
 
   A holder that has ended on this host is replaced without a wait. The record of another host is
-  watched for `MISSED` of its beats, unless the file lock refuses first.
+  watched for `MISSED` of its beats, unless the file lock is already refused.
 
   Args:
     workdir: The folder of a run.
     say: Prints a line before a wait.
 
+  Returns:
+    The claim, which beats until it is released.
+
   Raises:
-    UserError: another run holds it, or the lock file cannot be written.
+    UserError: Another run holds it, or the lock file cannot be written.
   """
   path = workdir / FILE
   try:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
   except OSError as error:
-    raise errors.UserError(f'workdir: cannot write {path}: {error.strerror}.') from error
+    raise errors.UserError(
+      f'workdir: cannot write {path} ({error.strerror}). Expected a writable folder.'
+    ) from error
   _OPEN.add(file)
   try:
     locked = _lock(file)
-    held = read(path)
-    if not locked or (held is not None and _alive(path, held, say)):
-      raise errors.UserError(_refusal(workdir, read(path) or held))
-    return Claim(path, file, Holder.here(BEAT))
+    holder = read(path)
+    if not locked or (holder is not None and _alive(path, holder, say)):
+      raise errors.UserError(_refusal(workdir, read(path) or holder))
+    return Claim(path, file, Holder.current(BEAT))
   except BaseException:
     _OPEN.discard(file)
     os.close(file)
     raise
 
 
-def _alive(path: Path, held: Holder, say: Callable[[str], None]) -> bool:
-  """Return whether the holder lives, after a wait if only its beats can tell."""
-  if held.checkable:
-    return held.lives
-  patience = MISSED * held.every
+def _alive(path: Path, holder: Holder, say: Callable[[str], None]) -> bool:
+  """Return whether the holder is alive, waiting for a beat if it is on another host."""
+  if holder.checkable:
+    return holder.alive
+  patience = MISSED * holder.every
   say(
-    f'workdir: {path} names {held}, which cannot be checked from host {socket.gethostname()}. '
+    f'workdir: {path} names {holder}, which cannot be checked from host {socket.gethostname()}. '
     f'Waiting up to {patience:.0f} s for a sign of life.'
   )
   end = time.monotonic() + patience
   while (left := end - time.monotonic()) > 0:
-    time.sleep(min(left, held.every / 4))
-    if read(path) != held:
+    time.sleep(min(left, holder.every / 4))
+    if read(path) != holder:
       return True
   return False
 
 
-def _refusal(workdir: Path, held: Holder | None) -> str:
-  who = 'another process' if held is None else str(held)
+def _refusal(workdir: Path, holder: Holder | None) -> str:
+  who = 'another process' if holder is None else str(holder)
   return (
     f'workdir: {workdir} is in use by {who}. Expected one run per workdir. '
     'Wait until it ends, stop it, or choose another --workdir.'
@@ -179,7 +188,10 @@ def _refusal(workdir: Path, held: Holder | None) -> str:
 
 
 def _lock(file: int) -> bool:
-  """Return whether no other process has the file lock. A file system without locks never refuses."""
+  """Return whether this process has the file lock.
+
+  File systems without locks never refuse.
+  """
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:
@@ -203,14 +215,11 @@ def _from_first(text: str) -> str:
   from jax.experimental import multihost_utils
 
   content: Any = np.frombuffer(text.encode()[:_MESSAGE].ljust(_MESSAGE), np.uint8)
-  return (
-    bytes(np.asarray(multihost_utils.broadcast_one_to_all(content)))
-    .decode('utf-8', 'ignore')
-    .rstrip()
-  )
+  received = np.asarray(multihost_utils.broadcast_one_to_all(content))
+  return bytes(received).decode('utf-8', 'ignore').rstrip()
 
 
-# A forked child shares the lock and could outlive its parent with it.
+# A forked child would share the lock and keep it after the end of its parent.
 _OPEN: set[int] = set()
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a whole split, each example once."""
+"""Evaluate a model on a whole split, each example once."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -34,43 +34,62 @@ from tfm.train.experiment import Experiment
 from tfm.train.step import Batch
 
 #: Batches that may run on the devices before the sums of the oldest are read.
-_AHEAD = 4
+_IN_FLIGHT = 4
 
 Ratios = dict[str, Ratio]
 EvalFn = Callable[[Any, Batch], Ratios]
 
 
-def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, whole: NamedSharding) -> EvalFn:
-  """Return `eval_fn` that also returns the ratios of `Task.measures`, with the sharding `whole`."""
-  measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=whole)
+def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, replicated: NamedSharding) -> EvalFn:
+  """Extend `eval_fn` by the metrics of `Task.measures`.
+
+  Args:
+    eval_fn: `(params, batch) -> ratios`.
+    task: The task.
+    dataset: The open data.
+    replicated: The sharding of the ratios.
+
+  Returns:
+    `(params, batch) -> ratios` with the additional ratios.
+  """
+  measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=replicated)
   return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
 
 
 def evaluate(
   task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch]
 ) -> dict[str, float | None]:
-  """Return the metrics of `task` over all batches, each named `val_...`.
+  """Return the metrics of a task over all batches.
+
+  Args:
+    task: The task.
+    eval_fn: `(params, batch) -> ratios`.
+    params: The parameters of the model.
+    batches: The batches of a split.
+
+  Returns:
+    The metrics by name, with the prefix `val_`. None where a metric is unknown.
 
   Raises:
-    UserError: if no example has weight.
+    UserError: No example has weight.
   """
   total: dict[str, tuple[float, float]] = {}
-  under_way: list[Ratios] = []
+  in_flight: list[Ratios] = []
 
-  def add(found: Ratios) -> None:
-    for name, ratio in jax.device_get(found).items():
+  def add(ratios: Ratios) -> None:
+    for name, ratio in jax.device_get(ratios).items():
       before = total.get(name, (0.0, 0.0))
       total[name] = before[0] + float(ratio.sum), before[1] + float(ratio.weight)
 
   for batch in batches:
-    under_way.append(eval_fn(params, batch))
-    if len(under_way) > _AHEAD:
-      add(under_way.pop(0))
-  for found in under_way:
-    add(found)
+    in_flight.append(eval_fn(params, batch))
+    if len(in_flight) > _IN_FLIGHT:
+      add(in_flight.pop(0))
+  for ratios in in_flight:
+    add(ratios)
   if not total or not total['loss'][1]:
     raise errors.UserError(
-      'eval: the split has no labels. Expected at least one example, or a row of two tokens.'
+      'eval: the split has no labels. Expected at least one example, or a text of two tokens.'
     )
   return {f'val_{name}': value for name, value in task.score(total).items()}
 
@@ -79,7 +98,7 @@ def batches(
   x: Experiment,
   dataset: Dataset,
   layout: BatchLayout,
-  rows: NamedSharding,
+  batch_axis: NamedSharding,
   split: str = 'val',
   most: int | None = None,
 ) -> Iterator[Batch]:
@@ -89,24 +108,39 @@ def batches(
     x: The experiment.
     dataset: The open data of `x`.
     layout: The layout of the features, from `build`.
-    rows: The sharding of rows, from `build`.
+    batch_axis: The sharding of the batch axis, from `build`.
     split: Name of the split.
-    most: Yield only this many batches, spread evenly over the split. All by default.
+    most: The maximum number of batches, spread evenly over the split. Defaults to all.
+
+  Yields:
+    The features by name, as global arrays.
   """
   batch = x.data.batch
-  mine = shard.my_rows(rows, batch)
-  n, every = count(x, dataset, split, most)
-  for raw in itertools.islice(dataset.eval_batches(split, batch, mine, every), n):
-    yield shard.put(x.task.features(raw, dataset), layout.where, batch, mine)
+  local = shard.local_slice(batch_axis, batch)
+  n, stride = count(x, dataset, split, most)
+  for raw in itertools.islice(dataset.eval_batches(split, batch, local, stride), n):
+    yield shard.put(x.task.features(raw, dataset), layout.shardings, batch, local)
 
 
 def count(
   x: Experiment, dataset: Dataset, split: str = 'val', most: int | None = None
 ) -> tuple[int, int]:
-  """Return the number of batches of `split` that are evaluated, and the stride between them."""
+  """Return the number of evaluated batches and the stride between them.
+
+  Args:
+    x: The experiment.
+    dataset: The open data of `x`.
+    split: Name of the split.
+    most: The maximum number of batches. Defaults to all.
+
+  Returns:
+    (number of batches, stride).
+  """
   n = dataset.eval_steps(split, x.data.batch)
-  every = 1 if most is None else max(1, n // most)
-  return min(-(-n // every), n if most is None else most), every
+  if most is None:
+    return n, 1
+  stride = max(1, n // most)
+  return min(-(-n // stride), most), stride
 
 
 def evaluate_checkpoint(
@@ -121,31 +155,30 @@ def evaluate_checkpoint(
   Text is read with the tokenizer of the model.
 
   Args:
-    path: The workdir of a run, or one checkpoint of it; with `tfm.load` as `load` a published
-    folder too.
+    path: The workdir of a run, or the folder of a checkpoint. With `tfm.load` as `load`, also a
+      published folder.
     split: Name of the split.
-    change: Returns the experiment to evaluate with, such as one of other data. A published model
-    has no data.
-    most: Evaluate only this many batches, spread over the split.
-    load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). By default
-    checkpoints of tfm only.
+    change: Returns the experiment to evaluate with, for example one with other data. A published
+      model has no data.
+    most: The maximum number of batches, spread evenly over the split. Defaults to all.
+    load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). Defaults to the
+      reader of tfm's checkpoints.
 
   Returns:
-    `step`, and the metrics of the task named `val_...`; None where a metric is unknown.
+    `step`, and the metrics of the task named `val_...`. None where a metric is unknown.
 
   Raises:
-    UserError: if there is no checkpoint, no data is given, or its model or tokenizer would change.
+    UserError: There is no checkpoint, no data is given, or the change would replace the model
+      or its tokenizer.
   """
-  from tfm.train import (
-    checkpoint,  # here, as Orbax takes long to import and training has its own way to it
-  )
+  from tfm.train import checkpoint  # imported here, because Orbax takes long to import
 
   loaded = (load or checkpoint.load)(path)
-  own = loaded.experiment or _experiment_of(path, loaded)
-  if loaded.spec.lm is None and any(True for _ in own.task.fits(loaded.spec)):
+  stored = loaded.experiment or _experiment_of(path, loaded)
+  if loaded.spec.lm is None and any(True for _ in stored.task.fits(loaded.spec)):
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
-  x = own if change is None else change(own)
-  if loaded.experiment is None and x.data == own.data:
+  x = change(stored)
+  if loaded.experiment is None and x.data == stored.data:
     raise errors.UserError(
       f'eval: {path} is a published model, which names no data. Expected data, such as '
       "--config.data='text(files=a.txt, val_tail=0)' --split=train."
@@ -154,24 +187,24 @@ def evaluate_checkpoint(
     raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
   data = x.data
   if isinstance(data, TextData):
-    dataset: Dataset = _open_text(
-      path, x, data, own.data if loaded.experiment else None, loaded.tokenizer
-    )
+    trained_on = stored.data if loaded.experiment else None
+    dataset: Dataset = _open_text(path, x, data, trained_on, loaded.tokenizer)
   else:
     dataset = data.open(x.task)
-  layout, rows, eval_fn = build_eval(x, jax.devices()[:1])
-  whole = NamedSharding(rows.mesh, PartitionSpec())
+  layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
+  replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
+  eval_fn = measured(eval_fn, x.task, dataset, replicated)
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
-    scored = progress.over(batches(x, dataset, layout, rows, split, most))
-    found = evaluate(x.task, measured(eval_fn, x.task, dataset, whole), loaded.params, scored)
-  return {'step': loaded.step, **found}
+    scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
+    scores = evaluate(x.task, eval_fn, loaded.params, scored)
+  return {'step': loaded.step, **scores}
 
 
 def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
-  """Return an experiment for a model that no run of tfm trained: the first task that it can do.
+  """Return an experiment for a published model, with the first task that fits it.
 
   Raises:
-    UserError: if it can do none.
+    UserError: No task fits.
   """
   tasks: tuple[Task, ...] = (
     CausalLM(),
@@ -181,47 +214,52 @@ def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
     PermutationLM(),
     Classify(),
   )
-  task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), None)
+  task = next((task for task in tasks if not list(task.fits(loaded.spec))), None)
   if task is None:
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
   dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(loaded.params)}
-  precision = Precision(param=dtypes.pop() if len(dtypes) == 1 else 'float32')
-  return Experiment(model=loaded.spec, task=task, precision=precision)
+  dtype = dtypes.pop() if len(dtypes) == 1 else 'float32'
+  return Experiment(model=loaded.spec, task=task, precision=Precision(param=dtype))
 
 
 def _open_text(
-  path: str | Path, x: Experiment, data: TextData, own: Data | None, vocabulary: Vocabulary | None
+  path: str | Path,
+  x: Experiment,
+  data: TextData,
+  trained_on: Data | None,
+  vocabulary: Vocabulary | None,
 ) -> Dataset:
   """Open text with the vocabulary of a checkpoint.
 
   Raises:
-    UserError: if there is none, or the text needs another vocabulary.
+    UserError: The checkpoint has no vocabulary, or the text needs another one.
   """
   if vocabulary is None:
     raise errors.UserError(
-      f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with one.'
+      f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with a tokenizer.'
     )
   # A new source, such as data=text(files=...), has the default tokenizer.
-  if data.tokenizer not in (getattr(own, 'tokenizer', None), Bpe()):
+  if data.tokenizer not in (getattr(trained_on, 'tokenizer', None), Bpe()):
     raise errors.UserError(
-      f'eval: {path} reads text with its own tokenizer. Expected no change of data.tokenizer.'
+      f'eval: {path} needs the tokenizer of its checkpoint. Expected no change of data.tokenizer.'
     )
-  # Only the text of the training run is already tokenised, and it may have changed since, or be
-  # gone.
-  corpus = (
-    data.open(x.task) if isinstance(own, TextData) and _source(data) == _source(own) else None
-  )
+  # Only the text of the training run is already tokenised. It may have changed or be deleted.
+  corpus = None
+  if isinstance(trained_on, TextData) and _source(data) == _source(trained_on):
+    corpus = data.open(x.task)
   if corpus is None or not corpus.vocabulary.same(vocabulary):
     corpus = dataclasses.replace(data, tokenizer=FixedVocabulary(vocabulary)).open(x.task)
   if not corpus.vocabulary.same(vocabulary):
     raise errors.UserError(
       f'eval: {path} was trained with another vocabulary ({vocabulary.size} tokens, specials '
-      f'{", ".join(vocabulary.specials) or "none"}) than the data wants ({corpus.vocabulary.size}, '
-      f'{", ".join(corpus.vocabulary.specials) or "none"}). Expected its own text, or one document.'
+      f'{", ".join(vocabulary.specials) or "none"}) than the data needs '
+      f'({corpus.vocabulary.size} tokens, specials '
+      f'{", ".join(corpus.vocabulary.specials) or "none"}). Expected the text of the training run, '
+      f'or one document.'
     )
   return corpus
 
 
 def _source(data: TextData) -> TextData:
-  """Return the text and its tokenizer, whatever the size of rows and batches."""
+  """Return the source of a text and its tokenizer, without lengths and batch sizes."""
   return dataclasses.replace(data, length=1, batch=1, isolate=False, cache='')

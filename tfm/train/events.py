@@ -1,4 +1,4 @@
-"""TensorBoard events without TensorFlow, written where they arise."""
+"""Write TensorBoard events without TensorFlow."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,7 +10,7 @@ import time
 
 @contextlib.contextmanager
 def _unimported(name: str) -> Iterator[None]:
-  """Within it a module that nobody has imported yet cannot be found."""
+  """Hide a module from imports within the context, unless it is already imported."""
   if name in sys.modules:
     yield
     return
@@ -21,8 +21,8 @@ def _unimported(name: str) -> Iterator[None]:
     del sys.modules[name]
 
 
-# tensorboardX would import PyTorch wherever it is installed (as in Colab), for 4 s, and for nothing
-# that is used here.
+# tensorboardX would import PyTorch if it is installed (as in Colab), which takes 4 s and is not
+# used here.
 with _unimported('torch'):
   from tensorboardX.proto.event_pb2 import Event, SessionLog
   from tensorboardX.record_writer import RecordWriter
@@ -30,10 +30,14 @@ with _unimported('torch'):
 
 
 class Events:
-  """A file of scalars; TensorBoard forgets what older files of the folder say of `first` and later
-  steps.
+  """A TensorBoard file of scalars.
 
-  tensorboardX's own writer hands events to a thread, whose errors (a full disk) nobody can catch.
+  Values of step `first` and later steps in older files of the folder become invalid. The writer of
+  tensorboardX is not used: it writes in a thread, so its errors (a full disk) cannot be caught.
+
+  Args:
+    folder: The folder of event files. It is created if needed.
+    first: The first step that is written.
   """
 
   def __init__(self, folder: Path, first: int):
@@ -48,7 +52,7 @@ class Events:
     self._writer.flush()
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
-    """Adds values of a step."""
+    """Add the values of a step."""
     for name, value in values.items():
       self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
     self._writer.flush()

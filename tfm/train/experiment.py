@@ -1,4 +1,4 @@
-"""A training run as one frozen value. Next: `train/loop.py`."""
+"""The config of a training run. Read next: `train/loop.py`."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -20,7 +20,13 @@ from tfm.train.mesh import Mesh
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """The text that a language model generates at each evaluation."""
+  """The text that a language model generates at each evaluation.
+
+  Attributes:
+    prompt: The text to continue.
+    tokens: The number of new tokens.
+    temperature: The sampling temperature. 0 decodes greedily.
+  """
 
   prompt: str = '\n'
   tokens: int = 128
@@ -35,11 +41,15 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """Metrics every `log_every` steps, the number of checkpoints to `keep`, and a text `sample` at
-  each evaluation.
+  """Metrics, checkpoints and samples of a run.
 
-  The last evaluation covers the whole validation split. Those before it do too, or only
-  `eval_batches` batches spread over it."""
+  Attributes:
+    log_every: Steps between two lines of training metrics.
+    eval_batches: The number of batches of an evaluation, spread over the validation split.
+      Defaults to the whole split, which the last evaluation always uses.
+    keep: The number of checkpoints to keep.
+    sample: The text to generate at each evaluation. None generates no text.
+  """
 
   log_every: int = 10
   eval_batches: int | None = None
@@ -54,16 +64,29 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A model, data, a task and an optimizer, for `steps` updates. The same value gives the same run.
+  """A training run. Equal experiments give equal results.
 
-  A checkpoint is saved every `save_every` steps and at the end; an evaluation runs every
-  `eval_every` steps and at the end. `mesh`, `precision`, `remat`, `loop` and `attend` change how
-  the run is computed, and its results only by rounding. Training starts from the matching
-  parameters of the model in the folder `init_from`, published or tfm's.
-
-  `init_vocab` decides where its token ids mean other tokens than those of the data. 'same' refuses,
-  'keep' keeps the rows of token tables by id, 'remap' moves them by token text, and 'new'
-  initialises the tables and the language-model head."""
+  Attributes:
+    model: The model.
+    data: The source of examples.
+    task: The training objective.
+    optim: The optimizer and its schedule.
+    steps: The number of updates.
+    seed: Seeds the parameters, dropout and the order of the data.
+    save_every: Steps between two checkpoints. The last step is saved as well.
+    eval_every: Steps between two evaluations. The last step is evaluated as well.
+    mesh: The device mesh. Like `precision`, `remat`, `loop` and `attend`, it changes how the run
+      is computed, and its results only by rounding.
+    precision: The dtypes of parameters and computation.
+    remat: The rematerialisation policy of layers.
+    loop: How layers are compiled (`scan` or `unroll`).
+    attend: The attention kernel.
+    record: Metrics, checkpoints and samples.
+    init_from: A model folder, published or of tfm. Training starts from its matching parameters.
+    init_vocab: What to do if the token ids of `init_from` differ from those of the data. 'same'
+      raises an error, 'keep' keeps the rows of token tables by id, 'remap' moves them by token
+      text, and 'new' initialises the tables and the language-model head.
+  """
 
   model: Model = Model()
   data: Data = dataclasses.field(default_factory=Stdlib)
@@ -93,11 +116,11 @@ class Experiment:
     if not 0 <= self.seed < 2**63:
       yield f'seed: is {self.seed}. Expected 0 to 2**63 - 1.'
     if self.init_vocab != 'same' and not self.init_from:
-      yield f'init_vocab: is {self.init_vocab}, and there is no model to start from. Expected init_from.'
+      yield f'init_vocab: is {self.init_vocab}, but init_from is empty. Expected a model folder.'
     if self.remat not in POLICIES:
-      yield f'remat: is {self.remat!r}. Known: {", ".join(POLICIES)}.'
+      yield f'remat: is {self.remat!r}. Expected {" or ".join(POLICIES)}.'
     if self.loop not in LOOPS:
-      yield f'loop: is {self.loop!r}. Known: {", ".join(LOOPS)}.'
+      yield f'loop: is {self.loop!r}. Expected {" or ".join(LOOPS)}.'
     yield from self.task.fits(self.model)
     unusable = list(self.task.fits_data(self.data))
     yield from unusable
@@ -111,30 +134,28 @@ class Experiment:
     for length, limit in zip(lengths, (*encoder, self.model.max_positions), strict=False):
       if limit is not None and length > limit:
         yield (
-          f'data.length: rows of {length} tokens are longer than the {limit} rows of the position '
-          f'table. '
+          f'data.length: sequences of {length} tokens exceed the position table of {limit} rows. '
           f'Expected at most {limit}, or another position encoding.'
         )
 
   def _batch(self) -> Iterator[str]:
     batch, pieces = self.data.batch, self.optim.accumulate
-    if pieces > 1 and not self.task.sums_over_rows:
+    if pieces > 1 and not self.task.loss_per_example:
       yield (
-        f'optim.accumulate: is {pieces}, and the loss of a row depends on its whole batch '
-        f'({self.task.table().name_of(self.task)}). Expected 1.'
+        f'optim.accumulate: is {pieces}, but the loss of {self.task.table().name_of(self.task)} '
+        f'needs the whole batch. Expected 1.'
       )
-    split = {
-      name: size
-      for name, size in self.mesh.shape.items()
-      if size > 1 and name in self.mesh.table()['B']
-    }
-    ways = math.prod(split.values()) * pieces
+    factors: dict[str, int] = {}
+    for name, size in self.mesh.shape.items():
+      if size > 1 and name in self.mesh.table()['B']:
+        factors[f'mesh.{name}'] = size
+    if pieces > 1:
+      factors['optim.accumulate'] = pieces
+    ways = math.prod(factors.values())
     if batch > 0 and ways > 0 and batch % ways:
-      said = [f'mesh.{name}={size}' for name, size in split.items()] + [
-        f'optim.accumulate={pieces}'
-      ] * (pieces > 1)
+      product = ' x '.join(f'{name}={size}' for name, size in factors.items())
       near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
       yield (
-        f'data.batch: {batch} rows are not divided by {" x ".join(said)} = {ways}. '
-        f'Expected a multiple of it, such as {" or ".join(map(str, near))}.'
+        f'data.batch: {batch} is not divisible by {product} = {ways}. '
+        f'Expected a multiple of {ways}, such as {" or ".join(map(str, near))}.'
       )

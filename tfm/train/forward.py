@@ -1,4 +1,4 @@
-"""The forward pass that a task is given."""
+"""The forward pass that a task calls."""
 
 from typing import Any
 
@@ -14,8 +14,15 @@ _TASK, _LATER = 2, 3
 
 
 class Forward:
-  """`forward(**inputs)` returns the outputs of `transformer.apply`. A new one is made each time a
-  step is traced.
+  """Call a model one or more times within a step, and add up its auxiliary outputs.
+
+  `forward(**inputs)` returns the outputs of `transformer.apply`. Each trace of a step creates one.
+
+  Args:
+    spec: The model.
+    params: Its parameters.
+    run: The static arguments of the model.
+    key: The dropout key of the step. None in evaluation.
 
   Attributes:
     aux: The sum of the auxiliary losses of all calls, float32.
@@ -28,7 +35,7 @@ class Forward:
     self.expert_load: dict[str, Any] = {}
 
   def __call__(self, **inputs: Any) -> dict[str, Any]:
-    """Return the outputs of the model. Every call draws other dropout."""
+    """Return the outputs of the model. Each call draws new dropout masks."""
     key = self._key
     if key is not None and self._calls:
       key = jax.random.fold_in(key, _LATER + self._calls)

@@ -1,4 +1,4 @@
-"""The record of the process that holds a workdir, and whether that process lives."""
+"""The record of the process that holds a workdir."""
 
 import dataclasses
 import json
@@ -13,10 +13,17 @@ import uuid
 class Holder:
   """The process that holds a workdir.
 
-  Attributes: token: Random name of this holding. host, pid: The process. boot, namespace: Boot id
-    of the kernel and its PID namespace. Where both are equal, `pid` can be checked. born: Start of
-    the process in clock ticks since boot, which tells a reused `pid` from the old one. since: Local
-    time of the start, for people. every: Seconds between beats. beat: Number of beats so far.
+  Attributes:
+    token: A random name, new for each claim.
+    host: The host name.
+    pid: The process id.
+    boot: The boot id of the kernel. `pid` can be checked by processes with the same `boot` and
+      `namespace`.
+    namespace: The PID namespace.
+    born: The start of the process in clock ticks since boot. It distinguishes reused process ids.
+    since: The local time of the claim, for messages.
+    every: Seconds between beats.
+    beat: The number of beats until now.
   """
 
   token: str
@@ -30,7 +37,7 @@ class Holder:
   beat: int = 0
 
   @classmethod
-  def here(cls, every: float) -> 'Holder':
+  def current(cls, every: float) -> 'Holder':
     """Return a record of this process, with a beat every `every` seconds."""
     pid = os.getpid()
     boot, namespace = _machine()
@@ -53,7 +60,7 @@ class Holder:
     )
 
   @property
-  def lives(self) -> bool:
+  def alive(self) -> bool:
     """Whether the process of a `checkable` holder still runs."""
     if not _machine()[0]:
       return _answers(self.pid)

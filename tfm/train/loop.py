@@ -1,6 +1,4 @@
-"""Training: build, open the data, restore or start, step, close. Next:
-`configs/shakespeare_char.py`.
-"""
+"""The training loop. Read next: `configs/shakespeare_char.py`."""
 
 import collections
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -26,23 +24,28 @@ from tfm.train.saver import Checkpoints, workdir_of
 from tfm.train.speed import Speed
 from tfm.train.step import State
 
-#: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to
-#: generate.
+#: `(model, params, vocabulary, sample) -> text`. The caller passes it, because training does not
+#: import decoding.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
 #: `(experiment, vocabulary of the data, shardings of the parameters, say) -> (parameters, files)`
-#: of `init_from`, given by the caller: training does not import the readers of published models.
-#: Checkpoints keep the files (see `saver`).
+#: of `init_from`. The caller passes it, because training does not import the readers of published
+#: models. Checkpoints keep the files (see `saver`).
 WarmStart = Callable[
   [Experiment, Vocabulary | None, Any, Callable[[str], None]], tuple[Any, Mapping[str, bytes]]
 ]
 
-#: Steps that may be under way on the devices before the metrics of the oldest are read.
+#: Steps that may be in flight on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
 
 
 class Trained(NamedTuple):
-  """The end of a run: its state, and the last evaluation (empty without a validation split)."""
+  """The result of a training run.
+
+  Attributes:
+    state: The final state (see `step.State`).
+    scores: The metrics of the last evaluation, empty without a validation split.
+  """
 
   state: State
   scores: dict[str, float | None]
@@ -55,32 +58,32 @@ def train(
   devices: Sequence[jax.Device] | None = None,
   warm_start: WarmStart | None = None,
 ) -> Trained:
-  """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is
-  one.
+  """Train a model for `x.steps` updates in total.
 
-  A run that is killed and started again ends with the same bits as one that was not.
+  Training continues from the last checkpoint of `workdir`, if there is one. A run that is killed
+  and restarted ends with the same bits as an uninterrupted run.
 
   Args:
     x: The experiment.
-    workdir: The folder of checkpoints and metrics. It is made if needed.
-    sample: Writes the text sample of an evaluation. No text by default.
-    devices: The devices of the mesh, all by default.
+    workdir: The folder of checkpoints and metrics. It is created if needed.
+    sample: Generates the text sample of an evaluation. No sample by default.
+    devices: The devices of the mesh. Defaults to all devices.
     warm_start: Reads the parameters of `x.init_from`.
 
   Returns:
     The final state, and the metrics of the last evaluation.
 
   Raises:
-    UserError: for an experiment that cannot run, or a workdir in use by another run.
-    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, SIGTERM, and a
-      workdir that was taken over.
+    UserError: The experiment cannot run, or another run uses the workdir.
+    recover.Stopped: The loss is not finite, the disk is full, SIGTERM arrived, or another run took
+      over the workdir. It has an exit status.
   """
-  memory.keep_freed()
+  memory.keep_freed_memory()
   preflight.check(x, devices)
   workdir = workdir_of(workdir)
 
   with contextlib.ExitStack() as closing:
-    closing.enter_context(recover.full_disks_told(workdir))
+    closing.enter_context(recover.stop_on_full_disk(workdir))
     holds = closing.enter_context(claim.claimed(workdir))
     dataset = x.data.open(x.task)
     if wrong := list(x.task.suits(x.model, dataset)):
@@ -98,7 +101,7 @@ def train(
     for line in notes:
       metrics.say(line)
     if first >= x.steps:
-      metrics.say(f'{workdir}: is trained for {first} steps already, and steps={x.steps}.')
+      metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
     trained = _Loop(x, built, dataset, checkpoints, metrics, sample, holds).run(state)
     # Everything is on disk when this returns.
     checkpoints.wait()
@@ -118,16 +121,19 @@ def _restore_or_start(
   if found is not None:
     return found
   if x.init_from:
-    assert warm_start is not None, 'init_from needs a caller that can read models'
-    params, checkpoints.beside = warm_start(x, dataset.vocabulary, built.where['params'], say)
+    assert warm_start is not None, 'init_from needs the argument warm_start'
+    params, checkpoints.extra_files = warm_start(
+      x, dataset.vocabulary, built.shardings['params'], say
+    )
     return built.start(params)
   return built.init(step_lib.init_key(x.seed))
 
 
 @dataclasses.dataclass
 class _Loop:
-  """The steps of a run, with evaluations and checkpoints. Metrics of a step are read while later
-  steps run.
+  """The training steps of a run, with evaluations and checkpoints.
+
+  Metrics of a step are read while later steps run.
   """
 
   x: Experiment
@@ -139,30 +145,36 @@ class _Loop:
   holds: Callable[[], None]
 
   def __post_init__(self) -> None:
-    self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
+    self.local = shard.local_slice(self.built.batch_axis, self.x.data.batch)
     self.eval_fn = evaluate.measured(
-      self.built.eval, self.x.task, self.dataset, shard.whole(self.built.mesh)
+      self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
     )
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
   def run(self, state: State) -> Trained:
-    """Run the remaining steps. Raises recover.Stopped after SIGTERM, when the state is saved."""
+    """Run the remaining steps.
+
+    Raises:
+      recover.Stopped: After SIGTERM, once the state is saved.
+    """
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
       stopping = closing.enter_context(recover.Preemption())
-      batches = cast(Generator, prefetch(self.batch, first, x.steps))
+      batches = cast(Generator[step_lib.Batch], prefetch(self.batch, first, x.steps))
       closing.enter_context(contextlib.closing(batches))
       for step, batch in enumerate(batches, first + 1):
         state, values = self.built.step(state, batch)
         self.pending.append((step, values))
         self.read(_IN_FLIGHT)
         stop, last = stopping.at(step), step == x.steps
-        evals, saves = last or step % x.eval_every == 0, last or stop or step % x.save_every == 0
+        evals = last or step % x.eval_every == 0
+        saves = last or stop or step % x.save_every == 0
         if evals or saves:
           self.read(0)
           with self.speed.paused():
-            scores = self.evaluate(step, state) if evals else scores
+            if evals:
+              scores = self.evaluate(step, state)
             if saves:
               self.holds()
               recover.check_savable(step, state)
@@ -170,18 +182,18 @@ class _Loop:
             self.metrics.draw()
         if stop and not last:
           self.checkpoints.wait()
-          said = f'SIGTERM: step {step} is saved. The same command continues from there.'
-          raise recover.Stopped(recover.PREEMPTED, said)
+          message = f'SIGTERM: step {step} is saved. Run the same command to continue.'
+          raise recover.Stopped(recover.PREEMPTED, message)
     return Trained(state, scores)
 
   def batch(self, step: int) -> step_lib.Batch:
     """Return the batch of a step on the devices."""
-    raw = self.dataset.batch('train', self.x.seed, step, self.mine)
+    raw = self.dataset.batch('train', self.x.seed, step, self.local)
     features = self.x.task.features(raw, self.dataset)
-    return shard.put(features, self.built.batch.where, self.x.data.batch, self.mine)
+    return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
 
   def read(self, left: int) -> None:
-    """Read and write the metrics of all steps under way but the last `left`."""
+    """Read and write the metrics of all steps in flight but the last `left`."""
     task, record = self.x.task, self.x.record
     while len(self.pending) > left:
       at, values = self.pending.popleft()
@@ -193,16 +205,16 @@ class _Loop:
       self.speed.started(at)
 
   def evaluate(self, step: int, state: State) -> dict[str, float | None]:
-    """Return the metrics of the validation split, and write a sample or pictures."""
+    """Return the validation metrics, and write a sample or pictures."""
     x, dataset = self.x, self.dataset
     if 'val' not in dataset.splits:
       return {}
     params = step_lib.averaged(state)
     most = None if step == x.steps else x.record.eval_batches
-    batches = evaluate.batches(x, dataset, self.built.batch, self.built.rows, most=most)
+    batches = evaluate.batches(x, dataset, self.built.batch, self.built.batch_axis, most=most)
     scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
-    found = evaluate.evaluate(x.task, self.eval_fn, params, scored)
-    self.metrics.eval(step, found)
+    scores = evaluate.evaluate(x.task, self.eval_fn, params, scored)
+    self.metrics.eval(step, scores)
     vocabulary = dataset.vocabulary
     if (
       self.sample is not None
@@ -212,24 +224,24 @@ class _Loop:
     ):
       self.metrics.sample(step, self.sample(x.model, params, vocabulary, x.record.sample))
     self.draw_pictures(params)
-    return found
+    return scores
 
   def draw_pictures(self, params: Any) -> None:
-    """Draw images of the first validation batch, if the task has any. One process must hold the
-    whole batch.
+    """Draw images of the first validation batch, if the task supports it.
+
+    This needs a single process, which holds the whole batch.
     """
     task, data = self.x.task, self.x.data
     if task.picture is None or isinstance(data, TextData) or jax.process_count() > 1:
       return
     raw = next(self.dataset.eval_batches('val', data.batch))
-    batch = shard.put(
-      task.features(raw, self.dataset), self.built.batch.where, data.batch, self.mine
-    )
+    features = task.features(raw, self.dataset)
+    batch = shard.put(features, self.built.batch.shardings, data.batch, self.local)
     outputs = jax.tree.map(np.asarray, self.built.outputs(params, batch))
     self.metrics.pictures(task.picture(self.dataset, raw, outputs))
 
 
 def _writes(model: Model) -> bool:
-  """Return whether the model can continue a text here: one process holds all of its parameters."""
-  says = model.lm is not None and model.encoder is None and (model.causal or model.reads_prefix)
-  return says and model.apart and jax.process_count() == 1
+  """Return whether text can be sampled: a decoder-only model on a single process."""
+  decodes = model.lm is not None and model.encoder is None and (model.causal or model.reads_prefix)
+  return decodes and model.apart and jax.process_count() == 1

@@ -1,4 +1,4 @@
-"""The devices of a run as a grid, and the one table from an axis' letter to where it is split."""
+"""The device mesh of a run and the sharding rules of axis letters."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -7,12 +7,11 @@ import math
 from tfm.core import errors
 from tfm.core.axes import AXES
 
-#: Mesh axes: copies of the model (`data`), copies whose parameters are split (`fsdp`), parts of
-#: each matrix multiplication (`tensor`), of the positions of a sequence, of the experts, and stages
-#: of layers.
+#: Mesh axes: data parallelism (`data`), data parallelism with sharded parameters (`fsdp`), tensor,
+#: sequence and expert parallelism, and pipeline stages.
 NAMES = ('data', 'fsdp', 'tensor', 'sequence', 'expert', 'stage')
 
-#: Which mesh axes split an axis of an array; a letter that is not here stays whole.
+#: The mesh axes that shard each axis letter. Other letters are replicated.
 RULES: dict[str, tuple[str, ...]] = {
   'B': ('data', 'fsdp'),
   'D': ('fsdp',),
@@ -23,8 +22,8 @@ RULES: dict[str, tuple[str, ...]] = {
   'V': ('tensor',),
 }
 
-#: Axes that stay whole where their size does not divide, with a note: kv heads may be fewer than
-#: the tensor axis, and vocabularies have odd sizes (50257).
+#: Axes that are replicated, with a note, if their size is not divisible. There may be fewer kv
+#: heads than devices of the tensor axis, and vocabularies have odd sizes (50257).
 MAY_STAY_WHOLE = frozenset('KV')
 
 
@@ -32,13 +31,19 @@ MAY_STAY_WHOLE = frozenset('KV')
 class Mesh:
   """The size of each mesh axis, and changes to the sharding rules.
 
-  `data` splits the batch, `fsdp` the batch and the parameters, `tensor` the matrix products,
-  `expert` the batch and the experts. No default rule uses `sequence` and `stage`: give one in
-  `rules`, such as 'T:sequence'.
+  At most one size is -1. It takes the devices that the other axes leave. No default rule uses
+  `sequence` and `stage`; set one in `rules`, such as 'T:sequence'.
 
-  At most one size is -1, which takes the devices that the other axes leave. A rule such as 'E:fsdp'
-  (experts over the fsdp axis) or 'V:' (the vocabulary whole) replaces the default rule of its
-  letter."""
+  Attributes:
+    data: Splits the batch.
+    fsdp: Splits the batch and the parameters.
+    tensor: Splits matrix products.
+    sequence: Splits sequences, by a rule in `rules`.
+    expert: Splits the batch and the experts.
+    stage: Splits layers, by a rule in `rules`.
+    rules: LETTER:AXES strings, each of which replaces the default rule of its letter. 'E:fsdp'
+      splits experts over the fsdp axis, and 'V:' replicates the vocabulary.
+  """
 
   data: int = -1
   fsdp: int = 1
@@ -56,55 +61,61 @@ class Mesh:
   def sizes(self, devices: int) -> dict[str, int]:
     """Return the size of each axis over `devices` devices.
 
-    Raises: UserError if their product is not the number of devices.
+    Raises:
+      UserError: The product of the sizes is not the number of devices.
     """
     fixed = math.prod(n for n in self.shape.values() if n > 0)
-    found = {name: devices // fixed if n == -1 else n for name, n in self.shape.items()}
-    if math.prod(found.values()) != devices:
-      free = next((name for name, n in self.shape.items() if n == -1), None)
-      said = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1) or 'all sizes 1'
-      needed, wanted = (
-        f'{fixed} devices',
-        f'sizes whose product is {devices}; data=-1 takes the remaining devices',
-      )
-      if free:
-        needed, wanted = f'a multiple of {fixed} devices', f'a divisor of {devices}'
+    sizes = {name: devices // fixed if n == -1 else n for name, n in self.shape.items()}
+    if math.prod(sizes.values()) != devices:
+      given = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1)
+      needed = f'{fixed} devices'
+      expected = f'sizes with the product {devices}. data=-1 takes the remaining devices'
+      if -1 in self.shape.values():
+        needed, expected = f'a multiple of {fixed} devices', f'a divisor of {devices}'
       raise errors.UserError(
-        f'mesh: {said} needs {needed}, and there are {devices}. Expected {wanted}.'
+        f'mesh: {given or "all sizes 1"} needs {needed}, but there are {devices}. '
+        f'Expected {expected}.'
       )
-    return found
+    return sizes
 
   def table(self) -> dict[str, tuple[str, ...]]:
     """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
-    # With a separate expert axis, the tensor axis splits the products inside each expert.
-    expert = {'B': (*RULES['B'], 'expert'), 'E': ('expert',)} if self.expert != 1 else {}
-    own = {
-      letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)
-    }
-    return RULES | expert | own
+    table = dict(RULES)
+    if self.expert != 1:
+      # With a separate expert axis, the tensor axis splits the products inside each expert.
+      table |= {'B': (*RULES['B'], 'expert'), 'E': ('expert',)}
+    for letter, _, names in map(_parts, self.rules):
+      table[letter] = tuple(filter(None, names.split('+')))
+    return table
 
   def check(self) -> Iterator[str]:
     for name, size in self.shape.items():
       if size < 1 and size != -1:
-        yield f'{name}: is {size}. Expected 1 or more, or -1 for the devices that the other axes leave.'
-    if len(free := [f'{name}=-1' for name, size in self.shape.items() if size == -1]) > 1:
-      yield f'{", ".join(free)}: only one size may be -1.'
+        yield f'{name}: is {size}. Expected 1 or more, or -1 for the remaining devices.'
+    if len(free := [name for name, size in self.shape.items() if size == -1]) > 1:
+      yield f'{", ".join(free)}: are all -1. Expected at most one -1.'
     yield from self._unused()
     for rule in self.rules:
       letter, colon, names = _parts(rule)
       if letter not in AXES or not colon:
-        yield f'rules: {rule!r} is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).'
+        yield (
+          f'rules: {rule!r} is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or '
+          'V: (replicated).'
+        )
       for name in filter(None, names.split('+')):
         if name not in NAMES:
           yield f'rules: {errors.unknown("mesh axis", name, NAMES)}'
 
   def _unused(self) -> Iterator[str]:
-    """Yield a sentence for each axis that splits nothing."""
+    """Yield a message for each mesh axis that shards nothing."""
     used = {name for names in self.table().values() for name in names}
     for name, size in self.shape.items():
-      # data=-1 is the default, and may come out as 1.
+      # data=-1 is the default, and may resolve to 1.
       if size != 1 and name not in used and (name, size) != ('data', -1):
-        yield f'{name}: is {size}, but no rule shards an axis over {name}. Expected 1, or a rule in mesh.rules.'
+        yield (
+          f'{name}: is {size}, but no rule shards an axis over {name}. Expected 1, or a rule in '
+          'mesh.rules.'
+        )
 
 
 def _parts(rule: str) -> tuple[str, str, str]:

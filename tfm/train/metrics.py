@@ -1,4 +1,4 @@
-"""The output of a run: JSON lines, TensorBoard events, and a progress bar or lines on the console."""
+"""Write metrics: JSON lines, TensorBoard events, and a progress bar."""
 
 from collections.abc import Iterator
 import json
@@ -26,51 +26,45 @@ from tfm.train.events import Events
 
 FILE = 'metrics.jsonl'
 SAMPLES = 'samples.txt'
-#: Seconds between lines where there is no terminal for a bar.
-_PATIENCE = 10.0
-#: Seconds that need no bar.
-_SHORT = 2.0
+#: Seconds between progress lines, if the output is not a terminal.
+_LINE_SECONDS = 10.0
+#: Seconds before an evaluation shows a bar.
+_BAR_SECONDS = 2.0
 
 T = TypeVar('T')
 
 
 class Metrics:
-  """The metrics of a run, written by the first process only.
+  """The metrics of a run, written by process 0 only.
 
-  Lines after step `first` are from a run that got further than its last checkpoint. They are
-  removed, because these steps run again.
+  Lines of steps after `first` are removed, because these steps run again: the previous run ended
+  after its last checkpoint.
 
   Args:
     workdir: The folder of the files.
     first: The number of updates before this run.
     steps: The number of updates at its end.
-    shown: The metric on the progress bar and the curve.
+    shown: The metric of the progress bar and the training curve.
+
+  Attributes:
+    path: The file of JSON lines.
+    last_scores: The metrics of the last evaluation in the file, empty if there is none.
   """
 
   def __init__(self, workdir: Path, first: int, steps: int, shown: Shown):
     self._shown = shown
     self._writes = jax.process_index() == 0
-    self._steps, self._last, self._start, self._first = (
-      steps,
-      time.monotonic(),
-      time.monotonic(),
-      first,
-    )
+    self._steps, self._first = steps, first
+    self._last = self._start = time.monotonic()
     self._bar: Progress | None = None
     self.path = workdir / FILE
-    found = (
-      {k: v for k, v in row.items() if k != 'step'}
-      for row in read(self.path)
-      if row['step'] <= first
-    )
-    scores = [row for row in found if row and all(name.startswith('val_') for name in row)]
-    self.last_scores = scores[-1] if scores else {}
+    self.last_scores = _last_scores(self.path, first)
     if not self._writes:
       return
     _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     self._events = Events(workdir / 'tensorboard', first + 1)
-    # A notebook would keep every frame of a bar.
+    # No bar in notebooks, which would keep every frame of it.
     self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False,
                             force_terminal=sys.stdout.isatty())  # fmt: skip
     if self._console.is_terminal:
@@ -85,21 +79,24 @@ class Metrics:
       self._bar.start()
 
   def train(self, step: int, row: dict[str, float | None]) -> None:
-    """Write a line of training metrics, and show the main one every few seconds."""
+    """Write a line of training metrics, and show the main one every few seconds.
+
+    Args:
+      step: The number of updates.
+      row: The metrics by name. None where one is unknown.
+    """
     self._write({'step': step, **row})
-    speeds = (
-      (name.removesuffix('_per_s'), v) for name, v in row.items() if name.endswith('_per_s')
-    )
-    speed = ''.join(f'  {value:,.0f} {unit}/s' for unit, value in speeds if value is not None)
-    self._show(step, f'{self._shown.label.partition(" (")[0]} {row[self._shown.name]:.4f}{speed}')
+    label, text = self._shown.label.partition(' (')[0], f'{row[self._shown.name]:.4f}'
+    for name, value in row.items():
+      if name.endswith('_per_s') and value is not None:
+        text += f'  {value:,.0f} {name.removesuffix("_per_s")}/s'
+    self._show(step, f'{label} {text}')
 
   def eval(self, step: int, row: dict[str, float | None]) -> None:
     """Write and show a line of validation metrics."""
     self._write({'step': step, **row})
-    self.say(
-      f'step {step}/{self._steps}  '
-      + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None)
-    )
+    scores = '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None)
+    self.say(f'step {step}/{self._steps}  {scores}')
 
   def sample(self, step: int, text: str) -> None:
     """Show text that the model generated, and append it to `samples.txt`."""
@@ -109,7 +106,15 @@ class Metrics:
         file.write(f'--- step {step}\n{text}\n')
 
   def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
-    """Yield the batches of a split, and show how many are left."""
+    """Yield the batches of a split, and show the progress.
+
+    Args:
+      batches: The batches.
+      total: Their number.
+
+    Yields:
+      The batches, unchanged.
+    """
     start = last = time.monotonic()
     task: TaskID | None = None
     for n, batch in enumerate(batches, 1):
@@ -118,11 +123,11 @@ class Metrics:
         continue
       now = time.monotonic()
       if self._bar is not None:
-        if task is None and now - start > _SHORT:
+        if task is None and now - start > _BAR_SECONDS:
           task = self._bar.add_task('scoring', total=total)
         if task is not None:
           self._bar.update(task, completed=n)
-      elif now - last > _PATIENCE:
+      elif now - last > _LINE_SECONDS:
         last = now
         self.say(f'scoring {n}/{total}  {_clock((now - start) / n * (total - n))} left')
     if self._bar is not None and task is not None:
@@ -133,13 +138,13 @@ class Metrics:
     if self._writes:
       report.draw(self.path.parent, read(self.path), self._shown)
 
-  def pictures(self, found: list[tuple[NDArray, str]]) -> None:
+  def pictures(self, pictures: list[tuple[NDArray[Any], str]]) -> None:
     """Draw validation images with the predictions of the model."""
     if self._writes:
-      report.draw_grid(self.path.parent, found)
+      report.draw_grid(self.path.parent, pictures)
 
   def say(self, text: str) -> None:
-    """Print a sentence."""
+    """Print a message."""
     if self._writes:
       self._console.print(text)
 
@@ -152,25 +157,24 @@ class Metrics:
 
   def _write(self, row: dict[str, Any]) -> None:
     if self._writes:
-      # One write to a file opened for appending: a line is there whole or not at all.
+      # A single write to a file opened for appending never leaves half a line.
       os.write(self._file, (json.dumps(row) + '\n').encode())
-      self._events.scalars(
-        row['step'], {k: v for k, v in row.items() if k != 'step' and v is not None}
-      )
+      values = {k: v for k, v in row.items() if k != 'step' and v is not None}
+      self._events.scalars(row['step'], values)
 
   def _show(self, step: int, text: str) -> None:
     if not self._writes:
       return
     if self._bar is not None:
       self._bar.update(self._task, completed=step, description=text)
-    elif (now := time.monotonic()) - self._last > _PATIENCE:
+    elif (now := time.monotonic()) - self._last > _LINE_SECONDS:
       self._last = now
       left = (now - self._start) / max(step - self._first, 1) * (self._steps - step)
       self.say(f'step {step}/{self._steps}  {text}  {_clock(left)} left')
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-  """The rows of a metrics file; a last line that is not whole is left out."""
+  """Return the rows of a metrics file. An incomplete last line is skipped."""
   rows = []
   for line in _lines(Path(path)):
     try:
@@ -180,8 +184,17 @@ def read(path: str | Path) -> list[dict[str, Any]]:
   return rows
 
 
+def _last_scores(path: Path, step: int) -> dict[str, Any]:
+  """Return the metrics of the last evaluation up to `step`, empty if there is none."""
+  for row in reversed(read(path)):
+    scores = {name: value for name, value in row.items() if name != 'step'}
+    if row['step'] <= step and scores and all(name.startswith('val_') for name in scores):
+      return scores
+  return {}
+
+
 def _drop_after(path: Path, step: int) -> None:
-  """Rewrites the file without the rows after `step`."""
+  """Rewrite the file without the rows after `step`."""
   rows = [row for row in read(path) if row['step'] <= step]
   if path.exists():
     new = path.with_suffix('.new')
@@ -190,12 +203,10 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 def _clock(seconds: float) -> str:
-  minutes, hours = int(seconds // 60), int(seconds // 3600)
-  return (
-    f'{hours}:{minutes % 60:02}:{int(seconds) % 60:02}'
-    if hours
-    else f'{minutes}:{int(seconds) % 60:02}'
-  )
+  minutes, rest = divmod(int(seconds), 60)
+  if minutes < 60:
+    return f'{minutes}:{rest:02}'
+  return f'{minutes // 60}:{minutes % 60:02}:{rest:02}'
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,12 +1,11 @@
-"""What a device could do at best: the denominator of MFU."""
+"""Peak FLOP/s of devices: the denominator of MFU."""
 
 import re
 
 import jax
 
-#: Dense bfloat16 FLOP/s of one device as jax counts devices, by a pattern of `device_kind`. From
-#: the vendors' data sheets, without sparsity. A v2 or v3 device is one of the two cores of a chip;
-#: from v4 on it is a chip.
+#: Dense bfloat16 FLOP/s of one jax device, by a pattern of `device_kind`. From the vendors' data
+#: sheets, without sparsity. A TPU v2 or v3 device is a core, half of a chip. From v4 it is a chip.
 PEAKS = (
   (r'TPU v2', 22.5e12),
   (r'TPU v3', 61.5e12),
@@ -30,7 +29,7 @@ PEAKS = (
 
 
 def peak(device: jax.Device) -> float | None:
-  """FLOP/s of `device` at best, None if it is not in the table (a CPU)."""
+  """Return the peak FLOP/s of a device, or None if it is unknown (a CPU)."""
   if device.platform == 'cpu':
     return None
   return next((flops for pattern, flops in PEAKS if re.search(pattern, device.device_kind)), None)

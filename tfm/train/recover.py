@@ -1,4 +1,4 @@
-"""How a run ends before its end, and what is kept then."""
+"""Stop a run early: divergence, full disks, SIGTERM, and lost workdirs."""
 
 from collections.abc import Iterator
 import contextlib
@@ -18,7 +18,7 @@ from tfm.data.dataset import Dataset
 DIVERGED = 1
 #: Exit status: the disk is full (EX_IOERR of sysexits.h).
 DISK_FULL = 74
-#: Exit status: SIGTERM came, the state is saved, the same command goes on (EX_TEMPFAIL of
+#: Exit status: the state is saved after SIGTERM, and the same command continues (EX_TEMPFAIL of
 #: sysexits.h).
 PREEMPTED = 75
 #: Exit status: another run took over the workdir (EX_UNAVAILABLE of sysexits.h).
@@ -29,8 +29,10 @@ _FULL_TEXTS = ('no space left', 'disk quota exceeded', 'enospc', 'edquot', 'file
 
 
 class Stopped(Exception):
-  """A run that ended early for a reason outside its config; `status` is what its process exits
-  with.
+  """A run that ended early for a reason outside its config.
+
+  Attributes:
+    status: The exit status of the process.
   """
 
   def __init__(self, status: int, message: str):
@@ -39,20 +41,28 @@ class Stopped(Exception):
 
 
 def check_finite(step: int, metrics: dict[str, Any], dataset: Dataset, seed: int) -> None:
-  """Raises: Stopped, if the loss or the gradient of `step` (counted from 1) is not finite, naming
-  the batch.
+  """Check the loss and the gradient norm of a step.
+
+  Args:
+    step: The number of the step, from 1.
+    metrics: The metrics of the step, with 'loss' and 'grad_norm'.
+    dataset: The open data, to name the batch in the message.
+    seed: The seed of the experiment.
+
+  Raises:
+    Stopped: One of them is not finite.
   """
   bad = {k: float(metrics[k]) for k in ('loss', 'grad_norm') if not np.isfinite(metrics[k])}
-  if bad:
-    samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
-    first = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
-    raise Stopped(
-      DIVERGED,
-      f'step {step}: {", ".join(f"{k} is {v}" for k, v in bad.items())}, so training stops; '
-      f'earlier checkpoints are '
-      f'kept. The batch: samples {first} of seed {seed}. A smaller optim.lr, a longer warm-up or '
-      f'optim.clip may help.',
-    )
+  if not bad:
+    return
+  samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
+  interval = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
+  values = ', '.join(f'{k} is {v}' for k, v in bad.items())
+  raise Stopped(
+    DIVERGED,
+    f'step {step}: {values}. Training stops, and earlier checkpoints are kept. The batch has '
+    f'samples {interval} of seed {seed}. Try a smaller optim.lr, a longer warm-up or optim.clip.',
+  )
 
 
 @jax.jit
@@ -61,19 +71,22 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def check_savable(step: int, state: dict[str, Any]) -> None:
-  """Raises: Stopped, if the parameters that would be saved are not finite."""
+  """Check the parameters before they are saved.
+
+  Raises:
+    Stopped: A parameter is not finite.
+  """
   if not bool(_all_finite(state['params'])):
     raise Stopped(
       DIVERGED,
-      f'step {step}: the update has made parameters that are not finite, so they are not saved and '
-      f'training stops; '
-      'earlier checkpoints are kept. A smaller optim.lr or optim.clip may help.',
+      f'step {step}: some parameters are not finite after the update. Training stops without '
+      f'saving them, and earlier checkpoints are kept. Try a smaller optim.lr or optim.clip.',
     )
 
 
 @contextlib.contextmanager
-def full_disks_told(workdir: Any) -> Iterator[None]:
-  """Turns the errors of a full disk, whoever raised them, into one `Stopped`."""
+def stop_on_full_disk(workdir: Any) -> Iterator[None]:
+  """Turn the errors of a full disk into `Stopped`, within the context."""
   try:
     yield
   except Exception as error:
@@ -81,14 +94,13 @@ def full_disks_told(workdir: Any) -> Iterator[None]:
       raise
     raise Stopped(
       DISK_FULL,
-      f'{workdir}: no space is left there, so training stops; the last complete checkpoint is '
-      f'kept. '
-      'Make room and give the same command again.',
+      f'{workdir}: no space is left on the disk. Training stops, and the last complete checkpoint '
+      f'is kept. Free some space and run the same command again.',
     ) from error
 
 
 def is_full(error: BaseException | None) -> bool:
-  """Whether a full disk is at the root of `error`."""
+  """Return whether a full disk caused `error`, directly or through its causes."""
   while error is not None:
     if isinstance(error, OSError) and error.errno in _FULL:
       return True
@@ -99,17 +111,14 @@ def is_full(error: BaseException | None) -> bool:
 
 
 class Preemption:
-  """Whether SIGTERM has come; the loop asks between steps. Over several processes all get the same
-  answer.
-  """
+  """Watch for SIGTERM within the context. All processes of a run agree on the step to stop at."""
 
   def __init__(self) -> None:
-    self._come = False
+    self._received = False
     self._before: Any = None
 
   def __enter__(self) -> 'Preemption':
-    # Several processes agree on the step through jax's own handler, which this one must not
-    # replace.
+    # With several processes, the handler of jax agrees on the step and must not be replaced.
     if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
       self._before = signal.signal(signal.SIGTERM, self._note)
     return self
@@ -119,12 +128,12 @@ class Preemption:
       signal.signal(signal.SIGTERM, self._before)
 
   def _note(self, number: int, frame: FrameType | None) -> None:
-    self._come = True
+    self._received = True
 
   def at(self, step: int) -> bool:
-    """Whether the run should stop after `step`."""
+    """Return whether the run should stop after `step`."""
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 
       return multihost_utils.reached_preemption_sync_point(step)
-    return self._come
+    return self._received

@@ -1,4 +1,4 @@
-"""Pictures of a run: its training curve, and a grid of images with predictions."""
+"""Plots of a run: the training curve, and a grid of images with predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None
   Args:
     workdir: The folder of the picture.
     rows: The rows of the metrics file.
-    shown: The metric; validation has it as `val_NAME`.
+    shown: The metric. Its validation counterpart is named `val_NAME`.
 
   Returns:
     The path of the picture, or None if there is nothing to draw yet.
   """
-  # Not pyplot: that would choose a backend for the whole process.
+  # Pyplot would choose a backend for the whole process.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -52,7 +52,7 @@ def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None
   return _saved(figure, workdir / FILE)
 
 
-def draw_grid(workdir: Path, pictures: list[tuple[NDArray, str]]) -> Path | None:
+def draw_grid(workdir: Path, pictures: list[tuple[NDArray[Any], str]]) -> Path | None:
   """Draw images with captions into `workdir/predictions.png`.
 
   Args:
@@ -68,13 +68,12 @@ def draw_grid(workdir: Path, pictures: list[tuple[NDArray, str]]) -> Path | None
   if not pictures:
     return None
   columns = min(_COLUMNS, len(pictures))
-  lines = -(-len(pictures) // columns)
-  figure = Figure(
-    figsize=(columns * _INCHES, lines * (_INCHES + 0.3)), dpi=120, layout='constrained'
-  )
+  rows = -(-len(pictures) // columns)
+  size = (columns * _INCHES, rows * (_INCHES + 0.3))
+  figure = Figure(figsize=size, dpi=120, layout='constrained')
   FigureCanvasAgg(figure)
-  for place, (image, caption) in enumerate(pictures, 1):
-    axes = figure.add_subplot(lines, columns, place)
+  for index, (image, caption) in enumerate(pictures, 1):
+    axes = figure.add_subplot(rows, columns, index)
     axes.imshow(np.clip(image, 0, 1), interpolation='nearest')
     axes.set_title(caption, fontsize=7, wrap=True)
     axes.set_axis_off()
@@ -86,14 +85,14 @@ def _points(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
 
 
 def _saved(figure: Any, path: Path) -> Path:
-  """Write a picture as a whole: a reader never opens half of one."""
+  """Write a picture atomically, so that readers never open an incomplete file."""
   new = path.with_name(f'.{path.name}')
   figure.savefig(new, format='png')
   return new.replace(path)
 
 
 def _smooth(values: tuple[float, ...], share: float = 0.05) -> list[float]:
-  """The mean of the last few values before each."""
+  """Return the trailing moving average of `values`."""
   width = max(1, int(len(values) * share))
   return [
     sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))

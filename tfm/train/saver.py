@@ -1,10 +1,10 @@
-"""Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them:
-`checkpoint.py`.
+"""Save the checkpoints of a run, asynchronously and atomically.
 
-`workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the
-resolved experiment as JSON, the vocabulary of text, the names of classes, and the files of the
-folder that the run started from. So a checkpoint explains itself without the data it was trained
-on."""
+`workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its shards) and `about/`. The
+latter has the resolved experiment as JSON, the vocabulary, the class names, and the files of the
+folder that the run started from. So a checkpoint can be used without its training data.
+`checkpoint.py` reads checkpoints.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -30,8 +30,8 @@ FOLDER = 'checkpoints'
 BROKEN = 'broken'
 EXPERIMENT = 'experiment.json'
 CLASSES = 'classes.json'
-#: The names of further files, which other files in the folder (Orbax's own) are told from.
-BESIDE = 'beside.json'
+#: Lists the names of extra files, to distinguish them from the files of Orbax.
+EXTRA_FILES = 'beside.json'
 
 
 class _AboutHandler(ocp.CheckpointHandler):
@@ -39,7 +39,7 @@ class _AboutHandler(ocp.CheckpointHandler):
 
   def save(self, directory: Any, args: '_AboutSave') -> None:
     if jax.process_index() == 0:
-      write_about(Path(directory), args.experiment, args.vocabulary, args.names, args.beside)
+      write_about(Path(directory), args.experiment, args.vocabulary, args.names, args.extra_files)
 
   def restore(self, directory: Any, args: Any = None) -> None:
     raise AssertionError('about/ is read as plain files, by checkpoint.py')
@@ -51,7 +51,7 @@ class _AboutSave(ocp.args.CheckpointArgs):
   experiment: Experiment
   vocabulary: Vocabulary | None
   names: Sequence[str]
-  beside: Mapping[str, bytes]
+  extra_files: Mapping[str, bytes]
 
 
 def write_about(
@@ -59,16 +59,16 @@ def write_about(
   experiment: Experiment,
   vocabulary: Vocabulary | None,
   names: Sequence[str] = (),
-  beside: Mapping[str, bytes] = MappingProxyType({}),
+  extra_files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
   """Write the folder `about` of a checkpoint.
 
   Args:
     path: The folder.
     experiment: The resolved experiment.
-    vocabulary: The vocabulary of text, if there is one.
-    names: The names of the classes, in the order of the labels.
-    beside: Further files by their names in the folder.
+    vocabulary: The vocabulary of text, or None.
+    names: The class names, in the order of the labels.
+    extra_files: The contents of further files, by name.
   """
   path.mkdir(parents=True, exist_ok=True)
   (path / EXPERIMENT).write_text(json.dumps(config.to_json(experiment), indent=1), 'utf-8')
@@ -76,70 +76,84 @@ def write_about(
     vocabulary.save(path)
   if names:
     (path / CLASSES).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), 'utf-8')
-  if beside:
-    (path / BESIDE).write_text(json.dumps(sorted(beside), indent=1), 'utf-8')
-  for name, content in beside.items():
+  if extra_files:
+    (path / EXTRA_FILES).write_text(json.dumps(sorted(extra_files), indent=1), 'utf-8')
+  for name, content in extra_files.items():
     (path / name).parent.mkdir(parents=True, exist_ok=True)
     (path / name).write_bytes(content)
 
 
-def read_beside(about: Path) -> dict[str, bytes]:
-  """Return the further files of a folder `about` by their names in it."""
-  if not (about / BESIDE).exists():
+def read_extra_files(about: Path) -> dict[str, bytes]:
+  """Return the contents of the extra files of a folder `about`, by name."""
+  if not (about / EXTRA_FILES).exists():
     return {}
-  return {
-    name: (about / name).read_bytes() for name in json.loads((about / BESIDE).read_text('utf-8'))
-  }
+  names = json.loads((about / EXTRA_FILES).read_text('utf-8'))
+  return {name: (about / name).read_bytes() for name in names}
 
 
 class Checkpoints:
-  """The checkpoints of a workdir, the last `keep` of them.
+  """The last checkpoints of a workdir.
+
+  Args:
+    workdir: The folder of the run.
+    keep: The number of checkpoints to keep.
 
   Attributes:
-    names: The names of the classes, which every checkpoint keeps.
-    beside: Files by name, which every checkpoint keeps in its folder `about`.
+    path: The folder of the checkpoints.
+    names: The class names that every checkpoint stores.
+    extra_files: The contents of files that every checkpoint stores, by name.
+    half_written: The names of incomplete checkpoints, which were removed.
   """
 
   def __init__(self, workdir: Path, keep: int):
     _quiet()
     self.path = workdir.absolute() / FOLDER
     self.names: Sequence[str] = ()
-    self.beside: Mapping[str, bytes] = {}
+    self.extra_files: Mapping[str, bytes] = {}
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, cleanup_tmp_directories=True, create=True
     )
-    with unwarned():
+    with no_orbax_warnings():
       self._manager = ocp.CheckpointManager(self.path, options=options)
 
   @property
   def steps(self) -> list[int]:
-    """The complete ones, ascending."""
+    """The steps of the complete checkpoints, ascending."""
     return sorted(self._manager.all_steps())
 
   def save(
     self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary | None
   ) -> None:
-    """Starts to save; returns when the state is copied and may be donated.
+    """Start to save a checkpoint. Return once the state is copied and may be donated.
 
-    Raises: what an earlier save has failed with.
+    A checkpoint that exists is kept.
+
+    Args:
+      step: The number of updates.
+      state: The training state.
+      experiment: The resolved experiment.
+      vocabulary: The vocabulary of text, or None.
+
+    Raises:
+      Exception: The error of an earlier save that failed.
     """
     if step in self.steps:
       return
-    about = _AboutSave(experiment, vocabulary, self.names, self.beside)
+    about = _AboutSave(experiment, vocabulary, self.names, self.extra_files)
     args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=about)
-    with unwarned():
+    with no_orbax_warnings():
       self._manager.save(step, args=args, force=True)
 
   def restore(self, step: int, like: State) -> State:
-    """The state of a step, laid out as the `jax.ShapeDtypeStruct`s of `like` with their shardings."""
+    """Return the state of a step, with the shapes, dtypes and shardings of `like`."""
     restore_args = ocp.checkpoint_utils.construct_restore_args(like)
     args = ocp.args.Composite(state=ocp.args.PyTreeRestore(like, restore_args=restore_args))
-    with unwarned():
+    with no_orbax_warnings():
       return self._manager.restore(step, args=args)['state']
 
   def set_aside(self, step: int) -> Path:
-    """Moves a checkpoint that cannot be read out of the way; nothing is deleted."""
+    """Move an unreadable checkpoint to `workdir/broken`, and return its new path."""
     to = self.path.parent / BROKEN / str(step)
     if jax.process_index() == 0:
       to.parent.mkdir(exist_ok=True)
@@ -153,43 +167,46 @@ class Checkpoints:
     return to
 
   def wait(self) -> None:
-    """Returns when all is written. Raises: what a save has failed with."""
-    with unwarned():
+    """Wait until everything is written. Raise the error of a save that failed."""
+    with no_orbax_warnings():
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits, and ends the threads. Raises: what a save has failed with."""
-    with unwarned():
+    """Wait, and end the threads. Raise the error of a save that failed."""
+    with no_orbax_warnings():
       self._manager.close()
 
 
 def workdir_of(path: str | Path) -> Path:
-  """The directory as a path, made if it is not there.
+  """Return the workdir as a path. It is created if needed.
 
-  Raises: UserError if it is no place on a file system.
+  Raises:
+    UserError: It is a URL, or cannot be created.
   """
   if '://' in str(path):
     raise errors.UserError(
-      f'workdir: {path} is no directory. Expected a mounted one, as /gcs/bucket/run.'
+      f'workdir: {path} is not a directory. Expected a mounted directory, such as /gcs/bucket/run.'
     )
   workdir = Path(path).expanduser()
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise errors.UserError(f'workdir: cannot make {workdir}: {error.strerror}.') from error
+    raise errors.UserError(
+      f'workdir: cannot create {workdir} ({error.strerror}). Expected a writable folder.'
+    ) from error
   return workdir
 
 
 @contextlib.contextmanager
-def unwarned() -> Iterator[None]:
-  """What Orbax warns of within itself is nothing a user can mend."""
+def no_orbax_warnings() -> Iterator[None]:
+  """Suppress the internal warnings of Orbax. Users cannot act on them."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     yield
 
 
 def _quiet() -> None:
-  # What fails is raised as well; the log would only say it twice, with the traceback of a thread.
+  # Errors are raised as well. The log would repeat them with the traceback of a thread.
   for name in ('absl', 'orbax'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
   if not isinstance(sys.unraisablehook, _Unraisable):
@@ -197,9 +214,7 @@ def _quiet() -> None:
 
 
 class _Unraisable:
-  """Keeps still about reads that finish after Orbax has closed its event loop over a broken
-  checkpoint, one by one.
-  """
+  """Ignore reads that finish after Orbax has closed its event loop over a broken checkpoint."""
 
   def __init__(self, usual: Any):
     self.usual = usual

@@ -1,4 +1,4 @@
-"""Where every array of a run lives: letters to mesh axes, mesh axes to devices."""
+"""Shardings of the arrays of a run: axis letters to mesh axes to devices."""
 
 from collections.abc import Callable, Mapping, Sequence
 import math
@@ -17,96 +17,138 @@ Rules = Mapping[str, tuple[str, ...]]
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-  """Return the grid of `devices` (all of them, unless given) with the axes of `mesh`.
+  """Return the device mesh with the axes of `mesh`.
 
-  Raises: UserError if the sizes are no factorisation of the number of devices.
+  Args:
+    mesh: The sizes of the axes.
+    devices: Defaults to all devices.
+
+  Raises:
+    UserError: The product of the sizes is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
-  # Without Auto axes, jax asks every einsum of the model for the sharding of its result.
+  # Without Auto axes, every einsum of the model would need a sharding for its result.
   sizes = tuple(mesh.sizes(len(devices)).values())
   return jax.make_mesh(sizes, NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=devices)
 
 
-def rows(mesh: jax.sharding.Mesh, rules: Rules) -> NamedSharding:
-  """Return how the rows of a batch are split: over the mesh axes of letter B."""
+def batch_axis(mesh: jax.sharding.Mesh, rules: Rules) -> NamedSharding:
+  """Return the sharding of the batch axis: over the mesh axes of letter B."""
   return NamedSharding(mesh, PartitionSpec(rules.get('B', ())))
 
 
-def whole(mesh: jax.sharding.Mesh) -> NamedSharding:
-  """On every device all of it."""
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Return the sharding of arrays that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def shardings(
   mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any
 ) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
-  """(the sharding of every array, the rules in force, notes) of a tree with axis `letters` ('LDNH')
-  and `shapes`.
+  """Return the sharding of every array of a tree.
 
-  Where a mesh axis does not divide an axis that may stay whole, its letter leaves the rules and a
-  note says so.
+  If a mesh axis does not divide an axis of `MAY_STAY_WHOLE`, that axis is replicated. Its letter is
+  removed from the rules, and a note says so.
 
-  Raises: UserError that lists every other axis that its mesh axes do not divide.
+  Args:
+    mesh: The device mesh.
+    rules: The mesh axes of each axis letter.
+    letters: The axis letters of each array ('LDNH'); '' replicates an array.
+    shapes: `jax.ShapeDtypeStruct`s, a tree of the same structure.
+
+  Returns:
+    (tree of shardings, rules in effect, notes).
+
+  Raises:
+    UserError: Mesh axes do not divide other axes. The message lists them.
   """
   notes: dict[str, None] = {}
-  kept = dict(rules)
+  effective = dict(rules)
   wrong: dict[tuple[str, int], str] = {}
+
+  def split(axis: str, size: int, used: set[str]) -> tuple[str, ...]:
+    """Return the mesh axes that shard an axis of `size`, without those in `used`."""
+    names = _mesh_axes(mesh, rules, axis, used)
+    ways = math.prod(mesh.shape[n] for n in names)
+    if size % ways == 0:
+      return names
+    by = ' x '.join(f'{n}={mesh.shape[n]}' for n in names)
+    problem = f'{axis} ({axes.AXES.get(axis, "data")}) of {size} is not divisible by {by}'
+    if axis in MAY_STAY_WHOLE:
+      notes[f'{problem}: it is replicated on every device.'] = None
+      effective.pop(axis, None)
+    else:
+      wrong[axis, size] = f'{problem}; it is divisible by {_divisors(size, ways)}'
+    return ()
 
   def place(letter: str, shape: jax.ShapeDtypeStruct) -> NamedSharding:
     if not letter:
-      return whole(mesh)
+      return replicated(mesh)
     spec: list[Any] = []
     used: set[str] = set()
     for axis, size in zip(letter, shape.shape, strict=True):
-      if absent := [n for n in rules.get(axis, ()) if n not in mesh.shape]:
-        raise errors.UserError(
-          f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a '
-          f'mesh of '
-          'tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
-        )
-      names = tuple(n for n in rules.get(axis, ()) if n not in used and mesh.shape[n] > 1)
-      ways = math.prod(mesh.shape[n] for n in names)
-      if size % ways:
-        by = ' x '.join(f'{n}={mesh.shape[n]}' for n in names)
-        said = f'{axis} ({axes.AXES.get(axis, "data")}) of {size} is not divided by {by}'
-        if axis in MAY_STAY_WHOLE:
-          notes[f'{said}: it stays whole on every device.'] = None
-          kept.pop(axis, None)
-        else:
-          wrong[axis, size] = f'{said}; it would be by {_divisors(size, ways)}'
-        names = ()
+      names = split(axis, size, used)
       used |= set(names)
       spec.append(names or None)
     while spec and spec[-1] is None:
       spec.pop()
     return NamedSharding(mesh, PartitionSpec(*spec))
 
-  found = jax.tree.map(place, letters, shapes)
+  placements = jax.tree.map(place, letters, shapes)
   if wrong:
     listed = '. '.join(wrong[k] for k in sorted(wrong))
     raise errors.UserError(
-      f'mesh: {listed}. Expected sizes that divide, or mesh.rules that keep the axis whole.'
+      f'mesh: {listed}. Expected mesh sizes that divide, or mesh.rules that replicate the axis.'
     )
-  return found, kept, list(notes)
+  return placements, effective, list(notes)
+
+
+def _mesh_axes(mesh: jax.sharding.Mesh, rules: Rules, axis: str, used: set[str]) -> tuple[str, ...]:
+  """Return the mesh axes of a letter that are larger than 1 and not in `used`."""
+  names = rules.get(axis, ())
+  if absent := [n for n in names if n not in mesh.shape]:
+    raise errors.UserError(
+      f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a '
+      f'mesh of tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
+    )
+  return tuple(n for n in names if n not in used and mesh.shape[n] > 1)
 
 
 def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: Any) -> Any:
-  """The sharding of every array of a tree: by the rules over `mesh`, or (None) all on one device of
-  this process.
+  """Return the sharding of every array of a tree.
 
-  Raises: UserError as `shardings`.
+  Args:
+    mesh: The device mesh. None places all arrays on one device of this process.
+    rules: The mesh axes of each axis letter.
+    letters: The axis letters of each array, as for `shardings`.
+    shapes: `jax.ShapeDtypeStruct`s, a tree of the same structure.
+
+  Returns:
+    A tree of shardings.
+
+  Raises:
+    UserError: The mesh does not divide an axis.
   """
   if mesh is None:
-    one = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda _: one, shapes)
+    single = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda _: single, shapes)
   return shardings(mesh, rules, letters, shapes)[0]
 
 
-def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
-  """`fn`, in whose trace `flax.linen.with_logical_constraint` knows mesh and rules.
+def with_rules(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
+  """Trace a function with mesh and rules for `flax.linen.with_logical_constraint`.
 
-  Without a word from the model on where its activations live, the compiler splits them as it splits
-  the parameters and sends them around instead of the parameters."""
+  Without these constraints on activations, the compiler shards activations like the parameters, and
+  sends activations instead of parameters between devices.
+
+  Args:
+    mesh: The device mesh.
+    rules: The mesh axes of each axis letter.
+    fn: The function.
+
+  Returns:
+    A function with the same arguments and results.
+  """
 
   def traced(*args: Any) -> T:
     with (
@@ -119,9 +161,16 @@ def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Calla
 
 
 def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: int) -> None:
-  """Check that devices and micro-batches divide the rows of a batch.
+  """Check that devices and micro-batches divide the batch.
 
-  Raises: UserError if they do not.
+  Args:
+    mesh: The device mesh.
+    rules: The mesh axes of each axis letter.
+    batch: The size of the global batch.
+    accumulate: The number of micro-batches.
+
+  Raises:
+    UserError: They do not divide it.
   """
   names = rules.get('B', ())
   devices = math.prod(mesh.shape[n] for n in names)
@@ -129,54 +178,62 @@ def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: i
     pieces = f' and {accumulate} micro-batches' if accumulate > 1 else ''
     near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
     raise errors.UserError(
-      f'data.batch: {batch} rows are not divided by the {devices} devices of mesh axes '
+      f'data.batch: {batch} is not divisible by the {devices} devices of mesh axes '
       f'{" x ".join(names)}{pieces}. '
       f'Expected a multiple of {ways}, such as {" or ".join(map(str, near))}.'
     )
 
 
-def my_rows(sharding: NamedSharding, batch: int) -> slice:
-  """The rows of a batch that the devices of this process hold."""
+def local_slice(sharding: NamedSharding, batch: int) -> slice:
+  """Return the slice of a batch that the devices of this process hold."""
   index = sharding.addressable_devices_indices_map((batch,))
   bounds = [s[0].indices(batch) for s in index.values() if s is not None]
-  return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
+  starts, stops, _ = zip(*bounds, strict=True)
+  return slice(min(starts), max(stops))
 
 
 def put(
-  features: Mapping[str, np.ndarray], where: Mapping[str, NamedSharding], batch: int, mine: slice
+  features: Mapping[str, np.ndarray],
+  shardings: Mapping[str, NamedSharding],
+  batch: int,
+  local: slice,
 ) -> dict[str, jax.Array]:
   """Return the features of a batch as global arrays.
 
   Args:
-    features: The arrays of the rows `mine`, whole on every other axis.
-    where: The sharding of each array.
-    batch: Rows of the global batch.
-    mine: The rows of this process, from `my_rows`.
+    features: The arrays of the examples `local`, whole on every other axis.
+    shardings: The sharding of each array.
+    batch: The size of the global batch.
+    local: The examples of this process, from `local_slice`.
+
+  Returns:
+    The arrays by name, sharded over all processes.
   """
   if jax.process_count() == 1:
-    return jax.device_put(dict(features), {name: where[name] for name in features})
+    return jax.device_put(dict(features), {name: shardings[name] for name in features})
 
   def array(name: str, value: np.ndarray) -> jax.Array:
     def piece(index: tuple[slice, ...] | None) -> np.ndarray:
       assert index is not None
       start, stop, _ = index[0].indices(batch)
-      return value[(slice(start - mine.start, stop - mine.start), *index[1:])]
+      return value[(slice(start - local.start, stop - local.start), *index[1:])]
 
-    return jax.make_array_from_callback((batch, *value.shape[1:]), where[name], piece)
+    return jax.make_array_from_callback((batch, *value.shape[1:]), shardings[name], piece)
 
   return {name: array(name, value) for name, value in features.items()}
 
 
 def bytes_per_device(tree: Any) -> dict[jax.Device, int]:
-  """How much of the arrays of `tree` each device of this process holds."""
-  held: dict[jax.Device, int] = {}
+  """Return the bytes of a tree of arrays on each device of this process."""
+  sizes: dict[jax.Device, int] = {}
   for array in jax.tree.leaves(tree):
     for shard in array.addressable_shards:
-      held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
-  return held
+      sizes[shard.device] = sizes.get(shard.device, 0) + shard.data.nbytes
+  return sizes
 
 
 def _divisors(size: int, ways: int) -> str:
-  fits = [n for n in range(1, size + 1) if size % n == 0]
-  below, above = [n for n in fits if n < ways], [n for n in fits if n > ways]
+  divisors = [n for n in range(1, size + 1) if size % n == 0]
+  below = [n for n in divisors if n < ways]
+  above = [n for n in divisors if n > ways]
   return ' or '.join(map(str, below[-1:] + above[:1]))

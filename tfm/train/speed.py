@@ -1,4 +1,4 @@
-"""How fast a run goes, evals and saves left out, and how much of the devices' peak that is."""
+"""Measure the throughput and the MFU of a run."""
 
 from collections.abc import Iterator
 import contextlib
@@ -12,27 +12,32 @@ from tfm.train.peaks import peak
 
 
 class Speed:
-  """Tokens or examples per second between two readings, without the first step, which includes
-  compilation.
+  """Throughput between two readings, without compilation, evaluations and saves.
 
-  MFU is the analytic FLOPs of the model, three times those of its forward pass in training, over
-  the peak of all `devices`. It is None for unknown devices, and for inputs whose FLOPs are unknown.
+  MFU is the FLOPs of the model over the peak of all devices. A training step counts as three
+  forward passes. MFU is None for unknown devices, and for inputs with unknown FLOPs.
+
+  Args:
+    x: The experiment.
+    devices: The devices that it runs on.
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
     self._flops = flops_per_step(x)
-    peaks = [peak(d) for d in devices]
-    self._peak = sum(p for p in peaks if p is not None) if None not in peaks else None
+    peaks = [peak(d) or 0.0 for d in devices]
+    self._peak = sum(peaks) if all(peaks) else None
     self._unit, self._amount = x.task.per_step(x.data)
     self._since: tuple[int, float] | None = None
 
   def read(self, step: int, now: float | None = None) -> dict[str, float | None]:
-    """Return `tokens_per_s` (or `examples_per_s`) and `mfu` since the last reading, None if
-    unknown.
+    """Return `tokens_per_s` (or `examples_per_s`) and `mfu` since the last reading.
 
     Args:
       step: The step that has just finished.
-      now: The time in seconds, `time.perf_counter()` by default.
+      now: The time in seconds. Defaults to `time.perf_counter()`.
+
+    Returns:
+      Both values, None if unknown.
     """
     name = f'{self._unit}_per_s'
     now = time.perf_counter() if now is None else now
@@ -44,13 +49,13 @@ class Speed:
     return {name: rate * self._amount, 'mfu': mfu}
 
   def started(self, step: int) -> None:
-    """Starts to measure with the end of the first step read."""
+    """Start the measurement, at the end of the first step."""
     if self._since is None:
       self._since = (step, time.perf_counter())
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Leaves out the time inside."""
+    """Exclude the time spent within the context."""
     start = time.perf_counter()
     yield
     if self._since is not None:
@@ -58,9 +63,9 @@ class Speed:
 
 
 def flops_per_step(x: Experiment) -> float | None:
-  """Return the analytic FLOPs of a training step over all devices, or None if unknown.
+  """Return the FLOPs of a training step over all devices, or None if unknown.
 
-  Text has them, and so have images of the size in the model's config.
+  They are counted for text, and for images of the size in the model's config.
   """
   lengths = x.task.sequence_lengths(x.data)
   if not lengths:
@@ -71,7 +76,7 @@ def flops_per_step(x: Experiment) -> float | None:
 
 
 def _of_model_size(x: Experiment) -> bool:
-  """Return whether a model of one tower has inputs of exactly the shapes of the data."""
+  """Return whether a model of one tower takes inputs of exactly the shapes of the data."""
   features, inputs = x.task.shapes(x.model, x.data), x.model.embed.shapes(x.data.batch, 1)
   fits = all(
     name in features and features[name].shape == array.shape for name, array in inputs.items()

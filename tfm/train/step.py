@@ -1,4 +1,4 @@
-"""One update as a pure function of state and batch: the unit under test."""
+"""The train step: a pure function of state and batch."""
 
 from collections.abc import Callable
 import functools
@@ -23,16 +23,15 @@ Batch = dict[str, jax.Array]
 
 
 def make_init(x: Experiment, tx: optax.GradientTransformation) -> Callable[[jax.Array], State]:
-  """`key -> state` before any update."""
+  """Return `key -> state` before the first update."""
+  start = make_start(x, tx)
+  return lambda key: start(transformer.init(x.model, key, x.run()))
 
-  begin = make_begin(x, tx)
-  return lambda key: begin(transformer.init(x.model, key, x.run()))
 
+def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any], State]:
+  """Return `params -> state` before the first update."""
 
-def make_begin(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any], State]:
-  """`params -> state` before any update."""
-
-  def begin(params: Any) -> State:
+  def start(params: Any) -> State:
     state = {
       'step': jnp.zeros((), jnp.int32),
       'params': params,
@@ -40,16 +39,16 @@ def make_begin(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
     }
     return state if x.optim.ema is None else state | {'ema': ema.init(params)}
 
-  return begin
+  return start
 
 
 def shapes(x: Experiment, tx: optax.GradientTransformation) -> State:
-  """The state as `jax.ShapeDtypeStruct`s; no array is made."""
+  """Return the state as `jax.ShapeDtypeStruct`s. No array is created."""
   return jax.eval_shape(make_init(x, tx), jax.random.key(0))
 
 
 def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
-  """The letters of the axes of every array of the state; '' for scalars."""
+  """Return the axis letters of every array of the state, '' for scalars."""
   params = transformer.param_letters(x.model)
   trained = [x.optim.trained(tree) for tree in (transformer.param_shapes(x.model, x.run()), params)]
   opt = state_letters(tx, *trained)
@@ -59,21 +58,24 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
 
 def make_step(
   x: Experiment, tx: optax.GradientTransformation
-) -> Callable[[State, Batch], tuple[State, dict]]:
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
   """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
 
-  The sums and weights of the task's ratios, and the gradients of the sum of 'loss', are added over
-  rows, micro-batches and devices, and divided once by the weight of 'loss'. So the loss does not
-  depend on how a batch is divided, up to rounding. Auxiliary losses of the model are means: they
-  are added per micro-batch, times the weight of 'loss'. Dropout draws with a key of (seed, step).
-  Parameters without a gradient are updated last, from the expert load of the whole step.
+  The sums and weights of the task's ratios, and the gradient of the sum of 'loss', are added over
+  examples, micro-batches and devices. They are divided once, by the weight of 'loss'. So the loss
+  does not depend on how a batch is split, up to rounding.
+
+  Auxiliary losses of the model are means. They are added for each micro-batch, times its weight
+  of 'loss'. Dropout uses a key of (seed, step). Parameters without a gradient are updated last,
+  from the expert load of the whole step.
 
   The metrics are float32 scalars: `loss` (the minimised loss with auxiliary losses), the other
-  ratios of the task, `grad_norm` (before clipping) and `lr`."""
+  ratios of the task, `grad_norm` (before clipping) and `lr`.
+  """
   rate = x.optim.schedule_fn(x.steps)
   totals = _make_totals(x)
 
-  def step(state: State, batch: Batch) -> tuple[State, dict]:
+  def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
     trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
     gradient = jax.value_and_grad(functools.partial(totals, frozen), has_aux=True)
@@ -86,7 +88,8 @@ def make_step(
     new = {'step': state['step'] + 1, 'params': params, 'opt': opt}
     if x.optim.ema is not None:
       new['ema'] = ema.update(state['ema'], params, state['step'], x.optim.ema)
-    metrics = {name: r.sum * _inverse(r.weight) for name, r in ratios.items()} | {
+    metrics = {name: r.sum * _inverse(r.weight) for name, r in ratios.items()}
+    metrics |= {
       'loss': total * share,
       'grad_norm': optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), grads)),
       'lr': rate(state['step']),
@@ -97,11 +100,14 @@ def make_step(
 
 
 def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str, Ratio], Any]]]:
-  """Return `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task,
-  expert load))`.
+  """Return the function to differentiate.
+
+  `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`
   """
 
-  def totals(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None):
+  def totals(
+    frozen: Any, trained: Any, batch: Batch, key: jax.Array | None
+  ) -> tuple[jax.Array, tuple[dict[str, Ratio], Any]]:
     forward = Forward(x.model, merged(trained, frozen), x.run(), key)
     ratios = x.task.loss(forward, batch, forward.task_key)
     loss = ratios['loss']
@@ -130,15 +136,15 @@ def _inverse(weight: jax.Array) -> jax.Array:
 
 
 def init_key(seed: int) -> jax.Array:
-  """The key that the parameters start from."""
+  """Return the key that initialises the parameters."""
   return jax.random.fold_in(jax.random.key(seed), 0)
 
 
 def dropout_key(seed: int) -> jax.Array:
-  """The key that a step folds its number into."""
+  """Return the dropout key of a run. Each step folds its number into it."""
   return jax.random.fold_in(jax.random.key(seed), 1)
 
 
 def averaged(state: State) -> Any:
-  """The parameters to evaluate and to sample with: the moving average if there is one."""
+  """Return the parameters for evaluation: the moving average if there is one."""
   return state.get('ema', state['params'])

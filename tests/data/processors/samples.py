@@ -1,4 +1,4 @@
-"""The test image and the test sound, of known processed numbers."""
+"""A test image and a test sound with known processed values."""
 
 import numpy as np
 from PIL import Image

@@ -55,8 +55,7 @@ def test_speech2text_matches_published_numbers():
   values = _main(Speech2TextFeatures(), samples.sound())[0]
   assert values.shape == (298, 80)
   assert (values[0, 0], values[-1, -1]) == pytest.approx((0.718919, 2.094959), abs=1e-5)
-  # Three bands hold only the steady tone of 3 kHz: their deviation is rounding error, and so are
-  # their values.
+  # Three bands have only the constant tone of 3 kHz: deviation and values are rounding errors.
   raw = mel.kaldi_log_mel(samples.sound() * 2**15, mel.hann(400) ** 0.85, 80, _RATE)
   steady = raw.std(axis=0) < 1e-3
   assert steady.sum() == 3
@@ -106,7 +105,7 @@ def test_whisper_mask_marks_frames_of_sound():
   assert 'attention_mask' not in WhisperFeatures()(audio=samples.noise(1601), sampling_rate=_RATE)
 
 
-def test_whisper_truncates_unless_told_not_to():
+def test_whisper_truncates_by_default():
   long = samples.noise(32 * _RATE)
   assert _main(WhisperFeatures(), long).shape == (1, 80, 3000)
   assert _main(WhisperFeatures(), long, truncation=False).shape == (1, 80, 3200)
@@ -173,10 +172,11 @@ def _error(call, match):
 
 
 @pytest.mark.parametrize('cls', _ALL)
-def test_other_sampling_rate_names_the_remedy(cls):
+def test_other_sampling_rate_suggests_resample(cls):
   _error(
     lambda: cls()(audio=samples.noise(900), sampling_rate=8000),
-    r'^sampling_rate: 8000 Hz. Expected 16000 Hz: tfm.data.processors.resample\(audio, 8000, '
+    r'^sampling_rate: is 8000 Hz. Expected 16000 Hz, as from tfm.data.processors.resample\(audio, '
+    r'8000, '
     r'16000\)',
   )
 
@@ -191,9 +191,9 @@ def test_other_sampling_rate_names_the_remedy(cls):
     ([np.zeros((900, 2))], r'^audio\[0\]: the shape is \(900, 2\). Expected mono'),
     (
       np.zeros(900, np.int16),
-      r'^audio: the dtype is int16. Expected floats in \[-1, 1\]: int16 samples / 32768',
+      r'^audio: the dtype is int16. Expected floats in \[-1, 1\], such as int16 / 32768',
     ),
-    (np.zeros(0), r'^audio: 0 samples. Expected at least'),
+    (np.zeros(0), r'^audio: has 0 samples. Expected at least'),
     ([], r'^audio: the batch is empty'),
   ],
 )
@@ -212,14 +212,14 @@ def test_clip_shorter_than_a_frame_is_refused(cls):
 def test_speech2text_refuses_silence():
   _error(
     lambda: Speech2TextFeatures()(audio=[np.zeros(900)], sampling_rate=_RATE),
-    r'^audio\[0\]: 80 features are constant. Expected sound, not silence',
+    r'^audio\[0\]: 80 features are constant. Expected a clip without silence',
   )
 
 
 def test_wav2vec2_refuses_clips_over_max_length():
   _error(
     lambda: Wav2Vec2Features()(audio=samples.noise(900), sampling_rate=_RATE, max_length=800),
-    '^audio: 900 samples, more than max_length. Expected at most 800',
+    '^audio: a clip has 900 samples. Expected at most max_length=800',
   )
 
 

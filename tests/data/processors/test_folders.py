@@ -99,7 +99,7 @@ def test_class_names_of_all_versions_agree(key, name):
     ('PerceiverFeatureExtractor', Size(height=99, width=99)),
   ],
 )
-def test_one_number_is_the_size_the_class_means(name, size):
+def test_single_number_is_resolved_by_the_class(name, size):
   processor = processors.from_config({'feature_extractor_type': name, 'size': 99, 'crop_size': 88})
   assert processor.size == size
   assert processor.crop_size == Size(height=88, width=88)
@@ -190,11 +190,11 @@ def test_import_needs_neither_pillow_nor_scipy():
   [
     (
       {'preprocessor_config': {'size': 224}},
-      r'preprocessor_config.json: names no class, and model_type is None',
+      r'preprocessor_config.json: names no class \(model_type None\)',
     ),
     (
       {'preprocessor_config': {'size': 224}, 'config': {'model_type': 'llama'}},
-      r"names no class, and model_type is 'llama'. Expected image_processor_type or "
+      r"names no class \(model_type 'llama'\). Expected image_processor_type or "
       r'feature_extractor_type',
     ),
     (
@@ -230,7 +230,7 @@ def test_bad_folder_is_named(files, match, tmp_path):
 def test_broken_json_is_named(tmp_path):
   (tmp_path / 'preprocessor_config.json').write_text('{')
   with pytest.raises(
-    errors.ConfigError, match=r'preprocessor_config.json: is no JSON \(.*\). Expected an object'
+    errors.ConfigError, match=r'preprocessor_config.json: is not JSON \(.*\). Expected an object'
   ):
     processors.load(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Processors against transformers' own."""
+"""Processors compared with `transformers`."""
 
 import json
 
@@ -241,8 +241,7 @@ def test_speech2text_matches(options):
   )
   ours = processors.Speech2TextFeatures(**options)(audio=clips, sampling_rate=_RATE)
   np.testing.assert_array_equal(ours['attention_mask'], theirs['attention_mask'])
-  # The deviation of a band that holds only a steady tone is rounding error, which dividing by it
-  # blows up.
+  # The deviation of a band with a constant tone is a rounding error, which the division amplifies.
   raw = mel.kaldi_log_mel(samples.sound() * 2**15, mel.hann(400) ** 0.85, 80, _RATE)
   kept = raw.std(axis=0) > 1e-3
   assert kept.sum() == 77

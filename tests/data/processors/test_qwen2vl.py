@@ -111,7 +111,7 @@ def test_very_long_image_is_refused():
 
 def test_unresized_image_must_fit_the_patches():
   with pytest.raises(
-    errors.UserError, match=r'^images: \(300, 400\) is no multiple of 28. Expected one, or'
+    errors.UserError, match=r'^images: \(300, 400\) is not a multiple of 28. Expected a multiple'
   ):
     Qwen2VLProcessor(do_resize=False)(images=samples.image())
 

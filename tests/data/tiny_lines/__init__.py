@@ -1,1 +1,1 @@
-"""A dataset builder must stand in a folder of its own for TFDS to find its name."""
+"""A dataset builder in a separate folder, as TFDS needs it to find its name."""

@@ -1,4 +1,4 @@
-"""A folder's tokenizer against that of `transformers`."""
+"""Compare the tokenizer of a folder with `transformers`."""
 
 import warnings
 
@@ -20,8 +20,10 @@ def theirs(folder, **settings):
 
 
 def assert_equal(folder):
-  """Check ids with and without the frame, their text, and special tokens; return the tokenizer of
-  `transformers`.
+  """Compare ids with and without the frame, their text, and special tokens.
+
+  Returns:
+    The tokenizer of `transformers`.
   """
   expected, ours = theirs(folder), read_tokenizer(folder)
   for text in STRINGS:

@@ -1,4 +1,4 @@
-"""Small vocabularies, trained on a corpus in many scripts."""
+"""Small vocabularies, trained on text in many scripts."""
 
 import functools
 import json

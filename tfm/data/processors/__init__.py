@@ -1,6 +1,4 @@
-"""Image and audio processors: pure functions configured by Hugging Face's
-`preprocessor_config.json`.
-"""
+"""Image and audio processors, configured by Hugging Face's `preprocessor_config.json`."""
 
 from collections.abc import Mapping
 import json
@@ -35,8 +33,8 @@ __all__ = [
   'save',
 ]
 
-#: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `...Pil` mean an image
-#: row too.
+#: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `XImageProcessorPil`
+#: are aliases of `XImageProcessor`.
 TABLE = Table(
   'processor',
   BeitImageProcessor=ImageProcessor,
@@ -57,7 +55,7 @@ TABLE = Table(
   WhisperFeatureExtractor=WhisperFeatures,
 )
 
-#: The class of a config that names none, as older files do, by the `model_type` in config.json.
+#: The class for older configs that name none, by the `model_type` in config.json.
 MODEL_TYPES = {
   'audio-spectrogram-transformer': 'ASTFeatureExtractor', 'beit': 'BeitImageProcessor',
   'blip': 'BlipImageProcessor',
@@ -94,7 +92,7 @@ def from_config(config: Mapping[str, Any], model_type: str | None = None) -> Pro
     `processor(audio=..., sampling_rate=...)`.
 
   Raises:
-    ConfigError: The class is missing or unknown, or the class refuses the config.
+    ConfigError: The class is missing or unknown, or does not support the config.
   """
   name = config.get('image_processor_type') or config.get('feature_extractor_type')
   if name is None and model_type in MODEL_TYPES:
@@ -102,27 +100,27 @@ def from_config(config: Mapping[str, Any], model_type: str | None = None) -> Pro
     config = {TABLE[name].type_key: name} | dict(config)
   if not name:
     raise errors.ConfigError(
-      f'{FILE}: names no class, and model_type is {model_type!r}. Expected image_processor_type or '
+      f'{FILE}: names no class (model_type {model_type!r}). Expected image_processor_type or '
       'feature_extractor_type.'
     )
-  row = canonical(name) if canonical(name) in TABLE else image_name(name)
-  if row not in TABLE:
+  entry = canonical(name) if canonical(name) in TABLE else image_name(name)
+  if entry not in TABLE:
     raise errors.ConfigError(
       f'{FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.'
-      f'{near(row, TABLE, CLASS_CUTOFF)}'
+      f'{near(entry, TABLE, CLASS_CUTOFF)}'
     )
-  return TABLE[row].from_config(config)
+  return TABLE[entry].from_config(config)
 
 
 def load(folder: str | Path) -> Processor | None:
   """Return the processor of a published folder, or None if the folder has none.
 
   Args:
-    folder: A folder with `preprocessor_config.json`, or with `processor_config.json` that nests the
-      same object. The nested object comes first, as in transformers.
+    folder: A folder with `preprocessor_config.json`, or with a `processor_config.json` that nests
+      the same object. The nested object takes precedence, as in transformers.
 
   Raises:
-    ConfigError: The config cannot be read, or names a processor that tfm lacks.
+    ConfigError: The config cannot be read, or names an unsupported processor.
   """
   folder = Path(folder).expanduser()
   model_type = (_json(folder / 'config.json') or {}).get('model_type')
@@ -133,15 +131,18 @@ def load(folder: str | Path) -> Processor | None:
 def from_files(
   files: Mapping[str, bytes], model_type: str | None = None, folder: Path | None = None
 ) -> Processor | None:
-  """Return the processor that the contents of `FILES` configure, or None if there are none.
+  """Return the processor that the contents of `FILES` configure.
 
   Args:
     files: Contents by name.
     model_type: The `model_type` in the model's config.json.
-    folder: The folder that errors name.
+    folder: The folder, for errors.
+
+  Returns:
+    The processor, or None if there is no config.
 
   Raises:
-    ConfigError: As from `load`.
+    ConfigError: The config cannot be read, or names an unsupported processor.
   """
   where = lambda name: name if folder is None else str(folder / name)
   parsed = {name: _parsed(where(name), content) for name, content in files.items()}
@@ -189,7 +190,7 @@ def _parsed(where: str, content: bytes) -> dict[str, Any]:
   try:
     values = json.loads(content.decode('utf-8'))
   except ValueError as e:
-    raise errors.ConfigError(f'{where}: is no JSON ({e}). Expected an object.') from None
+    raise errors.ConfigError(f'{where}: is not JSON ({e}). Expected an object.') from None
   if not isinstance(values, dict):
     raise errors.ConfigError(f'{where}: holds {type(values).__name__}. Expected an object.')
   return values

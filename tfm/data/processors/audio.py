@@ -1,6 +1,4 @@
-"""Audio to model inputs, with the numbers of Hugging Face's feature extractors. Clips are mono
-floats.
-"""
+"""Audio features that match Hugging Face's feature extractors. Clips are mono floats."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -16,12 +14,12 @@ from tfm.data.processors.processor import Processor, canonical, typed
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AudioProcessor(Processor):
-  """The base of the audio processors.
+  """The base of audio processors.
 
   Attributes:
     sampling_rate: The model's sampling rate in Hz.
-    padding_value: The sample (or feature) at the end of shorter clips.
-    padding_side: `right`; no other is supported.
+    padding_value: The value of the padding at the end of shorter clips.
+    padding_side: `right`. Other sides are not supported.
     return_attention_mask: Whether to return `attention_mask`, int32, 0 at padding.
   """
 
@@ -59,50 +57,59 @@ class AudioProcessor(Processor):
     """Return the clips of a batch as float32 (samples,).
 
     Args:
-      audio: One clip, an array or a list of floats, or a list of clips.
+      audio: A clip, which is an array or a list of floats, or a list of clips.
       sampling_rate: Their sampling rate in Hz.
       shortest: The least number of samples.
 
+    Returns:
+      The checked clips.
+
     Raises:
-      UserError: Another sampling rate; not mono; not floats; not finite; empty.
+      UserError: The sampling rate differs, or a clip is not mono, not floats, not finite or too
+        short.
     """
     if sampling_rate != self.sampling_rate:
       raise errors.UserError(
-        f'sampling_rate: {sampling_rate} Hz. Expected {self.sampling_rate} Hz: '
+        f'sampling_rate: is {sampling_rate} Hz. Expected {self.sampling_rate} Hz, as from '
         f'tfm.data.processors.resample(audio, {sampling_rate}, {self.sampling_rate}).'
       )
-    many = isinstance(audio, (list, tuple)) and (not audio or np.ndim(audio[0]) > 0)
-    batch: Sequence[Any] = audio if many else [audio]
-    if not batch:
+    is_batch = isinstance(audio, (list, tuple)) and (not audio or np.ndim(audio[0]) > 0)
+    if not is_batch:
+      return [_clip(audio, 'audio', shortest)]
+    if not audio:
       raise errors.UserError('audio: the batch is empty. Expected at least one clip.')
-    return [
-      _clip(clip, f'audio[{i}]' if many else 'audio', shortest) for i, clip in enumerate(batch)
-    ]
+    return [_clip(clip, f'audio[{i}]', shortest) for i, clip in enumerate(audio)]
 
   def stack(
-    self, rows: Sequence[np.ndarray], length: int, mask: bool
+    self, arrays: Sequence[np.ndarray], length: int, mask: bool
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Pad arrays to `length` along their first axis, and return them with their attention mask if
-    `mask`.
+    """Pad arrays to a common length along their first axis.
+
+    Args:
+      arrays: The arrays of a batch.
+      length: The length of the result.
+      mask: Whether to return the attention mask.
+
+    Returns:
+      float32 (batch, length, ...), and {'attention_mask': int32 (batch, length)} or {}.
     """
-    out = np.full((len(rows), length, *rows[0].shape[1:]), self.padding_value, np.float32)
-    for padded, row in zip(out, rows, strict=True):
-      padded[: len(row)] = row
-    lengths = np.array([len(row) for row in rows])
+    out = np.full((len(arrays), length, *arrays[0].shape[1:]), self.padding_value, np.float32)
+    for padded, array in zip(out, arrays, strict=True):
+      padded[: len(array)] = array
+    lengths = np.array([len(array) for array in arrays])
     return out, {'attention_mask': _mask(lengths, length)} if mask else {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WhisperFeatures(AudioProcessor):
-  """Whisper's log-mel spectrogram of 30 seconds (Radford et al., 2022, arXiv:2212.04356, section
-  2.2).
+  """Whisper's log-mel spectrogram of 30 seconds (arXiv:2212.04356, section 2.2).
 
   Attributes:
     feature_size: The number of mel filters, 80 or 128.
-    hop_length: Samples from one frame to the next.
+    hop_length: Samples between two frames.
     chunk_length: The seconds to which clips are padded.
-    n_fft: Samples in a frame.
-    dither: 0; random noise is not supported.
+    n_fft: Samples of a frame.
+    dither: 0. Random noise is not supported.
   """
 
   name: str = 'WhisperFeatureExtractor'
@@ -124,15 +131,15 @@ class WhisperFeatures(AudioProcessor):
     """Process clips.
 
     Args:
-      audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
+      audio: A clip or a list of clips, as for `AudioProcessor.clips`.
       sampling_rate: Their sampling rate in Hz.
-      truncation: Whether to drop what follows `chunk_length` seconds. Otherwise a longer clip gives
-      more frames.
-      return_attention_mask: Whether to return the mask; by default as the config has it.
+      truncation: Whether to truncate clips to `chunk_length` seconds. Otherwise longer clips give
+        more frames.
+      return_attention_mask: Whether to return the mask. Defaults to the config.
 
     Returns:
-      `input_features`, float32 (batch, mels, frames), and perhaps `attention_mask`, int32 (batch,
-      frames).
+      `input_features`, float32 (batch, mels, frames), and optionally `attention_mask`, int32
+      (batch, frames).
     """
     clips, length = self.clips(audio, sampling_rate), self.chunk_length * self.sampling_rate
     clips = [clip[:length] for clip in clips] if truncation else clips
@@ -146,16 +153,13 @@ class WhisperFeatures(AudioProcessor):
     return out
 
   def _log_mel(self, wave: np.ndarray) -> np.ndarray:
-    """Return float32 (mels, frames), within 8 decades of the largest and scaled to about [-1, 1]."""
+    """Return float32 (mels, frames), clipped to 8 decades and scaled to about [-1, 1]."""
     wave = np.pad(wave.astype(np.float64), self.n_fft // 2, mode='reflect')
-    # The last frame is dropped: L samples give L / hop frames, as Whisper's own code has them.
-    power = mel.power_spectrogram(
-      wave, mel.hann(self.n_fft, periodic=True), self.hop_length, self.n_fft
-    )[:-1]
-    energy = power @ mel.slaney_filters(
-      self.feature_size, power.shape[1], self.sampling_rate, 8000.0
-    )
-    log = np.log10(np.maximum(energy, 1e-10)).astype(np.float32)
+    window = mel.hann(self.n_fft, periodic=True)
+    # Without the last frame L samples give L / hop frames, as in Whisper's code.
+    power = mel.power_spectrogram(wave, window, self.hop_length, self.n_fft)[:-1]
+    filters = mel.slaney_filters(self.feature_size, power.shape[1], self.sampling_rate, 8000.0)
+    log = np.log10(np.maximum(power @ filters, 1e-10)).astype(np.float32)
     return np.ascontiguousarray(((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0).T)
 
 
@@ -163,9 +167,10 @@ class WhisperFeatures(AudioProcessor):
 class Wav2Vec2Features(AudioProcessor):
   """Waveforms of zero mean and unit variance (wav2vec 2.0, HuBERT, WavLM and others).
 
-  Attributes: feature_size: 1; samples have no other axis. do_normalize: Whether to normalise each
-    clip. Without an attention mask the padding counts as samples, as it does
-      for the models that were trained without one.
+  Attributes:
+    feature_size: 1, because samples have no other axis.
+    do_normalize: Whether to normalise each clip. Without an attention mask, the padding counts as
+      samples, as for models that were trained without a mask.
   """
 
   name: str = 'Wav2Vec2FeatureExtractor'
@@ -189,14 +194,14 @@ class Wav2Vec2Features(AudioProcessor):
     """Process clips.
 
     Args:
-      audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
+      audio: A clip or a list of clips, as for `AudioProcessor.clips`.
       sampling_rate: Their sampling rate in Hz.
-      max_length: The samples to pad to, for one shape in every batch. The default is the longest
-      clip.
-      return_attention_mask: Whether to return the mask; by default as the config has it.
+      max_length: The number of samples to pad to, for equal shapes of all batches. Defaults to the
+        longest clip.
+      return_attention_mask: Whether to return the mask. Defaults to the config.
 
     Returns:
-      `input_values`, float32 (batch, samples), and perhaps `attention_mask`, int32 (batch,
+      `input_values`, float32 (batch, samples), and optionally `attention_mask`, int32 (batch,
       samples).
 
     Raises:
@@ -206,7 +211,7 @@ class Wav2Vec2Features(AudioProcessor):
     longest = max(map(len, clips))
     if max_length is not None and longest > max_length:
       raise errors.UserError(
-        f'audio: {longest} samples, more than max_length. Expected at most {max_length}.'
+        f'audio: a clip has {longest} samples. Expected at most max_length={max_length}.'
       )
     masked = self.return_attention_mask if return_attention_mask is None else return_attention_mask
     if self.do_normalize and masked:
@@ -218,15 +223,15 @@ class Wav2Vec2Features(AudioProcessor):
 
 
 def resample(audio: Any, from_rate: int, to_rate: int) -> np.ndarray:
-  """Return a clip at another sampling rate, by a polyphase filter.
+  """Resample a clip with a polyphase filter.
 
   Args:
-    audio: One clip, floats (samples,).
+    audio: A clip, floats (samples,).
     from_rate: Its sampling rate in Hz.
     to_rate: The sampling rate of the result in Hz.
 
   Returns:
-    float32, ceil(samples * to_rate / from_rate) of them.
+    float32 (ceil(samples * to_rate / from_rate),).
   """
   import scipy.signal
 
@@ -234,24 +239,23 @@ def resample(audio: Any, from_rate: int, to_rate: int) -> np.ndarray:
     if int(rate) != rate or rate < 1:
       raise errors.UserError(f'resample: {name} is {rate!r}. Expected a positive integer, in Hz.')
   clip, shared = _clip(audio, 'audio', 1), math.gcd(int(from_rate), int(to_rate))
-  return scipy.signal.resample_poly(clip, int(to_rate) // shared, int(from_rate) // shared).astype(
-    np.float32
-  )
+  up, down = int(to_rate) // shared, int(from_rate) // shared
+  return scipy.signal.resample_poly(clip, up, down).astype(np.float32)
 
 
 def _clip(clip: Any, where: str, shortest: int) -> np.ndarray:
-  """Return one clip as float32 (samples,), after checking it."""
+  """Return a checked clip as float32 (samples,)."""
   clip = np.asarray(clip)
   if clip.ndim != 1:
     raise errors.UserError(
-      f'{where}: the shape is {clip.shape}. Expected mono, (samples,): the mean over the channels, '
-      'or list(audio) for a batch.'
+      f'{where}: the shape is {clip.shape}. Expected mono (samples,), such as the mean over '
+      'channels, or list(audio) for a batch.'
     )
   if len(clip) < shortest:
-    raise errors.UserError(f'{where}: {len(clip)} samples. Expected at least {shortest}.')
+    raise errors.UserError(f'{where}: has {len(clip)} samples. Expected at least {shortest}.')
   if clip.dtype.kind != 'f':
     raise errors.UserError(
-      f'{where}: the dtype is {clip.dtype}. Expected floats in [-1, 1]: int16 samples / 32768.'
+      f'{where}: the dtype is {clip.dtype}. Expected floats in [-1, 1], such as int16 / 32768.'
     )
   if bad := int((~np.isfinite(clip)).sum()):
     raise errors.UserError(f'{where}: {bad} samples are NaN or infinite. Expected numbers.')
@@ -259,7 +263,7 @@ def _clip(clip: Any, where: str, shortest: int) -> np.ndarray:
 
 
 def _mask(lengths: np.ndarray, length: int) -> np.ndarray:
-  """Return int32 (batch, length), 1 before each row's length."""
+  """Return int32 (batch, length), 1 for positions below each length."""
   return (np.arange(length) < lengths[:, None]).astype(np.int32)
 
 

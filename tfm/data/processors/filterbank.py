@@ -1,4 +1,4 @@
-"""Audio processors on log filter banks: AST, Speech2Text and Parakeet."""
+"""Audio processors with log filter banks: AST, Speech2Text and Parakeet."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,12 @@ _PARAKEET_FLOOR, _PARAKEET_EPSILON = 2.0**-24, 1e-5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ASTFeatures(AudioProcessor):
-  """Log filter banks of a fixed length, for the Audio Spectrogram Transformer (Gong et al., 2021,
-  arXiv:2104.01778).
+  """Log filter banks of a fixed length (Audio Spectrogram Transformer, arXiv:2104.01778).
 
   Attributes:
     feature_size: Unused, as in Hugging Face's class.
     num_mel_bins: The number of mel filters.
-    max_length: The frames to which features are padded or cut.
+    max_length: The number of frames after padding or truncation.
     do_normalize: Whether to subtract `mean` and divide by `2 std`.
     mean: The mean of the features in the training set.
     std: Their standard deviation.
@@ -47,7 +46,7 @@ class ASTFeatures(AudioProcessor):
     """Process clips.
 
     Args:
-      audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
+      audio: A clip or a list of clips, as for `AudioProcessor.clips`.
       sampling_rate: Their sampling rate in Hz.
 
     Returns:
@@ -56,24 +55,23 @@ class ASTFeatures(AudioProcessor):
     clips = self.clips(audio, sampling_rate, 400)
     out = np.zeros((len(clips), self.max_length, self.num_mel_bins), np.float32)
     for features, clip in zip(out, clips, strict=True):
-      rows = mel.kaldi_log_mel(clip, mel.hann(400), self.num_mel_bins, self.sampling_rate)[
-        : self.max_length
-      ]
-      features[: len(rows)] = rows
+      frames = mel.kaldi_log_mel(clip, mel.hann(400), self.num_mel_bins, self.sampling_rate)
+      frames = frames[: self.max_length]
+      features[: len(frames)] = frames
     return {'input_values': (out - self.mean) / (self.std * 2) if self.do_normalize else out}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speech2TextFeatures(AudioProcessor):
-  """Log filter banks, normalised per clip and filter (Wang et al., 2020, arXiv:2010.05171).
+  """Log filter banks, normalised per clip and filter (arXiv:2010.05171).
 
   Attributes:
-    feature_size: The number of features; `num_mel_bins`.
+    feature_size: The number of features, equal to `num_mel_bins`.
     num_mel_bins: The number of mel filters.
     do_ceptral_normalize: Whether to normalise (Hugging Face's spelling).
     normalize_means: Whether to subtract the mean of each filter.
     normalize_vars: Whether to divide by the standard deviation of each filter.
-    dither: 0; random noise is not supported.
+    dither: 0. Random noise is not supported.
   """
 
   name: str = 'Speech2TextFeatureExtractor'
@@ -88,19 +86,19 @@ class Speech2TextFeatures(AudioProcessor):
     """Process clips.
 
     Args:
-      audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
+      audio: A clip or a list of clips, as for `AudioProcessor.clips`.
       sampling_rate: Their sampling rate in Hz.
 
     Returns:
       `input_features`, float32 (batch, frames, mels), and `attention_mask`, int32 (batch, frames).
 
     Raises:
-      UserError: A filter's energy is constant in a clip, as in silence, and is to be divided by its
-      deviation.
+      UserError: A filter has constant energy in a clip, as in silence, so that it has no deviation
+        to divide by.
     """
     clips = self.clips(audio, sampling_rate, 400)
-    rows = [self._features(clip, f'audio[{i}]') for i, clip in enumerate(clips)]
-    features, mask = self.stack(rows, max(map(len, rows)), mask=True)
+    arrays = [self._features(clip, f'audio[{i}]') for i, clip in enumerate(clips)]
+    features, mask = self.stack(arrays, max(map(len, arrays)), mask=True)
     return {'input_features': features, **mask}
 
   def _features(self, clip: np.ndarray, where: str) -> np.ndarray:
@@ -113,7 +111,8 @@ class Speech2TextFeatures(AudioProcessor):
       std = features.std(axis=0)
       if not std.all():
         raise errors.UserError(
-          f'{where}: {int((std == 0).sum())} features are constant. Expected sound, not silence.'
+          f'{where}: {int((std == 0).sum())} features are constant. Expected a clip without '
+          'silence.'
         )
       features = features / std
     return features
@@ -125,10 +124,10 @@ class ParakeetFeatures(AudioProcessor):
 
   Attributes:
     feature_size: The number of mel filters.
-    hop_length: Samples from one frame to the next.
+    hop_length: Samples between two frames.
     n_fft: The length of the FFT.
-    win_length: Samples in the window, in the middle of the FFT's.
-    preemphasis: The share of the sample before that is subtracted from each.
+    win_length: Samples of the window, in the middle of the FFT frame.
+    preemphasis: The share of the previous sample that is subtracted from each sample.
   """
 
   name: str = 'ParakeetFeatureExtractor'
@@ -142,16 +141,17 @@ class ParakeetFeatures(AudioProcessor):
     """Process clips.
 
     Args:
-      audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
+      audio: A clip or a list of clips, as for `AudioProcessor.clips`.
       sampling_rate: Their sampling rate in Hz.
 
     Returns:
       `input_features`, float32 (batch, frames, mels), and `attention_mask`, int32 (batch, frames).
       The last frame of the longest clip is padding too.
     """
-    clips = self.clips(audio, sampling_rate, 2 * self.hop_length)  # two frames, to have a deviation
-    rows = [self._features(clip) for clip in clips]
-    features, mask = self.stack(rows, 1 + max(map(len, clips)) // self.hop_length, mask=True)
+    # A standard deviation needs two frames.
+    clips = self.clips(audio, sampling_rate, 2 * self.hop_length)
+    arrays = [self._features(clip) for clip in clips]
+    features, mask = self.stack(arrays, 1 + max(map(len, clips)) // self.hop_length, mask=True)
     return {'input_features': features, **mask}
 
   def _features(self, clip: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images to `pixel_values`, with the numbers of Hugging Face's Pillow image processors."""
+"""Image processors that match Hugging Face's Pillow processors."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -23,18 +23,25 @@ _BILINEAR, _BICUBIC = 2, 3
 class ImageProcessor(Processor):
   """Resize, crop, rescale and normalise images. The fields have ViT's defaults.
 
-  Attributes: do_resize: Whether to resize to `size`. size: The size after resizing. resample:
-    Pillow's number of the resizing filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5
-    Hamming. do_center_crop: Whether to crop the middle `crop_size`. crop_size: The size after
-    cropping. do_rescale: Whether to multiply by `rescale_factor`. rescale_factor: The factor,
-    usually 1/255. do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
-    image_mean: The mean of each channel, or one for all. image_std: The standard deviation of each
-    channel, or one for all. do_convert_rgb: Whether to convert to RGB, with transparent pixels over
-    white. Otherwise another mode is an error. do_pad: Whether to pad to a square in the mean colour
-    first (LLaVA only).
+  Attributes:
+    do_resize: Whether to resize to `size`.
+    size: The size after resizing.
+    resample: Pillow's number of the filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box,
+      5 Hamming.
+    do_center_crop: Whether to crop the middle `crop_size`.
+    crop_size: The size after cropping.
+    do_rescale: Whether to multiply by `rescale_factor`.
+    rescale_factor: The factor, usually 1/255.
+    do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
+    image_mean: The mean of each channel, or a single value.
+    image_std: The standard deviation of each channel, or a single value.
+    do_convert_rgb: Whether to convert to RGB, with transparent pixels over white. Otherwise another
+      mode is an error.
+    do_pad: Whether to pad to a square in the mean colour first (LLaVA only).
 
   Example:
-    >>> processor = ImageProcessor.from_config({'image_processor_type': 'CLIPImageProcessor', 'size': 336})
+    >>> config = {'image_processor_type': 'CLIPImageProcessor', 'size': 336}
+    >>> processor = ImageProcessor.from_config(config)
     >>> processor.size
     Size(height=None, width=None, shortest_edge=336, longest_edge=None)
     >>> processor(images=np.zeros((40, 50, 3), np.uint8))['pixel_values'].shape
@@ -60,7 +67,7 @@ class ImageProcessor(Processor):
   def __post_init__(self):
     if self.resample not in range(6):
       raise errors.ConfigError(
-        f'{self.name}.resample: {self.resample!r} is no Pillow filter. Expected 0..5.'
+        f'{self.name}.resample: {self.resample!r} is not a Pillow filter. Expected 0..5.'
       )
     if self.crop_size.height is None:
       raise errors.ConfigError(
@@ -79,75 +86,68 @@ class ImageProcessor(Processor):
       raise errors.ConfigError(
         f'{self.name}.image_std: {self.image_std}. Expected positive numbers.'
       )
-    if (
-      np.size(self.image_mean) != np.size(self.image_std)
-      and np.ndim(self.image_mean) + np.ndim(self.image_std) > 1
-    ):
+    means, stds = np.size(self.image_mean), np.size(self.image_std)
+    if means != stds and np.ndim(self.image_mean) + np.ndim(self.image_std) > 1:
       raise errors.ConfigError(
-        f'{self.name}.image_std: {np.size(self.image_std)} channels, and image_mean has '
-        f'{np.size(self.image_mean)}. '
-        'Expected as many.'
+        f'{self.name}.image_std: has {stds} channels, but image_mean has {means}. Expected the '
+        'same number.'
       )
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any]) -> Self:
-    """Read the object in `preprocessor_config.json`, in the spelling of any version of
-    transformers.
+    """Read `preprocessor_config.json`, in the format of any version of transformers.
 
     Args:
-      config: The config. `image_processor_type`, or else `feature_extractor_type`, names the
-      defaults.
+      config: The config. `image_processor_type`, or else `feature_extractor_type`, selects the
+        defaults.
 
     Raises:
-      ConfigError: The type is unknown, a value is wrong, or an option is not supported and may
-      change the output.
+      ConfigError: The type is unknown, a value is wrong, or an unsupported option changes the
+        output.
     """
-    name = image_name(
-      config.get('image_processor_type') or config.get('feature_extractor_type') or ''
-    )
+    kind = config.get('image_processor_type') or config.get('feature_extractor_type') or ''
+    name = image_name(kind)
     row = cls.row(name)
     square = config.get('default_to_square')
+    if square is None:
+      square = row.square
     read = dict(row.options) | cls.read(name, config)
     for key, value in read.items():
       where = f'{name}.{key}'
       if key in ('size', 'crop_size'):
-        read[key] = Size.parse(
-          value, where, key == 'crop_size' or (row.square if square is None else square)
-        )
+        read[key] = Size.parse(value, where, key == 'crop_size' or square)
       elif key in ('image_mean', 'image_std') and isinstance(value, (list, tuple)):
         read[key] = tuple(typed(where, v, float) for v in value)
       else:
-        read[key] = typed(
-          where, value, float if key.startswith('image_') else type(cls.options()[key])
-        )
+        like = float if key.startswith('image_') else type(cls.options()[key])
+        read[key] = typed(where, value, like)
     return cls(name=name, source=dict(config), **read)
 
   def __call__(self, images: Any) -> dict[str, np.ndarray]:
     """Process images.
 
     Args:
-      images: One image or a list of them: a path, a Pillow image, or an array as `pixels.decode`
-        takes it. An array of four axes is a batch.
+      images: An image or a list of images: a path, a Pillow image, or an array as for
+        `pixels.decode`. An array of four axes is a batch.
 
     Returns:
       `pixel_values`, float32 (batch, channels, height, width).
 
     Raises:
-      UserError: An image cannot be decoded or has other channels than the config, or the sizes
-      differ at the end.
+      UserError: An image cannot be decoded, its channels differ from the config, or the final
+        sizes differ.
     """
-    done = self.each(images)
-    if len(shapes := {image.shape for image in done}) > 1:
+    processed = self.each(images)
+    if len(shapes := {image.shape for image in processed}) > 1:
       raise errors.UserError(
-        f'images: the processed shapes differ: {", ".join(map(str, sorted(shapes)))}. Expected '
-        f'equal ones: '
-        'set do_center_crop, or a size with height and width.'
+        f'images: the processed shapes differ ({", ".join(map(str, sorted(shapes)))}). Expected '
+        'equal shapes, by do_center_crop, or by a size with height and width.'
       )
-    return {'pixel_values': np.stack(done)}
+    return {'pixel_values': np.stack(processed)}
 
   @classmethod
   def row(cls, name: str) -> 'Row':
-    """Return the row of a class name."""
+    """Return the table row of a class name."""
     rows = cls.rows()
     if name not in rows:
       raise errors.ConfigError(
@@ -158,14 +158,13 @@ class ImageProcessor(Processor):
 
   @classmethod
   def rows(cls) -> 'Mapping[str, Row]':
-    """Return the rows that this class reads, by Hugging Face's class name."""
+    """Return the table rows that this class supports, by Hugging Face's class name."""
     return ROWS
 
   def each(self, images: Any) -> list[np.ndarray]:
     """Return every image of a batch as float32 (channels, height, width)."""
-    batch = (
-      images if isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4 else [images]
-    )
+    is_batch = isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4
+    batch = images if is_batch else [images]
     if len(batch) == 0:
       raise errors.UserError('images: the batch is empty. Expected at least one image.')
     return [self._one(image, f'images[{i}]') for i, image in enumerate(batch)]
@@ -177,14 +176,13 @@ class ImageProcessor(Processor):
     expected = (means,) if means > 1 else (1, 3)
     if image.shape[2] not in expected:
       raise errors.UserError(
-        f'{where}: {image.shape[2]} channels. Expected {" or ".join(map(str, expected))}: '
-        'convert it to RGB, or set do_convert_rgb.'
+        f'{where}: has {image.shape[2]} channels. Expected {" or ".join(map(str, expected))}, '
+        'as from a conversion to RGB, or do_convert_rgb.'
       )
     if self.do_rescale and image.dtype != np.uint8:
       raise errors.UserError(
         f'{where}: pixels are in [0, 1], and do_rescale would multiply them by '
-        f'{self.rescale_factor:.6g}. '
-        'Expected 0..255, or a processor with do_rescale=False.'
+        f'{self.rescale_factor:.6g}. Expected 0..255, or a processor with do_rescale=False.'
       )
     for step in self.row(self.name).steps:
       image = step(self, image, where)
@@ -192,9 +190,8 @@ class ImageProcessor(Processor):
       image = image.astype(np.float64) * self.rescale_factor
     image = image.astype(np.float32)
     if self.do_normalize:
-      image = (image - np.asarray(self.image_mean, np.float32)) / np.asarray(
-        self.image_std, np.float32
-      )
+      mean, std = (np.asarray(x, np.float32) for x in (self.image_mean, self.image_std))
+      image = (image - mean) / std
     return np.ascontiguousarray(np.moveaxis(image, -1, 0))
 
 
@@ -227,7 +224,13 @@ def _pad(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarray:
 
 
 class Row(NamedTuple):
-  """One of Hugging Face's classes: its defaults, whether `size: 224` is a square, and its steps."""
+  """A class of Hugging Face.
+
+  Attributes:
+    options: Its defaults.
+    square: Whether `size: 224` is a square.
+    steps: Its steps before rescaling.
+  """
 
   options: Mapping[str, Any]
   square: bool = True
@@ -263,7 +266,5 @@ ROWS: dict[str, Row] = {
 
 
 def image_name(name: str) -> str:
-  """Return the row of `ROWS` that a class name means: `CLIPFeatureExtractor` is
-  `CLIPImageProcessor`.
-  """
+  """Return the key of `ROWS` for a class name: `CLIPFeatureExtractor` is `CLIPImageProcessor`."""
   return canonical(name).replace('FeatureExtractor', 'ImageProcessor')

@@ -4,19 +4,19 @@ import functools
 
 import numpy as np
 
-#: The smallest float32 above 1, less 1: Kaldi's floor of a filter's energy.
+#: Kaldi's floor of filter energies: the float32 epsilon.
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
 
 
 @functools.lru_cache(maxsize=16)
 def slaney_filters(mels: int, bins: int, rate: int, high: float) -> np.ndarray:
-  """Triangular filters on Slaney's mel scale, each of area 1 (librosa's default).
+  """Return triangular filters on Slaney's mel scale, each of area 1 (librosa's default).
 
   Args:
     mels: The number of filters.
     bins: The number of frequency bins, 1 + n_fft / 2.
     rate: The sampling rate in Hz.
-    high: The upper end of the last filter in Hz; the first one begins at 0.
+    high: The upper end of the last filter in Hz. The first filter begins at 0.
 
   Returns:
     float64 (bins, mels), read-only.
@@ -30,13 +30,13 @@ def slaney_filters(mels: int, bins: int, rate: int, high: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def kaldi_filters(mels: int, bins: int, rate: int, low: float) -> np.ndarray:
-  """Filters of peak 1, triangular on the HTK mel scale itself, as Kaldi has them.
+  """Return Kaldi's filters: triangles of peak 1 on the HTK mel scale.
 
   Args:
     mels: The number of filters.
     bins: The number of frequency bins, 1 + n_fft / 2.
     rate: The sampling rate in Hz.
-    low: The lower end of the first filter in Hz; the last one ends at half the sampling rate.
+    low: The lower end of the first filter in Hz. The last filter ends at half the sampling rate.
 
   Returns:
     float64 (bins, mels), read-only.
@@ -49,13 +49,13 @@ def kaldi_filters(mels: int, bins: int, rate: int, low: float) -> np.ndarray:
 
 
 def power_spectrogram(wave: np.ndarray, window: np.ndarray, hop: int, n_fft: int) -> np.ndarray:
-  """Return |FFT|^2 of the windowed frames that lie within `wave`.
+  """Return |FFT|^2 of the windowed frames within `wave`.
 
   Args:
     wave: float64 (samples,).
-    window: The window of one frame, at most `n_fft` samples; shorter frames are padded with zeros
-    at the end.
-    hop: Samples from one frame to the next.
+    window: The window of a frame, at most `n_fft` samples. Shorter frames are padded with zeros
+      at the end.
+    hop: Samples between two frames.
     n_fft: The length of the FFT.
 
   Returns:
@@ -65,12 +65,13 @@ def power_spectrogram(wave: np.ndarray, window: np.ndarray, hop: int, n_fft: int
 
 
 def kaldi_log_mel(wave: np.ndarray, window: np.ndarray, mels: int, rate: int) -> np.ndarray:
-  """Kaldi's log filter bank: frames of 25 ms every 10 ms at 16 kHz, less their mean, with
-  pre-emphasis 0.97.
+  """Return Kaldi's log filter bank: frames of 25 ms every 10 ms at 16 kHz.
+
+  The mean of each frame is subtracted, and pre-emphasis is 0.97.
 
   Args:
     wave: (samples,).
-    window: The window of one frame, 400 samples.
+    window: The window of a frame, 400 samples.
     mels: The number of filters, from 20 Hz to half the sampling rate.
     rate: The sampling rate in Hz.
 
@@ -87,7 +88,7 @@ def kaldi_log_mel(wave: np.ndarray, window: np.ndarray, mels: int, rate: int) ->
 
 
 def hann(length: int, periodic: bool = False) -> np.ndarray:
-  """Return the Hann window of `length` samples; a periodic one repeats without a doubled zero."""
+  """Return the Hann window of `length` samples. A periodic one leaves out the last zero."""
   return np.hanning(length + 1)[:-1] if periodic else np.hanning(length)
 
 
@@ -96,16 +97,13 @@ def _frames(wave: np.ndarray, length: int, hop: int) -> np.ndarray:
 
 
 def _power(frames: np.ndarray, n_fft: int) -> np.ndarray:
-  # Single precision here is part of the published numbers: near-constant features amplify its
-  # rounding.
+  # Single precision matches the published features: near-constant features amplify its rounding.
   spectrum = np.fft.rfft(frames, n_fft).astype(np.complex64)
   return spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2
 
 
 def _triangles(at: np.ndarray, corners: np.ndarray) -> np.ndarray:
-  """Return filters (len(at), len(corners) - 2) that rise from a corner to the next and fall to the
-  one after it.
-  """
+  """Return triangular filters (len(at), len(corners) - 2), with one peak at each inner corner."""
   offsets = at[:, None] - corners
   widths = np.diff(corners)
   rising = offsets[:, :-2] / widths[:-1]
@@ -118,13 +116,13 @@ def _htk_mel(hertz: float | np.ndarray) -> np.ndarray:
 
 
 def _slaney_mel(hertz: float) -> float:
-  """Linear below 1000 Hz (15 mels), logarithmic above it, 27 mels to a factor 6.4."""
-  return (
-    3.0 * hertz / 200.0 if hertz < 1000.0 else 15.0 + np.log(hertz / 1000.0) * 27.0 / np.log(6.4)
-  )
+  """Return Slaney mels: linear below 1000 Hz (15 mels), then 27 mels per factor of 6.4."""
+  if hertz < 1000.0:
+    return 3.0 * hertz / 200.0
+  return 15.0 + np.log(hertz / 1000.0) * 27.0 / np.log(6.4)
 
 
 def _slaney_hertz(mels: np.ndarray) -> np.ndarray:
-  return np.where(
-    mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0))
-  )
+  linear = 200.0 * mels / 3.0
+  logarithmic = 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0))
+  return np.where(mels < 15.0, linear, logarithmic)

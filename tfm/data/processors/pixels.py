@@ -1,6 +1,4 @@
-"""One image: decoding, and the geometry of Hugging Face's processors. Arrays are (height, width,
-channels).
-"""
+"""Decoding and geometry of single images. Arrays are (height, width, channels)."""
 
 import dataclasses
 import os
@@ -10,7 +8,7 @@ import numpy as np
 
 from tfm.core import errors
 
-#: Pillow modes that hold 8 bits a channel, or fewer.
+#: Pillow modes with at most 8 bits per channel.
 _EIGHT_BITS = (
   '1',
   'L',
@@ -31,8 +29,15 @@ _EIGHT_BITS = (
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """A target size in pixels: a height and a width, or a short side and perhaps a bound on the long
-  side.
+  """A target size in pixels.
+
+  It is a height and a width, or a short side with an optional bound on the long side.
+
+  Attributes:
+    height: The height.
+    width: The width.
+    shortest_edge: The short side.
+    longest_edge: The largest long side.
   """
 
   height: int | None = None
@@ -45,13 +50,16 @@ class Size:
     """Read a size.
 
     Args:
-      value: An object with this class's fields, a pair (height, width) or, in older configs, one
-      number.
+      value: An object with the fields of this class, a pair (height, width), or a single number as
+        in older configs.
       where: The name in errors.
-      square: Whether one number is the side of a square; otherwise it is the short side.
+      square: Whether a single number is the side of a square. Otherwise it is the short side.
+
+    Returns:
+      The size.
 
     Raises:
-      ConfigError: It is none of these.
+      ConfigError: The value has another form.
     """
     if isinstance(value, cls):
       return value
@@ -63,9 +71,8 @@ class Size:
     given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {}
     if set(given) not in sides or not all(type(v) is int and v > 0 for v in given.values()):
       raise errors.ConfigError(
-        f'{where}: {value!r} is no size. Expected positive integers for height and width, for '
-        f'shortest_edge, '
-        'or for shortest_edge and longest_edge.'
+        f'{where}: {value!r} is not a size. Expected positive integers for height and width, for '
+        'shortest_edge, or for shortest_edge and longest_edge.'
       )
     return cls(**given)
 
@@ -74,13 +81,12 @@ class Size:
     return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
   def of(self, height: int, width: int) -> tuple[int, int]:
-    """Return the (height, width) to which an image of `height` x `width` is resized."""
+    """Return the (height, width) of a resized image of `height` x `width`."""
     if self.height and self.width:
       return self.height, self.width
     assert self.shortest_edge
     short, long = sorted((height, width))
-    # Both factors, as Hugging Face rounds the short side and truncates the long side of the
-    # unrounded one.
+    # Hugging Face rounds the short side, and truncates the long side for the unrounded short side.
     exact: float = self.shortest_edge
     if self.longest_edge and long / short * exact > self.longest_edge:
       exact = self.longest_edge * short / long
@@ -97,6 +103,9 @@ def decode(image: Any, where: str, rgb: bool) -> np.ndarray:
       (channels, height, width) of 0..255, or of floats in [0, 1].
     where: The name in errors.
     rgb: Whether to convert to RGB, with transparent pixels over white. A path is always converted.
+
+  Returns:
+    (height, width, channels).
 
   Raises:
     UserError: The image cannot be decoded, or its pixels are not finite or out of range.
@@ -117,13 +126,19 @@ def decode(image: Any, where: str, rgb: bool) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: Size, resample: int, where: str) -> np.ndarray:
-  """Return an image resized by Pillow, which rounds to 8 bits between its two passes.
+  """Resize an image with Pillow, which rounds to 8 bits between its two passes.
 
   Args:
-    image: Pixels as `decode` returns them.
+    image: Pixels from `decode`.
     size: The target size.
     resample: Pillow's number of the filter, 0..5.
     where: The name in errors.
+
+  Returns:
+    Pixels of the same dtype.
+
+  Raises:
+    UserError: A side would have no pixels.
   """
   from PIL import Image
 
@@ -135,17 +150,24 @@ def resize(image: np.ndarray, size: Size, resample: int, where: str) -> np.ndarr
   unit = image.dtype != np.uint8
   levels = (image.astype(np.float64) * 255).astype(np.float32).astype(np.uint8) if unit else image
   gray = levels.shape[2] == 1
-  resized = np.array(
-    Image.fromarray(levels[:, :, 0] if gray else levels).resize(
-      (width, height), Image.Resampling(resample)
-    )
-  )
-  resized = resized[:, :, None] if gray else resized
+  picture = Image.fromarray(levels[:, :, 0] if gray else levels)
+  resized = np.array(picture.resize((width, height), Image.Resampling(resample)))
+  if gray:
+    resized = resized[:, :, None]
   return (resized.astype(np.float64) * (1 / 255)).astype(np.float32) if unit else resized
 
 
 def center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Return the middle `height` x `width` pixels; a smaller image is padded with zeros."""
+  """Return the middle of an image. A smaller image is padded with zeros.
+
+  Args:
+    image: Pixels from `decode`.
+    height: The height of the result.
+    width: The width of the result.
+
+  Returns:
+    (height, width, channels).
+  """
   image = _centred(image, max(height, image.shape[0]), max(width, image.shape[1]), before=True)
   top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
   return image[top : top + height, left : left + width]
@@ -159,7 +181,15 @@ def pad_to_square(image: np.ndarray, color: tuple[int, ...]) -> np.ndarray:
 
 
 def _centred(image: np.ndarray, height: int, width: int, before: bool, fill: Any = 0) -> np.ndarray:
-  """Return `image` in the middle of a larger one; `before` puts an odd pixel above and to the left."""
+  """Put `image` in the middle of a larger one.
+
+  Args:
+    image: The pixels.
+    height: The height of the result.
+    width: The width of the result.
+    before: Put an odd pixel of padding above and to the left.
+    fill: The value of the padding.
+  """
   out = np.empty((height, width, image.shape[2]), image.dtype)
   out[:] = fill
   top = (height - image.shape[0] + before) // 2
@@ -181,7 +211,7 @@ def _open(path: Any, where: str) -> Any:
   except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
     raise errors.UserError(
       f'{where}: {os.fspath(path)!r} cannot be decoded ({e}). Expected an image file that Pillow '
-      f'reads.'
+      f'can read.'
     ) from e
 
 
@@ -192,13 +222,13 @@ def _pillow(image: Any, where: str, rgb: bool) -> np.ndarray:
       return np.array(_over_white(image))
     if image.mode in ('L', 'RGB'):
       return np.atleast_3d(np.array(image))
-  except OSError as e:  # Pillow reads the pixels of an opened file only now
+  except OSError as e:  # Pillow reads the pixels of an opened file at first use
     raise errors.UserError(
-      f'{where}: {getattr(image, "filename", image)!r} cannot be decoded ({e}). Expected a whole '
-      f'image file.'
+      f'{where}: {getattr(image, "filename", image)!r} cannot be decoded ({e}). Expected a '
+      f'complete image file.'
     ) from e
   raise errors.UserError(
-    f'{where}: the mode is {image.mode!r}, and do_convert_rgb is off. Expected RGB: '
+    f'{where}: the mode is {image.mode!r}, and do_convert_rgb is off. Expected RGB, as from '
     f"image.convert('RGB')."
   )
 
@@ -206,7 +236,7 @@ def _pillow(image: Any, where: str, rgb: bool) -> np.ndarray:
 def _check_bits(image: Any, where: str) -> None:
   if image.mode not in _EIGHT_BITS:
     raise errors.UserError(
-      f'{where}: the mode {image.mode!r} has more than 8 bits a channel. Expected 8 bits.'
+      f'{where}: the mode {image.mode!r} has more than 8 bits per channel. Expected 8 bits.'
     )
 
 
@@ -217,14 +247,14 @@ def _over_white(image: Any) -> Any:
   if 'A' not in image.getbands() and image.info.get('transparency') is None:
     return image.convert('RGB')
   image = image.convert('RGBA')
-  return Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image).convert(
-    'RGB'
-  )
+  white = Image.new('RGBA', image.size, (255, 255, 255, 255))
+  return Image.alpha_composite(white, image).convert('RGB')
 
 
 def _channels_last(image: np.ndarray, where: str) -> np.ndarray:
-  """Return an array as (height, width, channels), with the axis of 1, 3 or 4 channels moved to the
-  end.
+  """Return an array as (height, width, channels).
+
+  The axis of size 1, 3 or 4 is moved to the end.
   """
   if image.size == 0 or image.ndim not in (2, 3):
     raise errors.UserError(
@@ -235,13 +265,13 @@ def _channels_last(image: np.ndarray, where: str) -> np.ndarray:
   first, last = image.shape[0] in (1, 3, 4), image.shape[2] in (1, 3, 4)
   if first and last:
     raise errors.UserError(
-      f'{where}: either axis of {image.shape} may be the channels. Expected a Pillow image at this '
-      f'size.'
+      f'{where}: the shape {image.shape} is ambiguous, because its first and its last axis may be '
+      f'the channels. Expected a Pillow image.'
     )
   if not first and not last:
     raise errors.UserError(
-      f'{where}: no axis of {image.shape} has 1, 3 or 4 channels. Expected (height, width, 3) or '
-      f'(3, height, width).'
+      f'{where}: the shape {image.shape} has no axis of 1, 3 or 4 channels. Expected '
+      f'(height, width, 3) or (3, height, width).'
     )
   return np.moveaxis(image, 0, -1) if first else image
 

@@ -1,4 +1,4 @@
-"""The base of every processor: a frozen value that is read from and written to Hugging Face's JSON."""
+"""The base of all processors: a frozen config in Hugging Face's JSON format."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from tfm.core import errors
 
-#: Keys that describe a file or the library that wrote it, and change no number.
+#: Keys that describe a file or the library that wrote it, and do not change the output.
 HARMLESS = frozenset({
   'image_processor_type', 'feature_extractor_type', 'processor_class', 'auto_map',
   'transformers_version',
@@ -18,7 +18,7 @@ HARMLESS = frozenset({
   'mel_filters',
 })  # fmt: skip
 
-#: Options of other processors that change numbers. Every `do_...` does too.
+#: Options of other processors that change the output. Every `do_...` does too.
 _CHANGES_NUMBERS = frozenset({
   'crop_pct', 'min_pixels', 'max_pixels', 'size_divisor', 'size_divisibility', 'pad_size',
   'pad_to_multiple_of',
@@ -28,29 +28,40 @@ _CHANGES_NUMBERS = frozenset({
 })  # fmt: skip
 
 
-#: How close an unknown class name must be for a hint: the common suffix alone is close to 0.8.
+#: The least similarity of a class name for a hint. The common suffix alone gives about 0.8.
 CLASS_CUTOFF = 0.9
 
 
 def canonical(name: str) -> str:
-  """Return a class name without the suffixes `Fast` and `Pil` that name one implementation of it."""
+  """Return a class name without the suffixes `Fast` and `Pil` of its implementations."""
   return re.sub(r'(?<=or)(Fast|Pil)$', '', name)
 
 
 def near(name: str, known: Iterable[str], cutoff: float) -> str:
-  """Return ` Did you mean 'x'?` for the names in `known` closest to `name`, or an empty string."""
+  """Return ` Did you mean 'x'?` for similar names, or an empty string.
+
+  Args:
+    name: The unknown name.
+    known: The known names.
+    cutoff: The least similarity, from 0 to 1.
+
+  Returns:
+    The hint, with at most three names.
+  """
   matches = difflib.get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
   return f' Did you mean {" or ".join(map(repr, matches))}?' if matches else ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processor:
-  """A pure function from raw images or audio to model inputs; its fields are the keys of its JSON
-  config.
+  """A pure function from raw images or audio to model inputs.
+
+  Its fields are the keys of its JSON config.
 
   Attributes:
     name: Hugging Face's class name, for example `CLIPImageProcessor`.
-    source: The config this was read from. `to_config` writes its keys back, known to tfm or not.
+    source: The config that this was read from. `to_config` writes its keys back, known to tfm or
+      not.
   """
 
   name: str = ''
@@ -66,13 +77,12 @@ class Processor:
       config: The object in `preprocessor_config.json`. A missing key or null means the default.
 
     Raises:
-      ConfigError: The config has a wrong value, or an option that tfm lacks and that changes the
-      output.
+      ConfigError: A value is wrong, or an unsupported option changes the output.
     """
     raise NotImplementedError
 
   def to_config(self) -> dict[str, Any]:
-    """Return the config: `source` with the fields that differ from it, or else all fields."""
+    """Return the config: `source` with the changed fields, or all fields without a source."""
     values = {f: _plain(getattr(self, f)) for f in self.options()}
     if not self.source:
       return {self.type_key: self.name} | values
@@ -90,7 +100,7 @@ class Processor:
 
   @classmethod
   def read(cls, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of this class's fields in `config`, after checking every key of it."""
+    """Return the values of this class's fields in `config`, after a check of every key."""
     for key, value in config.items():
       if key not in cls.options() and key not in HARMLESS and value not in (None, False):
         _check_unknown(name, key, value, cls.options())
@@ -98,7 +108,15 @@ class Processor:
 
 
 def typed(where: str, value: Any, like: type) -> Any:
-  """Return `value` if it is a `like`; an int is a float too, and a bool only a bool.
+  """Check the type of a value. An int is a valid float, and a bool is only a bool.
+
+  Args:
+    where: The key in errors.
+    value: The value.
+    like: The expected type.
+
+  Returns:
+    The value, with an int converted to float if needed.
 
   Raises:
     ConfigError: It has another type.
@@ -111,7 +129,7 @@ def typed(where: str, value: Any, like: type) -> Any:
 
 
 def _check_unknown(name: str, key: str, value: Any, known: Any) -> None:
-  """Raise if an unknown key may change the output; every other unknown key is kept and ignored."""
+  """Raise if an unknown key may change the output. Other unknown keys are ignored."""
   if key == 'data_format' and value == 'channels_first':
     return
   hint = near(key, known, 0.8)

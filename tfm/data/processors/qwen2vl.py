@@ -1,6 +1,4 @@
-"""Images of any size as rows of patches, for Qwen2-VL and Qwen2.5-VL (Wang et al., 2024,
-arXiv:2409.12191).
-"""
+"""Images of any size as patches, for Qwen2-VL and Qwen2.5-VL."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -19,12 +17,16 @@ _OLD_KEYS = {'min_pixels': 'shortest_edge', 'max_pixels': 'longest_edge'}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qwen2VLProcessor(ImageProcessor):
-  """Resize to multiples of `patch_size * merge_size`, normalise, and cut into patches.
+  """Resize to multiples of `patch_size * merge_size`, normalise, and split into patches.
 
-  Attributes: size: The least (`shortest_edge`) and the most (`longest_edge`) pixels of a resized
-    image, height x width. patch_size: The side of a patch. temporal_patch_size: The frames in a
-    patch; an image is repeated. merge_size: The side, in patches, of the squares whose patches
-    follow each other.
+  See arXiv:2409.12191.
+
+  Attributes:
+    size: The smallest (`shortest_edge`) and largest (`longest_edge`) number of pixels of a resized
+      image, height x width.
+    patch_size: The side of a patch.
+    temporal_patch_size: The frames of a patch. A still image is repeated.
+    merge_size: The side, in patches, of the squares of consecutive patches.
   """
 
   name: str = 'Qwen2VLImageProcessor'
@@ -64,33 +66,32 @@ class Qwen2VLProcessor(ImageProcessor):
   def to_config(self) -> dict[str, Any]:
     config = super().to_config()
     if self.source and config.get('size') != self.source.get('size'):
-      config = {
-        k: v for k, v in config.items() if k not in _OLD_KEYS
-      }  # they would come before the new size
+      # The old keys would override the new size.
+      config = {k: v for k, v in config.items() if k not in _OLD_KEYS}
     return config
 
   def __call__(self, images: Any) -> dict[str, np.ndarray]:
     """Process images.
 
     Args:
-      images: One image or a list of them, as `ImageProcessor` takes them.
+      images: An image or a list of images, as for `ImageProcessor`.
 
     Returns:
       `pixel_values`, float32 (patches of all images, channels * temporal_patch_size *
       patch_size^2), and `image_grid_thw`, int64 (images, 3): the frames, rows and columns of
-      patches in each image.
+      patches of each image.
     """
-    rows, grids = zip(*(self._patches(image) for image in self.each(images)), strict=True)
-    return {'pixel_values': np.concatenate(rows), 'image_grid_thw': np.array(grids, np.int64)}
+    patches, grids = zip(*map(self._patches, self.each(images)), strict=True)
+    return {'pixel_values': np.concatenate(patches), 'image_grid_thw': np.array(grids, np.int64)}
 
   def _patches(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return the patches of one image, square by square of `merge_size`, and their grid."""
+    """Return the patches of an image, in squares of `merge_size`, and their grid."""
     channels, height, width = image.shape
     side, merged = self.patch_size, self.merge_size
     if height % (side * merged) or width % (side * merged):
       raise errors.UserError(
-        f'images: {(height, width)} is no multiple of {side * merged}. Expected one, or a '
-        f'processor with do_resize.'
+        f'images: {(height, width)} is not a multiple of {side * merged}. Expected a multiple, or '
+        f'a processor with do_resize.'
       )
     down, across = height // side, width // side
     cut = image.reshape(channels, down // merged, merged, side, across // merged, merged, side)
@@ -100,15 +101,17 @@ class Qwen2VLProcessor(ImageProcessor):
 
 
 def multiples(height: int, width: int, factor: int, least: int, most: int) -> tuple[int, int]:
-  """Return the (height, width), multiples of `factor`, of about the same shape and of `least` to
-  `most` pixels.
+  """Return (height, width) as multiples of `factor`, with about the same aspect ratio.
 
   Args:
     height: The height of the image.
     width: The width of the image.
     factor: The common divisor of the results.
-    least: The least number of pixels.
-    most: The most; the shape of a very long image may exceed it.
+    least: The smallest number of pixels.
+    most: The largest number of pixels. A very long image may exceed it.
+
+  Returns:
+    The new height and width.
   """
   tall, wide = round(height / factor) * factor, round(width / factor) * factor
   if tall * wide > most:

@@ -1,4 +1,4 @@
-"""Every tokenizer; `load` reads back the vocabulary a checkpoint carries."""
+"""Tokenizers. `load` reads the vocabulary of a checkpoint."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,20 @@ _KINDS: dict[str, type[Vocabulary]] = {
 
 
 def load(directory: str | Path) -> Vocabulary:
-  """The vocabulary that `Vocabulary.save(directory)` wrote; the text it was learnt from is not
-  needed.
+  """Return the vocabulary that `Vocabulary.save(directory)` wrote.
+
+  Raises:
+    UserError: The file is missing or damaged.
   """
   path = Path(directory) / FILE
   try:
     state = json.loads(path.read_text('utf-8'))
     return _KINDS[state['kind']].from_state(state)
   except OSError as error:
-    raise UserError(f'{path}: cannot read the vocabulary: {error.strerror}.') from error
+    raise UserError(
+      f'{path}: cannot read the vocabulary ({error.strerror}). Expected a file that tfm wrote.'
+    ) from error
   except (ValueError, KeyError) as error:
-    raise UserError(f'{path}: is not a vocabulary that tfm wrote ({error!r}).') from error
+    raise UserError(
+      f'{path}: is not a vocabulary ({error!r}). Expected a file that tfm wrote.'
+    ) from error

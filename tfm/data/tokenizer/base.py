@@ -1,6 +1,4 @@
-"""What a tokenizer is: a spec that learns a `Vocabulary` from text, and the vocabulary that a
-checkpoint carries.
-"""
+"""Tokenizers, which learn a `Vocabulary` from text, and vocabularies."""
 
 import abc
 import codecs
@@ -19,40 +17,51 @@ from tfm.core.errors import UserError
 from tfm.core.registry import Part
 
 FILE = 'vocabulary.json'
-#: The documents of a split, each in parts of its text that are cut anywhere.
+#: Returns the documents of a split, each as parts of its text.
 Documents = Callable[[str], Iterable[Iterable[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer(Part):
-  """The recipe of a vocabulary."""
+  """The config of a vocabulary."""
 
   def learn(self, documents: Documents, total: int | None = None) -> 'Vocabulary':
-    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown
-    token is needed.
+    """Learn a vocabulary from `documents('train')`.
 
-    `total` (bytes of text, if known) is for the time that is left.
+    `documents('val')` only decides whether an unknown token is needed.
+
+    Args:
+      documents: Returns the documents of a split.
+      total: Bytes of text, for the remaining time. None if unknown.
+
+    Returns:
+      The vocabulary.
     """
     raise NotImplementedError
 
-  def given(self) -> 'Vocabulary | None':
+  def fixed(self) -> 'Vocabulary | None':
     """Return the vocabulary if it does not depend on the text, else None."""
     return None
 
   def identity(self) -> dict[str, Any]:
-    """What the learnt vocabulary depends on besides the text."""
+    """Return JSON that determines the learnt vocabulary, together with the text."""
     return {'tokenizer': self.table().name_of(self), **dataclasses.asdict(self)}
 
 
 class Vocabulary(abc.ABC):
-  """Text <-> ids. Ids below `base` come from text; specials stand after them, and text never
-  encodes to one.
+  """A mapping between text and token ids.
 
-  Specials exist only when asked for by `with_specials`: 'eos' (end of text, always first), 'pad',
-  'mask', and `sentinel_0`, `sentinel_1`, ... which take the last ids, downwards, as in T5."""
+  Ids below `base` come from text. Special tokens follow, and text never encodes to them.
+  `with_specials` adds them: 'eos' (end of text, always first), 'pad', 'mask', 'cls', and
+  `sentinel_0`, `sentinel_1`, ... which take the last ids in descending order, as in T5.
+
+  Args:
+    base: The number of ids of text.
+    specials: The ids of special tokens by name.
+  """
 
   kind: ClassVar[str]
-  #: Whether prompts get the special tokens around them that a published tokenizer has.
+  #: Whether prompts get the special tokens of a published tokenizer.
   framed: bool = False
 
   def __init__(self, base: int, specials: dict[str, int] | None = None):
@@ -61,35 +70,33 @@ class Vocabulary(abc.ABC):
 
   @abc.abstractmethod
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    """The ids of each text."""
+    """Return the ids of each text."""
 
   @abc.abstractmethod
   def token_bytes(self) -> list[bytes] | None:
-    """The UTF-8 bytes each id below `base` stands for, or None if that is not knowable an id at a
-    time.
-    """
+    """Return the UTF-8 bytes of each id below `base`, or None if they depend on the context."""
 
   @abc.abstractmethod
   def state(self) -> dict[str, Any]:
-    """JSON from which `from_state` makes this vocabulary again."""
+    """Return JSON for `from_state`."""
 
   @classmethod
   @abc.abstractmethod
   def from_state(cls, state: dict[str, Any]) -> 'Vocabulary':
-    """The vocabulary that `state` describes."""
+    """Return the vocabulary of a `state`."""
 
-  def cut(self, text: str) -> int:
-    """The last place where `text` may be cut in two that are encoded apart, whatever follows; 0 if
-    it knows none.
+  def split_point(self, text: str) -> int:
+    """Return the last index at which `text` may be split, or 0 if there is none.
 
-    The second is encoded by `onward`; the ids of both together are those of the whole.
+    The part after it is encoded by `continuation`. Then the ids of both parts are the ids of the
+    whole text, whatever follows.
     """
     del text
     return 0
 
   @property
-  def onward(self) -> 'Vocabulary':
-    """What encodes text that goes on from a `cut`."""
+  def continuation(self) -> 'Vocabulary':
+    """The vocabulary that encodes the text after a `split_point`."""
     return self
 
   @property
@@ -100,25 +107,29 @@ class Vocabulary(abc.ABC):
     return self.encode_batch([text])[0]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    """Return the ids of a text that a model is asked.
+    """Return the ids of a prompt.
 
     Args:
-      text: The text. Special tokens of a published tokenizer that it spells are those tokens.
-      framed: Put the special tokens around it that a published tokenizer puts there.
+      text: The text. The spelling of a special token of a published tokenizer becomes that token.
+      framed: Add the special tokens that a published tokenizer puts around a prompt.
+
+    Returns:
+      Token ids, int32.
     """
     del framed
     return self.encode(text)
 
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of `ids`; specials stand for none, bytes that are no UTF-8 become U+FFFD."""
+    """Return the text of `ids`.
+
+    Special tokens have no text, and invalid UTF-8 becomes U+FFFD.
+    """
     table = self._table
-    assert table is not None, f'{type(self).__name__} must decode by itself'
+    assert table is not None, f'{type(self).__name__} must override decode'
     return b''.join(table[i] for i in self._checked(ids)).decode('utf-8', 'replace')
 
   def token_id(self, text: str) -> int | None:
-    """Return the id of the token that is spelt so, such as that of a language; None if there is
-    none.
-    """
+    """Return the id of the token with this spelling, such as a language, or None."""
     del text
     return None
 
@@ -128,19 +139,20 @@ class Vocabulary(abc.ABC):
     return 0
 
   def special(self, name: str) -> int:
-    assert name in self.specials, f'{name!r} was not asked for; specials: {sorted(self.specials)}'
+    assert name in self.specials, f'no special token {name!r}; expected {sorted(self.specials)}'
     return self.specials[name]
 
   def same(self, other: 'Vocabulary') -> bool:
-    """Return whether both have the same ids for every text. Roles of their own tokens may differ."""
+    """Return whether both vocabularies have the same ids for every text.
+
+    The names of special tokens within their base may differ.
+    """
     added = lambda v: {name: i for name, i in v.specials.items() if i >= v.base}
     return (self.kind, added(self), self.state()) == (other.kind, added(other), other.state())
 
   @property
   def published(self) -> bool:
-    """Whether a model was trained with it elsewhere, so that ids added to it mean nothing to that
-    model.
-    """
+    """Whether a published model was trained with it, so that the model cannot use added ids."""
     return self.framed
 
   @property
@@ -161,38 +173,37 @@ class Vocabulary(abc.ABC):
 
   @property
   def sentinels(self) -> NDArray[np.int32]:
-    """Ids of sentinel_0, sentinel_1, ... in that order."""
+    """The ids of sentinel_0, sentinel_1, ... in that order."""
     names = sorted((n for n in self.specials if _sentinel(n)), key=_sentinel_number)
     return np.array([self.specials[n] for n in names], np.int32)
 
   @property
   def is_special(self) -> NDArray[np.bool_]:
-    """bool[size]: ids that stand for no text."""
+    """Which ids have no text, bool [size]."""
     table = np.zeros(self.size, np.bool_)
     table[list(self.specials.values())] = True
     return table
 
   @property
   def byte_lengths(self) -> NDArray[np.int32] | None:
-    """int32[size]: bytes of text an id stands for, or None if that is not knowable an id at a time."""
+    """Bytes of text of each id, int32 [size], or None if they depend on the context."""
     table = self._table
     return None if table is None else np.array([len(b) for b in table], np.int32)
 
   def with_specials(self, names: Sequence[str]) -> 'Vocabulary':
-    """This vocabulary with the specials `names` after it; those already there stay where they are."""
+    """Return this vocabulary with the special tokens `names`. Existing ones keep their ids."""
     out = copy.copy(self)
     out.specials = dict(self.specials)
     out.__dict__.pop('_bytes', None)
     missing = [n for n in dict.fromkeys(names) if n not in out.specials]
     plain = sorted((n for n in missing if not _sentinel(n)), key=lambda n: n != 'eos')
-    for name in plain + sorted(
-      (n for n in missing if _sentinel(n)), key=_sentinel_number, reverse=True
-    ):
+    sentinels = sorted(filter(_sentinel, missing), key=_sentinel_number, reverse=True)
+    for name in plain + sentinels:
       out.specials[name] = out.size
     return out
 
   def save(self, directory: str | Path) -> None:
-    """Writes what `tokenizer.load(directory)` reads."""
+    """Write a file that `tokenizer.load(directory)` reads."""
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     content = {'kind': self.kind, 'base': self.base, 'specials': self.specials, **self.state()}
@@ -212,20 +223,22 @@ class Vocabulary(abc.ABC):
   def _checked(self, ids: Iterable[int]) -> Iterator[int]:
     for i in ids:
       if not 0 <= (n := int(i)) < self.size:
-        raise UserError(f'tokenizer: id {n} is outside the vocabulary of {self.size} tokens.')
+        raise UserError(
+          f'tokenizer: id {n} is outside the vocabulary of {self.size} tokens. Expected 0 to '
+          f'{self.size - 1}.'
+        )
       yield n
 
 
 class StreamDecoder:
-  """Text as ids arrive: half a character is held back until the rest of it is here.
+  """Decode ids as they arrive. Incomplete characters are held back.
 
-  The pieces together are the text of the context and the ids less that of the context alone: a
-  space between the last word of a prompt and the first new one is kept.
+  All pieces together are the text of the context and the ids, without that of the context. So a
+  space between the last word of a prompt and the first new word is kept.
 
   Args:
-    vocabulary: A vocabulary, or anything else that can `decode` ids.
-    context: The ids before, such as those of a prompt; None if they are not known, but there are
-    some.
+    vocabulary: A vocabulary, or another object with `decode`.
+    context: The previous ids, such as those of a prompt. None if they exist but are unknown.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -239,34 +252,36 @@ class StreamDecoder:
     self._table = vocabulary._table if isinstance(vocabulary, Vocabulary) else None
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
     self._unsettled = vocabulary.unsettled if isinstance(vocabulary, Vocabulary) else lambda text: 0
-    # All ids that the next piece of text may depend on, how many of them are shown, and their text.
     if context is None:
-      # Any word will do.
-      context = (
-        vocabulary.encode('a') if isinstance(vocabulary, Vocabulary) and self._table is None else ()
-      )
+      # Any word serves as the context.
+      needs_context = isinstance(vocabulary, Vocabulary) and self._table is None
+      context = vocabulary.encode('a') if needs_context else ()
+    # The ids that the next text may depend on, their text that is already returned, and the number
+    # of these ids.
     self._ids, self._shown = self._begin([int(i) for i in context])
     self._done = len(self._ids)
 
   def push(self, token: int) -> str:
-    """Return the text that became certain with `token`."""
+    """Return the text that became final with `token`."""
     if self._table is not None:
       return self._utf8.decode(self._bytes(token))
     return self._grow([int(token)], final=False)
 
   def flush(self) -> str:
-    """Return what is left at the end; an unfinished character becomes U+FFFD."""
-    return (
-      self._utf8.decode(b'', final=True) if self._table is not None else self._grow([], final=True)
-    )
+    """Return the remaining text. An incomplete character becomes U+FFFD."""
+    if self._table is not None:
+      return self._utf8.decode(b'', final=True)
+    return self._grow([], final=True)
 
   def _bytes(self, token: int) -> bytes:
     assert self._table is not None
     known = getattr(self._vocabulary, 'decoding', None) is None or token < len(self._table)
-    return b''.join(self._table[i] for i in self._vocabulary._checked([token])) if known else b''
+    if not known:
+      return b''
+    return b''.join(self._table[i] for i in self._vocabulary._checked([token]))
 
   def _begin(self, context: list[int]) -> tuple[list[int], str]:
-    """Return the ids before the stream that its first text depends on, and their text."""
+    """Return the ids of the context that the first text depends on, and their text."""
     if self._table is not None:
       for token in context[-_CONTEXT[0] :]:
         self._utf8.decode(self._bytes(token))
@@ -274,14 +289,13 @@ class StreamDecoder:
     for length in _CONTEXT:
       ids = context[-length:]
       text = self._vocabulary.decode(ids)
-      # A context that is cut within a character, or has no text, tells nothing of what follows.
+      # A context without text, or with half a character, does not determine the next text.
       if text.strip() and '\ufffd' not in text:
         return ids, text
     return context, self._vocabulary.decode(context)
 
   def _grow(self, tokens: list[int], final: bool) -> str:
-    # Spaces of word-piece vocabularies depend on the token before: decode with the last piece as
-    # context.
+    # Spaces of word pieces depend on the previous token, so decode with the last piece as context.
     self._ids += tokens
     text = self._vocabulary.decode(self._ids)
     if not final:
@@ -291,17 +305,17 @@ class StreamDecoder:
     new = text[len(self._shown) :]
     if not new:
       return ''
-    last = self._ids[self._done :]
-    piece = self._vocabulary.decode(last)
+    latest = self._ids[self._done :]
+    piece = self._vocabulary.decode(latest)
     if piece.strip() and text.endswith(piece):
-      self._ids, self._shown = last, piece
+      self._ids, self._shown = latest, piece
     else:
       self._shown = text
     self._done = len(self._ids)
     return new
 
 
-#: How many ids before a stream are tried as its context.
+#: The numbers of previous ids that are tried as the context of a stream.
 _CONTEXT = (16, 64, 256)
 
 

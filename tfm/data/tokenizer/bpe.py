@@ -1,4 +1,4 @@
-"""Byte-pair encoding over bytes, learnt from the training text."""
+"""Byte-level byte-pair encoding, learnt from the training text."""
 
 from collections.abc import Iterable, Iterator
 import dataclasses
@@ -11,16 +11,19 @@ from tfm.data.progress import Progress
 from tfm.data.tokenizer.base import Documents, Tokenizer
 from tfm.data.tokenizer.file import FileVocabulary, before_space
 
-# The trainer takes hundreds of texts at a time.
-_PIECE = 1 << 15
+# Characters of a text for the trainer, which takes hundreds of texts at a time.
+_CHUNK = 1 << 15
 
 
 @dataclasses.dataclass(frozen=True)
 class Bpe(Tokenizer):
-  """`vocab` tokens: the 256 bytes and the merges learnt from the first `sample` characters of the
-  training text.
+  """Byte-pair encoding with 256 byte tokens and learnt merges.
 
-  While it learns it keeps the distinct words of the sample, not their text.
+  Learning keeps the distinct words of the sample in memory, not its text.
+
+  Attributes:
+    vocab: The number of tokens.
+    sample: The number of characters of the training text to learn from.
   """
 
   vocab: int = 2048
@@ -51,7 +54,7 @@ class Bpe(Tokenizer):
 
     with Progress('reading for the vocabulary', min(total, self.sample)) as progress:
       for document in documents('train'):
-        for text in text_chunks.pieces(first(document), before_space, _PIECE):
+        for text in text_chunks.chunks(first(document), before_space, _CHUNK):
           yield text
           progress.advance(len(text))
         if not left:
@@ -59,6 +62,6 @@ class Bpe(Tokenizer):
 
   def check(self) -> Iterator[str]:
     if self.vocab < 256:
-      yield f'vocab: {self.vocab} is too small. At least 256, one for every byte, was wanted.'
+      yield f'vocab: is {self.vocab}. Expected 256 or more, a token for every byte.'
     if self.sample < 1:
-      yield f'sample: {self.sample} characters cannot teach merges. At least 1 was wanted.'
+      yield f'sample: is {self.sample}. Expected 1 character or more.'

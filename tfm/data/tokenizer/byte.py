@@ -1,4 +1,4 @@
-"""A token a byte."""
+"""Byte tokens."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -24,7 +24,7 @@ class ByteVocabulary(Vocabulary):
       for text in texts
     ]
 
-  def cut(self, text: str) -> int:
+  def split_point(self, text: str) -> int:
     return len(text)
 
   def token_bytes(self) -> list[bytes]:
@@ -40,7 +40,7 @@ class ByteVocabulary(Vocabulary):
 
 @dataclasses.dataclass(frozen=True)
 class Byte(Tokenizer):
-  """256 tokens, nothing to learn."""
+  """A tokenizer of 256 byte tokens, without learning."""
 
   def learn(self, documents: Documents, total: int | None = None) -> ByteVocabulary:
     del documents, total

@@ -1,4 +1,4 @@
-"""A token a character of the training text, as in nanoGPT's character models."""
+"""Character tokens, as in nanoGPT's character models."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -16,8 +16,12 @@ UNKNOWN = '�'
 
 
 class CharVocabulary(Vocabulary):
-  """Characters in code point order; with `unknown`, one more id (U+FFFD) takes every other
-  character.
+  """Characters in code point order.
+
+  Args:
+    characters: The characters.
+    unknown: Add an id (U+FFFD) for all other characters.
+    specials: The ids of special tokens by name.
   """
 
   kind: ClassVar[str] = 'char'
@@ -38,15 +42,14 @@ class CharVocabulary(Vocabulary):
       if not self.unknown:
         at = int(bad.argmax())
         raise UserError(
-          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is none of '
-          f'the '
-          f'{len(self.characters)} characters of the training text. Leave it out, or train with '
-          f'tokenizer=byte or bpe.'
+          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is not '
+          f'among the {len(self.characters)} characters of the training text. Expected text '
+          f'without it, or a model trained with tokenizer=byte or bpe.'
         )
       ids = np.where(bad, len(self.characters), ids).astype(np.int32)
     return ids
 
-  def cut(self, text: str) -> int:
+  def split_point(self, text: str) -> int:
     return len(text)
 
   def token_bytes(self) -> list[bytes]:
@@ -62,8 +65,9 @@ class CharVocabulary(Vocabulary):
 
 @dataclasses.dataclass(frozen=True)
 class Char(Tokenizer):
-  """The characters of the training text; an unknown-character token only if the validation text
-  needs one.
+  """The characters of the training text.
+
+  There is an unknown-character token only if the validation text needs it.
   """
 
   def learn(self, documents: Documents, total: int | None = None) -> CharVocabulary:
@@ -72,9 +76,8 @@ class Char(Tokenizer):
       for part in itertools.chain.from_iterable(documents('train')):
         known.update(part)
         progress.advance(len(part.encode('utf-8', 'surrogatepass')))
-    unknown = any(
-      not known.issuperset(part) for part in itertools.chain.from_iterable(documents('val'))
-    )
+    val = itertools.chain.from_iterable(documents('val'))
+    unknown = any(not known.issuperset(part) for part in val)
     return CharVocabulary(''.join(sorted(known)), unknown)
 
 

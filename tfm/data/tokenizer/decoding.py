@@ -1,4 +1,4 @@
-"""Post-processing of the text that a published tokenizer decodes."""
+"""Post-processing of decoded text, as published tokenizers do it."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,8 +19,9 @@ class Decoding:
 
   Attributes:
     clean: Drop spaces before punctuation (`clean_up_tokenization_spaces`).
-    suffix: The mark of the end of a word, which becomes a space; the text is then stripped (CLIP).
-    prompt: The ids that start a prompt and the transcript. Ids of the prompt are dropped (Whisper).
+    suffix: The end-of-word mark, which becomes a space. The text is then stripped (CLIP).
+    prompt: The ids that start a prompt and the transcript. The ids of the prompt are dropped
+      (Whisper).
     times: Drop time stamps (Whisper).
   """
 
@@ -30,7 +31,7 @@ class Decoding:
   times: bool = False
 
   def tokens(self, ids: Sequence[int]) -> Sequence[int]:
-    """Return the ids without those of a prompt."""
+    """Drop the ids of a prompt."""
     if not self.prompt or not ids or ids[0] != self.prompt[0]:
       return ids
     return ids[ids.index(self.prompt[1]) :] if self.prompt[1] in ids else []
@@ -44,20 +45,20 @@ class Decoding:
     return _TIMES.sub('', text) if self.times else text
 
   def unsettled(self, text: str) -> int:
-    """Return how many characters at the end of a text may still change when more follows."""
+    """Return how many characters at the end of a text may change when more follow."""
     if self.suffix:
       return len(text) - len(text.rstrip())
     return uncleaned(text) if self.clean else 0
 
 
 def uncleaned(text: str) -> int:
-  """Return how many characters at the end of a text `clean` may change when more follows."""
+  """Return how many characters at the end of a text `clean` may change when more follow."""
   tails = (n for before, _ in _CLEAN for n in range(1, len(before)) if text.endswith(before[:n]))
   return max(tails, default=0)
 
 
 def clean(text: str) -> str:
-  """Return a text without the spaces before its punctuation and contractions."""
+  """Drop the spaces before punctuation and contractions."""
   for before, after in _CLEAN:
     text = text.replace(before, after)
   return text

@@ -1,4 +1,4 @@
-"""The vocabulary that a `tokenizers.Tokenizer` gives, such as one of a `tokenizer.json`."""
+"""A vocabulary over a `tokenizers.Tokenizer`, such as a `tokenizer.json`."""
 
 from collections.abc import Iterable, Sequence
 import copy
@@ -19,53 +19,48 @@ from tfm.data.tokenizer.decoding import Decoding
 from tfm.data.tokenizer.literal import literal
 
 _SPACE = '▁'
-#: What published tokenizers call our specials; the first name is the one we give to a new one.
+#: The usual spellings of special tokens. A new token gets the first one.
 NAMES = {
   'eos': ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '[SEP]'),
   'pad': ('<|pad|>', '<pad>', '[PAD]'),
   'cls': ('<|cls|>', '[CLS]', '<s>', '<cls>', '<bos>'),
   'mask': ('<|mask|>', '<mask>', '[MASK]'),
 }
-# GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here
-# without changing a token.
+# GPT-2's pre-tokenizer never joins a space to the text before it, so text may be split here.
 _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
 _LAST_SPACE = re.compile(r'.*\S(?=[ \t\n\r\f\v])', re.DOTALL)
-# Where other tokenizers may let themselves be cut: they are asked, with so many characters on
-# either side.
-_MAYBE = re.compile(r'(?<=\S)(?=[ \n])|(?<=\n)(?=\S)')
-_ASIDE = 1000
+# Possible split points of other tokenizers, each tried with `_CONTEXT` characters on both sides.
+_CANDIDATES = re.compile(r'(?<=\S)(?=[ \n])|(?<=\n)(?=\S)')
+_CONTEXT = 1000
 _TRIES = 32
-# Pre-tokenizers that look no further than that; others could part words by a count from the start
-# of the text.
-_NEARSIGHTED = {
+# Pre-tokenizers that depend only on nearby text. Others could count from the start of the text.
+_LOCAL = {
   'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation',
   'Split',
   'UnicodeScripts', 'Whitespace', 'WhitespaceSplit',
 }  # fmt: skip
 
 
-# Whether special tokens are looked for in a text is a setting of the tokenizer, which threads
-# share.
+# Matching of special tokens is a setting of the tokenizer, which threads share.
 _LOCK = threading.Lock()
 
 
 class FileVocabulary(Vocabulary):
-  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found
-  by their names.
+  """A vocabulary over a `tokenizers.Tokenizer`.
 
-  `encode` takes text to train on: without a frame, and a special token that it spells is ordinary
-  text. `prompt` takes what a model is asked: a special token that it spells is that token, and with
-  `framed` the tokenizer's own template puts special tokens around it, as a published model was
-  trained with.
+  Its own special tokens (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their usual spellings.
+  `encode` is for training text: it adds no special tokens, and the spelling of a special token is
+  ordinary text. `prompt` is for prompts: the spelling of a special token becomes that token. With
+  `framed`, the template of the tokenizer adds special tokens around the prompt, as in the training
+  of a published model.
 
   Args:
     inner: The tokenizer.
-    specials: The ids of special tokens by our names for them.
-    base: The number of ids of the tokenizer; ids above it are specials of ours.
-    framed: Prompts get the special tokens around them that the tokenizer's template has.
-    decoding: What is done to decoded text of a published tokenizer; None for one learnt here.
-    split_specials: Special tokens that a prompt spells are ordinary text too
-    (`split_special_tokens`).
+    specials: The ids of special tokens by name.
+    base: The number of ids of the tokenizer. Ids above are tfm's special tokens.
+    framed: Prompts get the special tokens of the tokenizer's template.
+    decoding: Post-processing of decoded text, for published tokenizers. None for learnt ones.
+    split_specials: Treat special tokens in prompts as ordinary text (`split_special_tokens`).
   """
 
   kind: ClassVar[str] = 'tokenizers'
@@ -88,14 +83,12 @@ class FileVocabulary(Vocabulary):
     self.inner, self.framed = inner, framed
     self.decoding, self.split_specials = decoding, split_specials
     added = inner.get_added_tokens_decoder().items()
-    self._own = {number for number, token in added if token.special}
-    self._only_special = len(self._own) == len(added)
+    self._special_ids = {number for number, token in added if token.special}
+    self._only_special = len(self._special_ids) == len(added)
 
   @functools.cached_property
   def _layout(self) -> dict[str, Any]:
-    """What its `tokenizer.json` holds. Reading it takes seconds for a large vocabulary: few uses
-    need it.
-    """
+    """The content of `tokenizer.json`, which takes seconds to read for a large vocabulary."""
     return json.loads(self.inner.to_str())
 
   def _part(self, name: str) -> dict[str, Any]:
@@ -106,33 +99,33 @@ class FileVocabulary(Vocabulary):
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     if not self._splits_at_spaces:
       return self._encode(texts)
-    # Words come again and again: encoding each once is several times faster than encoding the text.
+    # Words repeat: encoding each word once is several times faster than encoding the text.
     index: dict[str, int] = {}
-    words = [[index.setdefault(w, len(index)) for w in _BEFORE_SPACE.split(text)] for text in texts]
+    words = []
+    for text in texts:
+      words.append([index.setdefault(w, len(index)) for w in _BEFORE_SPACE.split(text)])
     encoded = self._encode(list(index))
-    return [np.concatenate([encoded[i] for i in row]) for row in words]
+    return [np.concatenate([encoded[i] for i in numbers]) for numbers in words]
 
-  def cut(self, text: str) -> int:
+  def split_point(self, text: str) -> int:
     if self._splits_at_spaces:
       return before_space(text)
-    if not self._local:
+    if not self._is_local:
       return 0
-    last = max(0, len(text) - _ASIDE)
-    start = max(0, last - 100 * _ASIDE)
-    places = [start + match.end() for match in _MAYBE.finditer(text[start:last])]
-    return next((at for at in places[::-1][:_TRIES] if self._parts(text, at)), 0)
+    last = max(0, len(text) - _CONTEXT)
+    start = max(0, last - 100 * _CONTEXT)
+    candidates = [start + match.end() for match in _CANDIDATES.finditer(text[start:last])]
+    return next((at for at in candidates[::-1][:_TRIES] if self._may_split(text, at)), 0)
 
   @functools.cached_property
-  def onward(self) -> 'FileVocabulary':
-    """The same, which puts no space before the text: there it would stand for one that the text has
-    not.
-    """
+  def continuation(self) -> 'FileVocabulary':
+    """The same vocabulary, but without a space before the text."""
     normalizer, words = self._part('normalizer'), self._part('pre_tokenizer')
     steps = normalizer.get('normalizers', [normalizer])
     changed = {}
     if any(step.get('type') == 'Prepend' for step in steps):
-      left = [step for step in steps if step['type'] != 'Prepend']
-      changed['normalizer'] = {'type': 'Sequence', 'normalizers': left}
+      kept = [step for step in steps if step['type'] != 'Prepend']
+      changed['normalizer'] = {'type': 'Sequence', 'normalizers': kept}
     if words.get('type') == 'Metaspace' and words.get('prepend_scheme') == 'first':
       changed['pre_tokenizer'] = {**words, 'prepend_scheme': 'never'}
     if not changed:
@@ -142,36 +135,34 @@ class FileVocabulary(Vocabulary):
       inner, self.specials, self.base, self.framed, self.decoding, self.split_specials
     )
 
-  def _parts(self, text: str, at: int) -> bool:
+  def _may_split(self, text: str, at: int) -> bool:
     """Return whether the text around `at` has the same ids in two parts as in one."""
-    before, after = text[max(0, at - _ASIDE) : at], text[at : at + _ASIDE]
-    # The part before is from the middle of the text, too.
-    onward = self.onward.inner
+    before, after = text[max(0, at - _CONTEXT) : at], text[at : at + _CONTEXT]
+    # `before` starts inside the text as well, so the continuation encodes both.
+    inner = self.continuation.inner
+    encode = lambda part: inner.encode(part, add_special_tokens=False).ids
     with _LOCK:
-      onward.encode_special_tokens = True
-      together, *apart = (
-        onward.encode(t, add_special_tokens=False).ids for t in (before + after, before, after)
-      )
-    if together != apart[0] + apart[1]:
+      inner.encode_special_tokens = True
+      if encode(before + after) != encode(before) + encode(after):
+        return False
+    first, second = _words(inner, before), _words(inner, after)
+    if _words(inner, before + after) == first + second:
+      return True
+    if not first or not second:
       return False
-    whole, first, second = (_words(onward, part) for part in (before + after, before, after))
-    starts = (
-      second[:1] and second[0].startswith(_SPACE) and first[-1:] and not first[-1].endswith(_SPACE)
-    )
-    return whole == first + second or bool(starts and self._joins_no_spaces)
+    starts_word = second[0].startswith(_SPACE) and not first[-1].endswith(_SPACE)
+    return starts_word and self._merges_within_words
 
   @functools.cached_property
-  def _local(self) -> bool:
-    """Whether its pre-tokenizers decide by what stands near."""
+  def _is_local(self) -> bool:
+    """Whether its pre-tokenizers depend only on nearby text."""
     before = self._part('pre_tokenizer')
     steps = (before.get('pretokenizers') or [before]) if before else []
-    return all(step['type'] in _NEARSIGHTED for step in steps)
+    return all(step['type'] in _LOCAL for step in steps)
 
   @functools.cached_property
-  def _joins_no_spaces(self) -> bool:
-    """Whether no token goes on over the start of a word, as where merges were learnt within words
-    only.
-    """
+  def _merges_within_words(self) -> bool:
+    """Whether no token crosses the start of a word, because merges were learnt within words."""
     model = self._layout['model']
     known = model.get('vocab') or {}
     within = re.compile(f'[^{_SPACE}]{_SPACE}')
@@ -180,18 +171,19 @@ class FileVocabulary(Vocabulary):
   def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     with _LOCK:
       self.inner.encode_special_tokens = True
-      found = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
-    rows = [np.array(e.ids, np.int32) for e in found]
-    for i, row in enumerate(rows):
-      if self._ends[row].any():
-        rows[i] = np.array(self._literal.encode(texts[i], add_special_tokens=False).ids, np.int32)
-    return rows
+      encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+    ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+    for i, numbers in enumerate(ids):
+      if self._is_forbidden[numbers].any():
+        literal = self._literal.encode(texts[i], add_special_tokens=False)
+        ids[i] = np.array(literal.ids, np.int32)
+    return ids
 
   @functools.cached_property
-  def _ends(self) -> NDArray[np.bool_]:
-    """Return which ids are special tokens that text must not encode to."""
-    table = np.zeros(max([self.base - 1, *self._own]) + 1, np.bool_)
-    table[list(self._own)] = True
+  def _is_forbidden(self) -> NDArray[np.bool_]:
+    """Which ids are special tokens that text must not encode to."""
+    table = np.zeros(max([self.base - 1, *self._special_ids]) + 1, np.bool_)
+    table[list(self._special_ids)] = True
     model: Any = self.inner.model
     if type(model).__name__ == 'Unigram':
       unknown = self._layout['model']['unk_id']
@@ -206,44 +198,47 @@ class FileVocabulary(Vocabulary):
     return literal(self._layout)
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    """Return the ids of a text that a model is asked.
+    """Return the ids of a prompt.
 
     Args:
-      text: The text. Special tokens that it spells are those tokens.
-      framed: Put the special tokens around it that a published tokenizer has; without it the ids
-        are those of a text that has them already, such as a rendered chat.
+      text: The text. The spelling of a special token becomes that token.
+      framed: Add the special tokens of a published tokenizer. Set False for a text that already has
+        them, such as a rendered chat.
+
+    Returns:
+      Token ids, int32.
     """
     with _LOCK:
       self.inner.encode_special_tokens = self.split_specials
-      found = self.inner.encode(text, add_special_tokens=framed and self.framed)
+      encoding = self.inner.encode(text, add_special_tokens=framed and self.framed)
       self.inner.encode_special_tokens = True
-    return np.array(found.ids, np.int32)
+    return np.array(encoding.ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:
       return None
     table = [b''] * self.base
     for piece, i in self.inner.get_vocab(with_added_tokens=True).items():
-      if (
-        i < self.base
-        and i not in self._own
-        and (self.decoding is None or self.decoding.text(piece))
-      ):
-        known = all(c in _BYTE_OF for c in piece)
-        table[i] = bytes(_BYTE_OF[c] for c in piece) if known else piece.encode()
+      if i >= self.base or i in self._special_ids:
+        continue
+      if self.decoding is not None and not self.decoding.text(piece):
+        continue
+      if all(c in _BYTE_OF for c in piece):
+        table[i] = bytes(_BYTE_OF[c] for c in piece)
+      else:
+        table[i] = piece.encode()
     return table
 
   def decode(self, ids: Iterable[int]) -> str:
     if self.decoding is not None:
       known = self.decoding.tokens([int(i) for i in ids])
-      # Tables of models are often padded: such ids are no text.
+      # Embedding tables are often padded. The padding ids have no text.
       text = self.inner.decode([i for i in known if i < self.base], skip_special_tokens=True)
       return self.decoding.text(text)
     if self._byte_level:
       return super().decode(ids)
-    return self.inner.decode(
-      [i for i in self._checked(ids) if i < self.base], skip_special_tokens=True
-    )
+    known = [i for i in self._checked(ids) if i < self.base]
+    return self.inner.decode(known, skip_special_tokens=True)
 
   def token_id(self, text: str) -> int | None:
     return self.inner.token_to_id(text)
@@ -254,19 +249,19 @@ class FileVocabulary(Vocabulary):
   @property
   def is_special(self) -> NDArray[np.bool_]:
     table = super().is_special
-    table[list(self._own)] = True
+    table[list(self._special_ids)] = True
     return table
 
   def with_specials(self, names: Sequence[str]) -> 'FileVocabulary':
-    found = copy.copy(self)
-    found.specials = {**self.named(names), **self.specials}
-    out = super(FileVocabulary, found).with_specials(names)
+    extended = copy.copy(self)
+    extended.specials = {**self.find_specials(names), **self.specials}
+    out = super(FileVocabulary, extended).with_specials(names)
     assert isinstance(out, FileVocabulary)
     return out
 
-  def finds(self, name: str) -> bool:
-    """Whether the tokenizer has a token of its own for the special `name`."""
-    return name in self.named([name])
+  def has_special(self, name: str) -> bool:
+    """Return whether the tokenizer itself has the special token `name`."""
+    return name in self.find_specials([name])
 
   def state(self) -> dict[str, Any]:
     state: dict[str, Any] = {'tokenizer.json': self._layout}
@@ -284,32 +279,36 @@ class FileVocabulary(Vocabulary):
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'FileVocabulary':
     inner = tokenizers.Tokenizer.from_str(json.dumps(state['tokenizer.json']))
-    given = state.get('decoding')
-    decoding = None if given is None else Decoding(**{**given, 'prompt': tuple(given['prompt'])})
+    fields = state.get('decoding')
+    decoding = None
+    if fields is not None:
+      decoding = Decoding(**{**fields, 'prompt': tuple(fields['prompt'])})
     rest = state.get('framed', False), decoding, state.get('split_specials', False)
-    found = cls(inner, state['specials'], state['base'], *rest)
+    vocabulary = cls(inner, state['specials'], state['base'], *rest)
     # The library rounds scores as it reads them.
-    found._layout = state['tokenizer.json']
-    return found
+    vocabulary._layout = state['tokenizer.json']
+    return vocabulary
 
   def save(self, directory: str | Path) -> None:
-    """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials
-    included.
-    """
+    """Also write a `tokenizer.json` with all special tokens, which `transformers` can read."""
     super().save(directory)
     whole = tokenizers.Tokenizer.from_str(self.inner.to_str())
     for name, i in sorted(self.specials.items(), key=lambda item: item[1]):
       if i >= self.base:
-        whole.add_special_tokens(
-          [tokenizers.AddedToken(_written(name)[0], special=True, normalized=False)]
-        )
-        assert whole.token_to_id(_written(name)[0]) == i
+        text = _spellings(name)[0]
+        whole.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
+        assert whole.token_to_id(text) == i
     whole.save(str(Path(directory) / 'tokenizer.json'))
 
-  def named(self, names: Sequence[str]) -> dict[str, int]:
-    """Return the ids of the specials `names` that the tokenizer has under a usual spelling."""
-    ids = ((n, self.inner.token_to_id(text)) for n in names for text in reversed(_written(n)))
-    return {name: i for name, i in ids if i is not None}
+  def find_specials(self, names: Sequence[str]) -> dict[str, int]:
+    """Return the ids of the special tokens that the tokenizer has under a usual spelling."""
+    ids: dict[str, int] = {}
+    for name in names:
+      for text in reversed(_spellings(name)):
+        number = self.inner.token_to_id(text)
+        if number is not None:
+          ids[name] = number
+    return ids
 
   @functools.cached_property
   def _splits_at_spaces(self) -> bool:
@@ -319,8 +318,9 @@ class FileVocabulary(Vocabulary):
 
   @functools.cached_property
   def _byte_level(self) -> bool:
-    """Whether a token is a run of bytes of the text itself: nothing is normalised away, no space is
-    put in front.
+    """Whether a token is a run of bytes of the text itself.
+
+    Then nothing is normalised, and no space is put before the text.
     """
     prefixed = '"add_prefix_space": true' in json.dumps(self._part('pre_tokenizer'))
     return (
@@ -331,34 +331,34 @@ class FileVocabulary(Vocabulary):
 
 
 def before_space(text: str) -> int:
-  """The last place of `text` before white space that follows something else; 0 if there is none."""
-  found = _LAST_SPACE.match(text)
-  return found.end() if found else 0
+  """Return the last index of white space after other text, or 0 if there is none."""
+  match = _LAST_SPACE.match(text)
+  return match.end() if match else 0
 
 
 def _words(inner: tokenizers.Tokenizer, text: str) -> list[str]:
   """Return the words of a text after normalisation, as the model receives them."""
   text = inner.normalizer.normalize_str(text) if inner.normalizer else text
-  return (
-    [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)]
-    if inner.pre_tokenizer
-    else [text]
-  )
+  if inner.pre_tokenizer is None:
+    return [text]
+  return [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)]
 
 
-def _written(name: str) -> tuple[str, ...]:
+def _spellings(name: str) -> tuple[str, ...]:
   return NAMES.get(name) or (f'<extra_id_{name.removeprefix("sentinel_")}>',)
 
 
 def _byte_alphabet() -> dict[str, int]:
-  """GPT-2's printable stand-ins of the 256 bytes: visible Latin-1 for itself, the rest from U+0100
-  on.
+  """Return GPT-2's printable character for each byte.
+
+  Visible Latin-1 characters are unchanged. The others map to U+0100 and above.
   """
   visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [b for b in range(256) if b not in visible]
-  return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}
+  alphabet = {chr(byte): byte for byte in visible}
+  return alphabet | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 _BYTE_OF = _byte_alphabet()
-#: The character that stands for each byte.
+#: The printable character of each byte.
 BYTE_ALPHABET = {byte: character for character, byte in _BYTE_OF.items()}

@@ -1,4 +1,4 @@
-"""The tokenizer of a published folder, or of a `tokenizer.json`, as one to train with."""
+"""The tokenizer of a published folder as a tokenizer to train with."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,12 +11,16 @@ from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 from tfm.data.tokenizer.published import read_file, read_tokenizer
 
 # Files in the same folder that change the tokenizer.
-_BESIDE = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'config.json')
+_RELATED = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'config.json')
 
 
 @dataclasses.dataclass(frozen=True)
 class File(Tokenizer):
-  """The tokenizer of `path`: a published folder, or a `tokenizer.json` in one."""
+  """A published tokenizer.
+
+  Attributes:
+    path: A published folder, or the path of a `tokenizer.json`.
+  """
 
   path: str = ''
 
@@ -24,14 +28,14 @@ class File(Tokenizer):
     del documents, total
     self._content()
     path = Path(self.path).expanduser()
-    found = read_tokenizer(path) if path.is_dir() else read_file(path)
-    if found is None:
+    vocabulary = read_tokenizer(path) if path.is_dir() else read_file(path)
+    if vocabulary is None:
       raise UserError(
         f'data.tokenizer.path: {self.path} has no files of a tokenizer. Expected a tokenizer.json.'
       )
-    return found
+    return vocabulary
 
-  def given(self) -> Vocabulary:
+  def fixed(self) -> Vocabulary:
     return self.learn(lambda split: ())
 
   def identity(self) -> dict[str, Any]:
@@ -43,18 +47,17 @@ class File(Tokenizer):
       if path.is_dir():
         names = sorted(p for p in path.iterdir() if _of_tokenizer(p))
         return b''.join(p.name.encode() + p.read_bytes() for p in names)
-      beside = [path.parent / name for name in _BESIDE]
-      return path.read_bytes() + b''.join(p.read_bytes() for p in beside if p.is_file())
+      related = [path.parent / name for name in _RELATED]
+      return path.read_bytes() + b''.join(p.read_bytes() for p in related if p.is_file())
     except OSError as error:
       raise UserError(
-        f'data.tokenizer.path: cannot read {self.path!r}: {error.strerror}. Expected a '
-        f'tokenizer.json, or a folder '
-        'that holds one.'
+        f'data.tokenizer.path: cannot read {self.path!r} ({error.strerror}). Expected a '
+        'tokenizer.json, or a folder with one.'
       ) from error
 
   def check(self) -> Iterator[str]:
     if not self.path:
-      yield 'path: is empty. Expected the path of a tokenizer.json, or of a folder that holds one.'
+      yield 'path: is empty. Expected the path of a tokenizer.json, or of a folder with one.'
 
 
 def _of_tokenizer(path: Path) -> bool:

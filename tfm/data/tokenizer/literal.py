@@ -1,4 +1,4 @@
-"""A tokenizer that takes the spelling of a special token for ordinary text."""
+"""A tokenizer that treats the spelling of a special token as ordinary text."""
 
 from collections.abc import Mapping
 import json
@@ -6,18 +6,20 @@ from typing import Any
 
 import tokenizers
 
-#: What hides a special token: no text has these characters.
+#: Hides a special token, because no text has these characters.
 _HIDDEN = '\U0010fffe{}\U0010ffff'
 
 
 def literal(layout: Mapping[str, Any]) -> tokenizers.Tokenizer:
-  """Return the tokenizer of `layout` with every special token under a name that no text has.
+  """Rename every special token of a tokenizer to a name that no text has.
 
-  The ids stay. Without this the vocabulary of a model itself would find '</s>' in a text and end it
-  there.
+  The ids stay. Otherwise the vocabulary of the model itself would match '</s>' in a text.
 
   Args:
-    layout: What `tokenizer.json` holds.
+    layout: The content of `tokenizer.json`.
+
+  Returns:
+    The tokenizer.
   """
   special = {entry['content'] for entry in layout['added_tokens'] if entry['special']}
   hide = lambda text: _HIDDEN.format(text) if text in special else text
@@ -30,13 +32,11 @@ def literal(layout: Mapping[str, Any]) -> tokenizers.Tokenizer:
   if model.get('unk_token') is not None:
     model['unk_token'] = hide(model['unk_token'])
   if 'merges' in model:
-    model['merges'] = [
-      merge for merge in map(_halves, model['merges']) if ''.join(merge) not in special
-    ]
+    merges = map(_halves, model['merges'])
+    model['merges'] = [merge for merge in merges if ''.join(merge) not in special]
   added = [{**entry, 'content': hide(entry['content'])} for entry in layout['added_tokens']]
-  return tokenizers.Tokenizer.from_str(
-    json.dumps({**layout, 'model': model, 'added_tokens': added, 'post_processor': None})
-  )
+  renamed = {**layout, 'model': model, 'added_tokens': added, 'post_processor': None}
+  return tokenizers.Tokenizer.from_str(json.dumps(renamed))
 
 
 def _halves(merge: Any) -> list[str]:

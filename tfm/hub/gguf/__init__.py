@@ -60,7 +60,7 @@ class Gguf:
     if inner is None:
       return None
     found = FileVocabulary(inner, framed=True)
-    return found.with_specials([n for n in ('eos', 'pad', 'mask') if found.finds(n)])
+    return found.with_specials([n for n in ('eos', 'pad', 'mask') if found.has_special(n)])
 
   @property
   def chat_template(self) -> str | dict[str, str] | None:

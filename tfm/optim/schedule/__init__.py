@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step; a new one is a new file and a row here."""
+"""Learning rate schedules. A new one is a new file and a row here."""
 
 from tfm.core.registry import Table
 from tfm.optim.schedule.base import Schedule

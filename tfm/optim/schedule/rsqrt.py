@@ -1,4 +1,4 @@
-"""The inverse square root of the step: the original transformer's ("noam") and T5's."""
+"""Inverse square root decay, as in the original transformer ("noam") and T5."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,21 +11,25 @@ from tfm.optim.schedule.base import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class Rsqrt(Schedule):
-  """lr min(1, s / warmup) sqrt(hold / max(s, hold)), s = step + 1: counted from 1 as in the papers.
+  """Inverse square root decay: lr min(1, s / warmup) sqrt(hold / max(s, hold)).
+
+  s = step + 1 counts from 1, as in the papers:
 
   - arXiv:1706.03762 with `d_model=512`, `warmup=4000`, `lr=1`: 512^-0.5 min(s^-0.5, s 4000^-1.5).
   - The same by its peak: `lr=6.987712e-4`, `warmup=4000`, no `d_model`.
   - T5, 1 / sqrt(max(s, 10^4)): `lr=0.01`, `warmup=0`, `hold=10_000`.
 
-  Differs: the ramp is s / warmup, at its peak one update earlier than that of the other schedules.
+  Attributes:
+    warmup: The update at the peak. The ramp is s / warmup, which peaks an update earlier than in
+      the other schedules.
+    hold: The first update of the decay, which follows the peak. Defaults to the end of the
+      warm-up.
+    d_model: If set, the peak is lr (d_model hold)^-0.5, as in the formula of the paper. By default
+      the peak is lr.
   """
 
   warmup: int = 4000
-  #: The first update of the fall; None is the end of the warm-up. The peak is held from there until
-  #: `hold`.
   hold: int | None = None
-  #: If given, `lr` multiplies the formula of the paper, whose peak is (d_model hold)^-0.5, and is
-  #: no peak itself.
   d_model: int | None = None
 
   def curve(self, step: jax.Array, steps: int) -> jax.Array:
@@ -39,6 +43,9 @@ class Rsqrt(Schedule):
     yield from super().check()
     first = max(1, self.warmup)
     if self.hold is not None and self.hold < first:
-      yield f'hold: {self.hold} lies before the end of a warm-up of {self.warmup}. Expected {first} or more, or none.'
+      yield (
+        f'hold: is {self.hold}, before the end of the warm-up of {self.warmup}. Expected {first} '
+        'or more, or none.'
+      )
     if self.d_model is not None and self.d_model < 1:
-      yield f'd_model: {self.d_model} is not a width. Expected 1 or more, or none for an lr that is the peak itself.'
+      yield f'd_model: is {self.d_model}. Expected 1 or more, or none for a peak of lr.'

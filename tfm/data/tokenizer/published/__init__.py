@@ -1,7 +1,8 @@
 """Tokenizers of published folders, with the ids of `AutoTokenizer` of transformers 5.23.0.
 
-`choose` finds the class of a folder. A `Recipe` builds a `tokenizers.Tokenizer` for it; a
-`Splitter` implements a class that `transformers` implements in Python."""
+`choose` returns the class of a folder. A `Recipe` builds a `tokenizers.Tokenizer` for it. A
+`Splitter` implements a class that `transformers` implements in Python.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,9 +32,9 @@ RECIPES: dict[str, Recipe] = {
   **whisper.RECIPES,
   **word_pieces.RECIPES,
 }
-#: What the languages of a class are called.
-_LIKE = {'MBart50Tokenizer': 'en_XX', 'MBartTokenizer': 'en_XX', 'NllbTokenizer': 'eng_Latn'}
-_OURS = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
+#: An example of a language code, by class.
+_EXAMPLES = {'MBart50Tokenizer': 'en_XX', 'MBartTokenizer': 'en_XX', 'NllbTokenizer': 'eng_Latn'}
+_ROLES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 
 
 def read_tokenizer(
@@ -45,14 +46,14 @@ def read_tokenizer(
     folder: The folder.
     framed: Put special tokens around prompts.
     language: The language of prompts, for multilingual tokenizers: 'fra_Latn' of NLLB, 'fr_XX' of
-      mBART, 'fr' of M2M-100 and Whisper. None: the folder's own.
+      mBART, 'fr' of M2M-100 and Whisper. Defaults to that of the folder.
 
   Returns:
-    The vocabulary; None if the folder has no files of a tokenizer. If tfm cannot reproduce a
-    tokenizer, each use of the vocabulary raises UserError, and the model still loads.
+    The vocabulary, or None if the folder has no files of a tokenizer. If tfm does not support the
+    tokenizer, each use of the vocabulary raises UserError, but the model still loads.
 
   Raises:
-    UserError: the files cannot be read; a language that the tokenizer lacks.
+    UserError: The files cannot be read, or the tokenizer lacks the language.
   """
   config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
   name = choose(folder, config, model)
@@ -61,7 +62,8 @@ def read_tokenizer(
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   if language is not None and not row.language:
     raise errors.UserError(
-      f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.'
+      f'{folder}: language is {language!r}, but its tokenizer ({name}) has no languages. Expected '
+      f'None.'
     )
   settings = {} if language is None else {row.language: language}
   if not isinstance(row, Recipe):
@@ -72,53 +74,52 @@ def read_tokenizer(
   except errors.UserError:
     raise
   except Exception as error:
-    raise errors.UserError(f'{folder}: its tokenizer cannot be read: {error}.') from error
+    raise errors.UserError(
+      f'{folder}: its tokenizer cannot be read ({error}). Expected valid tokenizer files.'
+    ) from error
   if draft is None:
     return None
-  if (
-    recipe.language == 'src_lang'
-    and language is not None
-    and draft.inner.token_to_id(language) is None
-  ):
+  needs_token = recipe.language == 'src_lang' and language is not None
+  if needs_token and draft.inner.token_to_id(str(language)) is None:
     raise errors.UserError(
-      f'{folder}: language={language!r} is none of its tokenizer. Expected one such as '
-      f'{_LIKE[name]!r}.'
+      f'{folder}: language {language!r} is not in its tokenizer. Expected a code such as '
+      f'{_EXAMPLES[name]!r}.'
     )
   mend_pattern(draft, model)
   return _vocabulary(draft, recipe, model, framed)
 
 
 def special_texts(folder: Path) -> dict[str, str]:
-  """Return the special tokens of a folder by name, such as 'bos_token', with the defaults of its
-  class.
+  """Return the special tokens of a folder by name, such as 'bos_token'.
+
+  They include the defaults of its class.
   """
   name = choose(folder, read_json(folder / CONFIG), read_json(folder / MODEL))
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   fields = {**row.tokens, **read_fields(folder)}
-  named = {
-    n: v
-    for n, v in fields.items()
-    if n.endswith('_token') and isinstance(v, (str, tokenizers.AddedToken))
-  }
+  is_token = lambda value: isinstance(value, (str, tokenizers.AddedToken))
+  named = {n: v for n, v in fields.items() if n.endswith('_token') and is_token(v)}
   named |= fields.get('model_specific_special_tokens') or {}
   return {name: str(value) for name, value in named.items()}
 
 
 def read_file(path: Path) -> FileVocabulary:
-  """Read a `tokenizer.json`, and the special tokens that other files of its folder name.
+  """Read a `tokenizer.json`, with the special tokens that other files of its folder name.
 
   Raises:
-    UserError: the file is no tokenizer.
+    UserError: The file is not a tokenizer.
   """
-  beside = path.name == WHOLE and any((path.parent / name).is_file() for name in (CONFIG, MODEL))
-  found = read_tokenizer(path.parent) if beside else None
-  if isinstance(found, FileVocabulary):
-    return found
+  has_config = any((path.parent / name).is_file() for name in (CONFIG, MODEL))
+  if path.name == WHOLE and has_config:
+    vocabulary = read_tokenizer(path.parent)
+    if isinstance(vocabulary, FileVocabulary):
+      return vocabulary
   try:
     inner = tokenizers.Tokenizer.from_file(str(path))
   except Exception as error:
     raise errors.UserError(
-      f'data.tokenizer.path: {path} is not a tokenizer.json: {error}.'
+      f'data.tokenizer.path: {path} is not a tokenizer.json ({error}). Expected a file of the '
+      f'tokenizers library.'
     ) from error
   return FileVocabulary(inner, framed=True)
 
@@ -145,31 +146,41 @@ def _vocabulary(
     )
   decoding = Decoding(clean=clean, **options)
   split = bool(fields.get('split_special_tokens'))
-  found = FileVocabulary(draft.inner, framed=framed, decoding=decoding, split_specials=split)
-  found.specials = special_ids(found, {name: draft.text(f'{name}_token') for name in _OURS}, model)
-  if recipe.whole and 'bos' not in found.specials:
+  vocabulary = FileVocabulary(draft.inner, framed=framed, decoding=decoding, split_specials=split)
+  names = {name: draft.text(f'{name}_token') for name in _ROLES}
+  vocabulary.specials = special_ids(vocabulary, names, model)
+  if recipe.whole and 'bos' not in vocabulary.specials:
     # No file names the begin token, but the frame of tokenizer.json has it.
     frame = draft.inner.encode('').ids
-    begins = frame[:1] if frame and frame[0] not in found.specials.values() else []
-    found.specials |= dict.fromkeys(['bos'], begins[0]) if begins else {}
-  return found
+    if frame and frame[0] not in vocabulary.specials.values():
+      vocabulary.specials['bos'] = frame[0]
+  return vocabulary
 
 
 def special_ids(
-  found: FileVocabulary, named: Mapping[str, str | None], model: Mapping[str, Any]
+  vocabulary: FileVocabulary, named: Mapping[str, str | None], model: Mapping[str, Any]
 ) -> dict[str, int]:
   """Return the ids of the special tokens that a folder names.
 
-  The tokenizer's own names count first, then the ids of `config.json`, then the usual spellings.
+  The names in the tokenizer files take precedence, then the ids of `config.json`, then the usual
+  spellings.
+
+  Args:
+    vocabulary: The vocabulary.
+    named: The texts of special tokens by name.
+    model: The content of `config.json`.
+
+  Returns:
+    The ids by name.
   """
   ids: dict[str, int] = {}
-  for name in _OURS:
+  for name in _ROLES:
     text = named.get(name)
-    number = None if text is None else found.inner.token_to_id(text)
-    given = model.get(f'{name}_token_id')
-    if number is None and isinstance(given, int) and 0 <= given < found.base:
-      number = given
+    number = None if text is None else vocabulary.inner.token_to_id(text)
+    stated = model.get(f'{name}_token_id')
+    if number is None and isinstance(stated, int) and 0 <= stated < vocabulary.base:
+      number = stated
     if number is not None:
       ids[name] = number
   usual = [name for name in ('eos', 'pad', 'mask') if name not in ids and name in NAMES]
-  return ids | found.named(usual)
+  return ids | vocabulary.find_specials(usual)

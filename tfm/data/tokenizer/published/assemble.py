@@ -1,4 +1,4 @@
-"""A `tokenizers.Tokenizer` from the files of a folder and the recipe of its class."""
+"""Build a `tokenizers.Tokenizer` from the files of a folder and the recipe of its class."""
 
 import base64
 from collections.abc import Mapping
@@ -17,15 +17,18 @@ from tfm.data.tokenizer.published.recipe import Draft, Recipe, collect_tokens, c
 
 
 def assemble(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Draft | None:
-  """Build the tokenizer of a folder; None if its files are not there.
+  """Build the tokenizer of a folder.
 
   Args:
     folder: The folder.
-    recipe: How its class is built.
-    settings: Overrides of the folder's settings.
+    recipe: The construction of its class.
+    settings: Override the settings of the folder.
+
+  Returns:
+    The complete draft, or None if the folder has no tokenizer files.
 
   Raises:
-    UserError: the files cannot be read, or contradict each other.
+    UserError: The files cannot be read, or contradict each other.
   """
   draft = Draft(folder, {**read_fields(folder), **settings})
   post = None
@@ -48,19 +51,16 @@ def assemble(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Draft
 
 
 def _take_apart(draft: Draft, recipe: Recipe) -> Any:
-  """Take vocabulary, merges and text normalisation from `tokenizer.json`; return its frame."""
+  """Read vocabulary, merges and text normalisation from `tokenizer.json`. Return its frame."""
   layout = read_json(draft.folder / WHOLE)
   model = layout['model']
   vocab = model['vocab']
-  if isinstance(vocab, list):
-    scored = [(text, score) for text, score in vocab]
-    draft.vocab = (
-      scored
-      if recipe.model in (None, 'Unigram')
-      else {text: i for i, (text, _) in enumerate(scored)}
-    )
-  else:
+  if not isinstance(vocab, list):
     draft.vocab = vocab
+  elif recipe.model in (None, 'Unigram'):
+    draft.vocab = [(text, score) for text, score in vocab]
+  else:
+    draft.vocab = {text: i for i, (text, _) in enumerate(vocab)}
   if recipe.model == 'BPE' and 'merges' in model:
     halves = [merge.split(' ') if isinstance(merge, str) else merge for merge in model['merges']]
     draft.merges = [(first, second) for first, second in halves]
@@ -78,23 +78,22 @@ def _take_apart(draft: Draft, recipe: Recipe) -> Any:
 
 def _charsmap(layout: Any) -> bytes | None:
   """Return the character map of a SentencePiece normaliser."""
-  steps = (
-    layout['normalizers'] if layout and layout['type'] == 'Sequence' else [layout] if layout else []
-  )
-  found = [
-    step for step in steps if step['type'] == 'Precompiled' and 'precompiled_charsmap' in step
-  ]
-  if not found:
+  if not layout:
     return None
-  return base64.b64decode(found[0]['precompiled_charsmap'])
+  for step in layout['normalizers'] if layout['type'] == 'Sequence' else [layout]:
+    if step['type'] == 'Precompiled' and 'precompiled_charsmap' in step:
+      return base64.b64decode(step['precompiled_charsmap'])
+  return None
 
 
 def _take_files(draft: Draft, recipe: Recipe) -> bool:
-  """Take vocabulary and merges from the files of before `tokenizer.json`; return whether they are
-  there.
+  """Read vocabulary and merges from files older than `tokenizer.json`.
+
+  Returns:
+    Whether there are such files.
   """
   folder = draft.folder
-  # Every class takes these three, before its own.
+  # Every class prefers these three to its own file.
   names = ['tokenizer.model', 'tekken.json', 'tiktoken.model', recipe.vocab]
   path = next((folder / name for name in names if name and (folder / name).is_file()), None)
   if path is None:
@@ -113,35 +112,36 @@ def _take_files(draft: Draft, recipe: Recipe) -> bool:
 
 
 def _take_model(draft: Draft, recipe: Recipe, path: Path) -> None:
-  """Take vocabulary and merges from a SentencePiece model, or from a file of `tiktoken`."""
+  """Read vocabulary and merges from a SentencePiece model, or from a file of `tiktoken`."""
   if tiktoken.is_tiktoken(path):
     draft.inner = tiktoken.read(path, draft.fields)
     return
-  found = read_pieces(path)
-  kind = recipe.model or ('Unigram' if found.kind == 1 else 'BPE')
+  pieces = read_pieces(path)
+  kind = recipe.model or ('Unigram' if pieces.kind == 1 else 'BPE')
   if kind == 'BPE':
-    draft.vocab = {text: i for i, (text, _) in enumerate(found.scored)}
+    draft.vocab = {text: i for i, (text, _) in enumerate(pieces.scored)}
     draft.merges = merges_of(draft.vocab)
   else:
-    draft.vocab = found.scored
-    draft.fields['unk_id'] = found.unk_id
-  draft.fields['additional_special_tokens'] = list(found.added)
-  draft.charsmap = found.charsmap
+    draft.vocab = pieces.scored
+    draft.fields['unk_id'] = pieces.unk_id
+  draft.fields['additional_special_tokens'] = list(pieces.added)
+  draft.charsmap = pieces.charsmap
   if recipe.arrange is not None:
     draft.vocab = recipe.arrange(draft, draft.vocab)
   if recipe.whole:
-    draft.inner = spm_whole.build(draft, found)
+    draft.inner = spm_whole.build(draft, pieces)
     draft.vocab = None
 
 
 def _add_tokens(draft: Draft) -> None:
-  """Add the tokens that the folder and the class name, in the order that gives them their ids."""
+  """Add the tokens of the folder and the class, in the order that determines their ids."""
   collect_tokens(draft)
   fields, inner = draft.fields, draft.inner
   explicit = 'add_bos_token' in fields or 'add_eos_token' in fields
   draft.framed = not explicit and inner.post_processor is not None
   added = [value for _, value in sorted(fields['added_tokens_decoder'].items())]
-  present = [t.content for t in inner.get_added_tokens_decoder().values()] + [str(t) for t in added]
+  present = [token.content for token in inner.get_added_tokens_decoder().values()]
+  present += map(str, added)
   for value in [*draft.named.values(), *draft.extra]:
     if value is not None and str(value) not in present and value not in added:
       added.append(value)
@@ -160,10 +160,9 @@ def _add_tokens(draft: Draft) -> None:
 
 def _check_numbers(draft: Draft) -> None:
   for number, value in draft.fields['added_tokens_decoder'].items():
-    if (found := draft.inner.token_to_id(str(value))) != number:
-      stated = f'the added token {str(value)!r} has id {number} in the files'
+    if (actual := draft.inner.token_to_id(str(value))) != number:
       raise errors.UserError(
-        f'{draft.folder}: {stated}, but the vocabulary gives it {found}. Expected added ids that '
-        f'follow the vocabulary '
-        'without a gap.'
+        f'{draft.folder}: the added token {str(value)!r} has id {number} in the files, but the '
+        f'vocabulary gives it {actual}. Expected added ids that follow the vocabulary without a '
+        'gap.'
       )

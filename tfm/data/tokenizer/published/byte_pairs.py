@@ -1,4 +1,4 @@
-"""Byte pairs over the bytes of UTF-8: GPT-2 and its kin."""
+"""Byte-level byte-pair encoding: GPT-2 and related tokenizers."""
 
 from typing import Any
 
@@ -13,7 +13,10 @@ _LINES = r'\s*[\r\n]+|\s+(?!\S)|\s+'
 _QWEN2 = (
   rf'{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_LINES}'
 )
-_QWEN3_5 = rf'{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_LINES}'
+_QWEN3_5 = (
+  rf'{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}|'
+  rf' ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_LINES}'
+)
 _CLIP = (
   r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -103,17 +106,13 @@ def _without_flags(draft: Draft) -> None:
 
 def _luke_tokens(draft: Draft) -> None:
   fields = draft.fields
-  found = [
-    *(fields.pop('extra_special_tokens', None) or []),
-    *(fields.pop('additional_special_tokens', None) or []),
-  ]
+  extra = [*(fields.pop('extra_special_tokens', None) or [])]
+  extra += fields.pop('additional_special_tokens', None) or []
   entities = [str(fields.get(f'entity_token_{i}', name)) for i, name in _ENTITIES]
   fields |= {f'entity_{i}_token': text for i, text in enumerate(entities, 1)}
-  texts = {str(t) for t in found}
-  fields['extra_special_tokens'] = [
-    *found,
-    *(tokenizers.AddedToken(t) for t in entities if t not in texts),
-  ]
+  texts = {str(token) for token in extra}
+  extra += [tokenizers.AddedToken(text) for text in entities if text not in texts]
+  fields['extra_special_tokens'] = extra
 
 
 _ENTITIES = ((1, '<ent>'), (2, '<ent2>'))

@@ -1,4 +1,4 @@
-"""ByT5: a token a byte of UTF-8."""
+"""ByT5: a token for each UTF-8 byte."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ _OFFSET = 3
 
 
 class ByT5(Splitter):
-  """Three special tokens, the bytes, and the sentinels."""
+  """Three special tokens, then the bytes, then the sentinels."""
 
   tokens = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
 
@@ -22,8 +22,7 @@ class ByT5(Splitter):
       fields['additional_special_tokens'] = [f'<extra_id_{i}>' for i in range(count)]
     super().__init__(folder, fields)
     values = [fields[name] for name in ('pad_token', 'eos_token', 'unk_token')]
-    own = [AddedToken(v, lstrip=True, rstrip=True) if isinstance(v, str) else v for v in values]
-    self.first = dict(enumerate(own))
+    self.first = dict(enumerate(map(_stripping, values)))
 
   def added(self) -> dict[int, AddedToken]:
     return self.first
@@ -35,7 +34,7 @@ class ByT5(Splitter):
     return [chr(byte) for byte in text.encode('utf-8')]
 
   def number(self, token: str) -> int:
-    # A token that it lacks, such as the name of one, is unknown.
+    # Tokens of several characters are unknown.
     return ord(token) + _OFFSET if len(token) == 1 and ord(token) < 256 else 2
 
   def token(self, number: int) -> str:
@@ -47,6 +46,10 @@ class ByT5(Splitter):
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
     return end(ids, named)
+
+
+def _stripping(value: str | AddedToken) -> AddedToken:
+  return AddedToken(value, lstrip=True, rstrip=True) if isinstance(value, str) else value
 
 
 SPLITTERS: dict[str, type[Splitter]] = {'ByT5Tokenizer': ByT5}

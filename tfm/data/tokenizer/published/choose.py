@@ -1,8 +1,9 @@
-"""The choice of a tokenizer class for a published folder.
+"""Choose the tokenizer class of a published folder.
 
-The class determines normalisation, splitting and special tokens, and it overrides `tokenizer.json`
-in most cases. A folder names it in `tokenizer_config.json` or `config.json`; otherwise the model
-type decides. The rules follow `AutoTokenizer` of transformers 5.23.0."""
+The class determines normalisation, splitting and special tokens, and overrides `tokenizer.json`
+in most cases. A folder names it in `tokenizer_config.json` or `config.json`. Otherwise the model
+type decides. The rules follow `AutoTokenizer` of transformers 5.23.0.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +43,9 @@ _MODEL_TYPES = {
   'FSMTTokenizer': ('fsmt',),
   'FlaubertTokenizer': ('flaubert',),
   'FunnelTokenizer': ('funnel',),
-  'GPT2Tokenizer': ('codegen', 'dbrx', 'gpt2', 'gpt_neo', 'gptj', 'jais2', 'opt', 'phi', 'starcoder2'),
+  'GPT2Tokenizer': (
+    'codegen', 'dbrx', 'gpt2', 'gpt_neo', 'gptj', 'jais2', 'opt', 'phi', 'starcoder2',
+  ),
   'GPTNeoXJapaneseTokenizer': ('gpt_neox_japanese',),
   'GPTNeoXTokenizer': (
     'falcon_mamba', 'gpt_neox', 'mamba', 'mamba2', 'mpt', 'olmo', 'olmoe', 'rwkv', 'xlstm',
@@ -111,7 +114,7 @@ _WRONG_CLASS = {
   'qwen3_5_moe_text', 'siglip2', 'smolvlm', 'step3_vl', 'vipllava',
 }  # fmt: skip
 
-#: Other names of a class.
+#: Alternative names of a class.
 _ALIASES = {
   'BartTokenizer': 'RobertaTokenizer', 'LEDTokenizer': 'RobertaTokenizer',
   'LongformerTokenizer': 'RobertaTokenizer',
@@ -124,8 +127,7 @@ _ALIASES = {
   'DPRReaderTokenizer': 'BertTokenizer', 'RetriBertTokenizer': 'BertTokenizer',
   'Phi3Tokenizer': 'LlamaTokenizer',
 }  # fmt: skip
-# Classes of SentencePiece models, which cannot read a tokenizer.json of bytes: transformers fails
-# on its texts.
+# Classes of SentencePiece models. transformers fails if their tokenizer.json is byte-level.
 _SENTENCES = {'CodeLlamaTokenizer', 'GemmaTokenizer', 'Siglip2Tokenizer'}
 _GENERIC = {BACKEND, 'PreTrainedTokenizer', 'PreTrainedTokenizerFast', 'PythonBackend'}
 
@@ -135,31 +137,34 @@ def choose(folder: Path, config: Mapping[str, Any], model: Mapping[str, Any]) ->
 
   Args:
     folder: The folder, for `tokenizer.json`.
-    config: What `tokenizer_config.json` holds.
-    model: What `config.json` holds.
+    config: The content of `tokenizer_config.json`.
+    model: The content of `config.json`.
+
+  Returns:
+    A key of `RECIPES`, `SPLITTERS` or `REFUSED`, or another class name.
   """
   kind = model.get('model_type') or ''
   if kind == 'encoder-decoder' and not config.get('tokenizer_class'):
     model = model.get('encoder') or {}
     kind = model.get('model_type') or ''
-  given = config.get('tokenizer_class') or model.get('tokenizer_class')
-  if given is None:
+  stated = config.get('tokenizer_class') or model.get('tokenizer_class')
+  if stated is None:
     name = _OF_MODEL.get(kind, BACKEND) if kind else _by_files(folder)
     return BACKEND if name in _SENTENCES and _byte_level(folder) else name
-  name = plain_name(given)
-  ours = _OF_MODEL.get(kind)
+  name = plain_name(stated)
+  expected = _OF_MODEL.get(kind)
   wrong = kind in _WRONG_CLASS
   if name == 'LlamaTokenizer' and not wrong and _byte_level(folder):
     return BACKEND
-  if ours is None or ours == name:
+  if expected is None or expected == name:
     return BACKEND if name in _GENERIC else name
-  if ours == BACKEND or name in _GENERIC:
-    return ours if wrong else BACKEND
-  return ours if wrong else name
+  if expected == BACKEND or name in _GENERIC:
+    return expected if wrong else BACKEND
+  return expected if wrong else name
 
 
 def _by_files(folder: Path) -> str:
-  """Return the class that the files of a folder without configs were first made for."""
+  """Return the class of a folder without configs, from the names of its files."""
   names = {path.name for path in folder.iterdir()}
   if 'tokenizer.json' in names:
     return BACKEND
@@ -169,7 +174,7 @@ def _by_files(folder: Path) -> str:
 
 
 def plain_name(name: str) -> str:
-  """Return the one name of a class that has several."""
+  """Return the canonical name of a class."""
   if name in _GENERIC:
     return name
   name = name.removesuffix('Fast')
@@ -177,8 +182,6 @@ def plain_name(name: str) -> str:
 
 
 def _byte_level(folder: Path) -> bool:
-  """Return whether `tokenizer.json` splits text into bytes, which the class named in the folder
-  would not.
-  """
+  """Return whether `tokenizer.json` splits text into bytes."""
   path = folder / 'tokenizer.json'
   return path.is_file() and '"ByteLevel"' in path.read_text('utf-8')

@@ -1,4 +1,4 @@
-"""Tokenizer settings and special tokens, read from the files of a published folder."""
+"""Read tokenizer settings and special tokens from a published folder."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 
 from tfm.core import errors
 
-#: The special tokens that every tokenizer may name.
+#: The special tokens that every tokenizer may have.
 NAMED = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token')
 CONFIG, MODEL, WHOLE = 'tokenizer_config.json', 'config.json', 'tokenizer.json'
 
@@ -18,21 +18,21 @@ def read_json(path: Path) -> dict[str, Any]:
   """Return the object of a JSON file, or an empty one if there is no file.
 
   Raises:
-    UserError: the file holds no JSON object.
+    UserError: The file does not hold a JSON object.
   """
   if not path.is_file():
     return {}
   try:
-    found = json.loads(path.read_text('utf-8'))
+    content = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
-    raise errors.UserError(f'{path}: cannot be read: {error}.') from error
-  if not isinstance(found, dict):
-    raise errors.UserError(f'{path}: is no JSON object ({type(found).__name__}). Expected one.')
-  return found
+    raise errors.UserError(f'{path}: cannot be read ({error}). Expected a JSON object.') from error
+  if not isinstance(content, dict):
+    raise errors.UserError(f'{path}: holds {type(content).__name__}. Expected a JSON object.')
+  return content
 
 
 def token(value: Any) -> str | AddedToken | None:
-  """Return a special token as a folder writes it: its text, or its text and flags."""
+  """Parse a special token: its text, or an object with text and flags."""
   if isinstance(value, Mapping):
     flags = ('lstrip', 'normalized', 'rstrip', 'single_word', 'special')
     return AddedToken(value['content'], **{name: value[name] for name in flags if name in value})
@@ -40,21 +40,22 @@ def token(value: Any) -> str | AddedToken | None:
 
 
 def read_fields(folder: Path) -> dict[str, Any]:
-  """Return the settings of a folder's tokenizer, special and added tokens among them.
+  """Return the settings of a folder's tokenizer, with special and added tokens.
 
-  `added_tokens_decoder` holds the added tokens by id, from `tokenizer_config.json`; a folder
-  without that has them in `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`."""
+  `added_tokens_decoder` holds the added tokens by id, from `tokenizer_config.json`. Folders without
+  it have them in `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`.
+  """
   fields = read_json(folder / CONFIG)
   fields.pop('tokenizer_class', None)
   fields.pop('chat_template', None)
   if (folder / WHOLE).is_file():
-    # tokenizer.json has a template instead.
+    # The template of tokenizer.json replaces these settings.
     fields.pop('add_bos_token', None)
     fields.pop('add_eos_token', None)
   _merge_extras(fields)
-  given = fields.pop('added_tokens_decoder', None)
-  if given is not None:
-    added = {int(number): token(value) for number, value in given.items()}
+  entries = fields.pop('added_tokens_decoder', None)
+  if entries is not None:
+    added = {int(number): token(value) for number, value in entries.items()}
   else:
     _read_map(fields, folder)
     added = dict(_older(fields, folder))
@@ -70,18 +71,17 @@ def read_fields(folder: Path) -> dict[str, Any]:
 
 
 def _merge_extras(fields: dict[str, Any]) -> None:
-  """Collect named special tokens of the model in one field, and nameless ones in another."""
+  """Collect the named special tokens of the model in one field, and unnamed ones in another."""
   if not fields.get('extra_special_tokens') and 'additional_special_tokens' in fields:
     fields['extra_special_tokens'] = fields.pop('additional_special_tokens')
-  own = {
-    name: fields.pop(name)
-    for name in list(fields)
-    if name.endswith('_token') and name not in NAMED and _is_token(fields[name])
-  }
+  named = {}
+  for name in list(fields):
+    if name.endswith('_token') and name not in NAMED and _is_token(fields[name]):
+      named[name] = fields.pop(name)
   if isinstance(fields.get('extra_special_tokens'), Mapping):
-    own |= fields.pop('extra_special_tokens')
-  if own:
-    fields['model_specific_special_tokens'] = {name: token(value) for name, value in own.items()}
+    named |= fields.pop('extra_special_tokens')
+  if named:
+    fields['model_specific_special_tokens'] = {name: token(value) for name, value in named.items()}
   for name in ('extra_special_tokens', 'additional_special_tokens'):
     if isinstance(fields.get(name), list):
       fields[name] = [token(value) for value in fields[name]]
@@ -94,7 +94,7 @@ def _is_token(value: Any) -> bool:
 
 
 def _read_map(fields: dict[str, Any], folder: Path) -> None:
-  """Take the special tokens of `special_tokens_map.json`."""
+  """Read the special tokens of `special_tokens_map.json`."""
   for name, value in read_json(folder / 'special_tokens_map.json').items():
     if name == 'extra_special_tokens' and isinstance(value, list):
       known = list(fields.get(name) or [])
@@ -111,7 +111,7 @@ def _special(value: Any) -> Any:
 
 
 def _older(fields: Mapping[str, Any], folder: Path) -> Iterator[tuple[int, AddedToken]]:
-  """(id, token) of `added_tokens.json`, then of `tokenizer.json`."""
+  """Yield (id, token) of `added_tokens.json`, then of `tokenizer.json`."""
   special = {str(fields[name]) for name in NAMED if fields.get(name)}
   special |= {str(text) for text in fields.get('extra_special_tokens') or []}
   for text, number in read_json(folder / 'added_tokens.json').items():

@@ -1,4 +1,4 @@
-"""GPT-NeoX Japanese: the longest known words of up to three characters, and bytes for the rest."""
+"""GPT-NeoX Japanese: known words of up to three characters, and bytes for the rest."""
 
 from collections.abc import Sequence
 import json
@@ -26,7 +26,7 @@ _SYMBOLS = ((0xC2A1, 0xC2BF), (0xC780, 0xC783), (0xCAB9, 0xCBBF), (0xCC80, 0xCDA
 
 
 class GptNeoXJapanese(Splitter):
-  """A line of `vocab.txt` a token, its spellings between commas; `emoji.json` names emoji."""
+  """Each line of `vocab.txt` is a token with its spellings; `emoji.json` names emoji."""
 
   files = ('vocab.txt', 'emoji.json')
   tokens = {
@@ -38,7 +38,7 @@ class GptNeoXJapanese(Splitter):
     super().__init__(folder, fields)
     if fields.get('do_clean_text'):
       raise errors.UserError(
-        f'{folder}: do_clean_text=true replaces addresses, dates and prices, which tfm does not. '
+        f'{folder}: do_clean_text is true, but tfm cannot replace addresses, dates and prices. '
         f'Expected false.'
       )
     lines = (folder / 'vocab.txt').read_text('utf-8').splitlines(keepends=True)
@@ -61,7 +61,7 @@ class GptNeoXJapanese(Splitter):
     return found
 
   def _word(self, text: str, at: int) -> str:
-    """Return the word at a place: the first name in brackets, else that of the smallest id."""
+    """Return the word at an index: a bracketed name, else the known word of the smallest id."""
     last = min(len(text), at + self.longest + 1) if text[at] == '<' else at + 3
     known = []
     for end in range(last, at, -1):
@@ -89,8 +89,8 @@ class GptNeoXJapanese(Splitter):
 
 
 def _spellings(line: str) -> list[str]:
-  alone = line == ',' or ',' not in line
-  return [line.rstrip('\n')] if alone else line.rstrip('\n').split(',')
+  single = line == ',' or ',' not in line
+  return [line.rstrip('\n')] if single else line.rstrip('\n').split(',')
 
 
 def _unknown(character: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The split pattern of Mistral's tokenizers, which some published files have wrong."""
+"""The split pattern of Mistral's tokenizers, which is wrong in some published files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,14 +23,11 @@ def mend_pattern(draft: Draft, model: Mapping[str, Any]) -> None:
   """Replace the split pattern if the folder sets `fix_mistral_regex`."""
   inner = draft.inner
   old = str(model.get('transformers_version') or '0').split('.')[0]
-  asked = draft.fields.get('fix_mistral_regex') is True and old.isdigit() and int(old) < 5
+  enabled = draft.fields.get('fix_mistral_regex') is True and old.isdigit() and int(old) < 5
   words = inner.pre_tokenizer
-  if (
-    not asked
-    or model.get('model_type') not in _KINDS
-    or inner.get_vocab_size() <= _LARGE
-    or words is None
-  ):
+  if not enabled or words is None:
+    return
+  if model.get('model_type') not in _KINDS or inner.get_vocab_size() <= _LARGE:
     return
   split = pre_tokenizers.Split(tokenizers.Regex(_PATTERN), 'isolated')
   if isinstance(words, pre_tokenizers.Sequence):

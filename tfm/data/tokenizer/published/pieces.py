@@ -1,4 +1,4 @@
-"""SentencePiece models (arXiv:1808.06226), read for the `tokenizers` library."""
+"""Read SentencePiece models (arXiv:1808.06226) for the `tokenizers` library."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,8 +13,15 @@ UNIGRAM, BPE = 1, 2
 
 
 class Pieces(NamedTuple):
-  """A SentencePiece model: the pieces and their scores by id, the kind of model, and the tokens it
-  adds.
+  """A SentencePiece model.
+
+  Attributes:
+    scored: The pieces and their scores, by id.
+    kind: `UNIGRAM` or `BPE`.
+    unk_id: The id of the unknown token.
+    charsmap: The character map of its normaliser, or None.
+    added: Control and user-defined tokens.
+    proto: The parsed file.
   """
 
   scored: list[tuple[str, float]]
@@ -29,7 +36,7 @@ def read_pieces(path: Path) -> Pieces:
   """Read a SentencePiece model.
 
   Raises:
-    UserError: the file is none, or a model of words or characters.
+    UserError: The file is not a model, or is a model of words or characters.
   """
   from google.protobuf.message import DecodeError
   from sentencepiece import sentencepiece_model_pb2
@@ -38,7 +45,10 @@ def read_pieces(path: Path) -> Pieces:
     protos: Any = sentencepiece_model_pb2
     proto = protos.ModelProto.FromString(path.read_bytes())
   except DecodeError as error:
-    raise errors.UserError(f'{path}: is not a SentencePiece model: {error}.') from error
+    raise errors.UserError(
+      f'{path}: is not a SentencePiece model: {error}. Expected a file of the sentencepiece '
+      'library.'
+    ) from error
   kind = proto.trainer_spec.model_type
   if kind not in (UNIGRAM, BPE):
     raise errors.UserError(
@@ -61,17 +71,17 @@ def pieces_of(proto: Any) -> Pieces:
   )
 
 
-def merges_of(vocab: Mapping[str, int], left_out: Collection[str] = ()) -> list[tuple[str, str]]:
-  """Return the BPE merges behind the tokens of a vocabulary, in order of their ids."""
+def merges_of(vocab: Mapping[str, int], excluded: Collection[str] = ()) -> list[tuple[str, str]]:
+  """Return the BPE merges of a vocabulary, in the order of their ids."""
   merges = []
   for text, rank in vocab.items():
-    if text in left_out:
+    if text in excluded:
       continue
     halves = ((text[:at], text[at:]) for at in range(1, len(text)))
     for first, second in halves:
       known = first in vocab and second in vocab
-      if known and first not in left_out and second not in left_out:
-        # Of several merges into one token the one with the shorter first half is tried first.
+      if known and first not in excluded and second not in excluded:
+        # Several merges may give the same token. The shortest first half comes first.
         merges.append((rank, len(first), len(second), first, second))
   merges.sort(key=lambda merge: merge[:3])
   return [(first, second) for *_, first, second in merges]

@@ -16,7 +16,7 @@ _CHINESE = (
 
 
 class ProphetNet(Splitter):
-  """Words, then the longest pieces of each."""
+  """Words, split greedily into the longest pieces."""
 
   files = ('prophetnet.tokenizer',)
   tokens = {
@@ -41,40 +41,40 @@ class ProphetNet(Splitter):
     return self.literal(text, frozenset())
 
   def literal(self, text: str, special: frozenset[str]) -> list[str]:
-    words = (
-      self._words(text, special) if self.fields.get('do_basic_tokenize', True) else text.split()
-    )
+    basic = self.fields.get('do_basic_tokenize', True)
+    words = self._words(text, special) if basic else text.split()
     return [piece for word in words for piece in self._pieces(word)]
 
   def _words(self, text: str, whole: frozenset[str]) -> list[str]:
-    """Return the words and signs of a text; words in `whole` are kept unchanged."""
+    """Return the words and signs of a text. Words in `whole` are unchanged."""
     text = ''.join(map(_cleaned, text))
     if self.fields.get('tokenize_chinese_chars', True):
       text = ''.join(f' {c} ' if any(a <= ord(c) <= b for a, b in _CHINESE) else c for c in text)
-    words = unicodedata.normalize('NFC', text).split()
-    return [part for word in words for part in ([word] if word in whole else self._parts(word))]
+    parts = []
+    for word in unicodedata.normalize('NFC', text).split():
+      parts += [word] if word in whole else self._parts(word)
+    return parts
 
   def _parts(self, word: str) -> list[str]:
     word = word.lower() if self.lower else word
     if self.plain:
-      word = ''.join(
-        c for c in unicodedata.normalize('NFD', word) if unicodedata.category(c) != 'Mn'
-      )
+      letters = unicodedata.normalize('NFD', word)
+      word = ''.join(c for c in letters if unicodedata.category(c) != 'Mn')
     return ''.join(f' {c} ' if is_punctuation(c) else c for c in word).split()
 
   def _pieces(self, word: str) -> list[str]:
     if len(word) > _LONGEST:
       return [self.unknown]
-    found, start = [], 0
+    pieces, start = [], 0
     while start < len(word):
       mark = '##' if start else ''
       ends = (end for end in range(len(word), start, -1) if mark + word[start:end] in self.numbers)
       end = next(ends, None)
       if end is None:
         return [self.unknown]
-      found.append(mark + word[start:end])
+      pieces.append(mark + word[start:end])
       start = end
-    return found
+    return pieces
 
   def number(self, token: str) -> int:
     return self.numbers.get(token, self.numbers[self.unknown])
@@ -91,9 +91,7 @@ class ProphetNet(Splitter):
 
 
 def _cleaned(character: str) -> str:
-  """Return a space for white space, nothing for what prints nothing, and any other character
-  itself.
-  """
+  """Return a space for white space, '' for invisible characters, else the character."""
   if character in '\t\n\r' or unicodedata.category(character) == 'Zs':
     return ' '
   hidden = character in '\0\ufffd' or unicodedata.category(character).startswith('C')
@@ -101,7 +99,7 @@ def _cleaned(character: str) -> str:
 
 
 def is_punctuation(character: str) -> bool:
-  """Return whether a character is punctuation, any sign of ASCII included."""
+  """Return whether a character is punctuation, including all ASCII signs."""
   point = ord(character)
   ascii_sign = 33 <= point <= 47 or 58 <= point <= 64 or 91 <= point <= 96 or 123 <= point <= 126
   return ascii_sign or unicodedata.category(character).startswith('P')

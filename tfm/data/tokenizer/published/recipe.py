@@ -1,4 +1,4 @@
-"""Recipes: the construction of each tokenizer class, and its special tokens."""
+"""The construction of each tokenizer class, and its special tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -15,9 +15,17 @@ from tfm.data.tokenizer.published.folder import NAMED
 class Draft:
   """A tokenizer under construction.
 
-  `fields` are the settings of the folder with the defaults of the class; `vocab` is {text: id}, or
-  (text, score) by id for a unigram model. `framed` is False if `add_bos_token` and `add_eos_token`
-  determine the frame."""
+  Attributes:
+    folder: The folder.
+    fields: The settings of the folder with the defaults of the class.
+    vocab: {text: id}, or (text, score) by id for a unigram model.
+    merges: The merges of byte pairs.
+    charsmap: The character map of a SentencePiece normaliser.
+    inner: The tokenizer.
+    named: The special tokens with names.
+    extra: The special tokens without names.
+    framed: False if `add_bos_token` and `add_eos_token` determine the frame.
+  """
 
   folder: Path
   fields: dict[str, Any]
@@ -43,9 +51,9 @@ class Draft:
     return self.inner.token_to_id(unknown) if found is None and unknown is not None else found
 
   def frame(self, before: Sequence[str | None], after: Sequence[str | None]) -> None:
-    """Put special tokens around texts."""
+    """Put special tokens before and after texts."""
     tokens = {str(t): self.number(t) for t in [*before, *after]}
-    single = [*(f'{t}:0' for t in before), '$A:0', *(f'{t}:0' for t in after)]
+    single = [f'{part}:0' for part in (*before, '$A', *after)]
     pairs = [(text, number) for text, number in tokens.items() if number is not None]
     self.inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=pairs)
 
@@ -53,14 +61,17 @@ class Draft:
     """Frame texts by `add_bos_token` and `add_eos_token`."""
     bos, eos = self.text('bos_token'), self.text('eos_token')
     before = [bos] if self.fields.get('add_bos_token') and bos is not None else []
-    self.frame(before, [eos] if self.fields.get('add_eos_token') and eos is not None else [])
+    after = [eos] if self.fields.get('add_eos_token') and eos is not None else []
+    self.frame(before, after)
 
   def make_special(self) -> None:
     """Mark every named token as special, regardless of its flags in the folder."""
-    values = [value for value in [*self.named.values(), *self.extra] if value is not None]
-    added = [
-      AddedToken(v, special=True, normalized=False) if isinstance(v, str) else v for v in values
-    ]
+    added = []
+    for value in [*self.named.values(), *self.extra]:
+      if isinstance(value, str):
+        value = AddedToken(value, special=True, normalized=False)
+      if value is not None:
+        added.append(value)
     self.inner.add_special_tokens(added)
     if not self.framed:
       self.frame_by_flags()
@@ -73,16 +84,16 @@ class Recipe:
   Attributes:
     build: Returns the tokenizer without added tokens.
     model: The kind of model: 'BPE', 'Unigram', 'WordPiece', or None if the file decides.
-    vocab: The name of its vocabulary file, if it has one.
+    vocab: The name of its vocabulary file.
     merges: The name of its file of merges.
     tokens: Default special tokens.
-    flags: Flags for special tokens given as plain text.
+    flags: Flags of special tokens that are plain text.
     defaults: Default settings.
     arrange: Reorders the pieces of a SentencePiece model.
     prepare: Completes the special tokens.
-    finish: Sets the frame after all tokens are there.
+    finish: Sets the frame, after all tokens are added.
     whole: Uses `tokenizer.json` unchanged.
-    language: The setting for the language of a text, if there is one.
+    language: The setting for the language of a text, or ''.
     decoding: Fields of `tfm.data.tokenizer.decoding.Decoding`.
   """
 
@@ -102,7 +113,7 @@ class Recipe:
 
 
 def complete(draft: Draft, recipe: Recipe) -> None:
-  """Give the draft the settings and special tokens of its class."""
+  """Add the settings and special tokens of the class to a draft."""
   for name, value in {**recipe.tokens, **recipe.defaults}.items():
     draft.fields.setdefault(name, value)
   for name, flags in recipe.flags.items():
@@ -113,18 +124,16 @@ def complete(draft: Draft, recipe: Recipe) -> None:
 
 
 def collect_tokens(draft: Draft) -> None:
-  """Sort the special tokens into those with names and the others."""
+  """Separate the special tokens with names from the others."""
   fields = draft.fields
   if 'additional_special_tokens' in fields and 'extra_special_tokens' not in fields:
     fields['extra_special_tokens'] = fields['additional_special_tokens']
   draft.named = {name: fields.get(name) for name in NAMED}
   extra = fields.get('extra_special_tokens') or []
-  own = {
-    name: v
-    for name, v in fields.items()
-    if name.endswith('_token') and name not in NAMED and _token(v)
-  }
-  draft.named |= own | (fields.get('model_specific_special_tokens') or {})
+  for name, value in fields.items():
+    if name.endswith('_token') and name not in NAMED and _token(value):
+      draft.named[name] = value
+  draft.named |= fields.get('model_specific_special_tokens') or {}
   draft.extra = list(extra)
 
 

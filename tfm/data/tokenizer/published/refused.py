@@ -1,6 +1,4 @@
-"""Tokenizers that tfm does not reproduce: their models load, and their text is refused with the
-reason.
-"""
+"""Tokenizers that tfm does not support: their models load, but text is an error."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -13,15 +11,20 @@ from tfm.data.tokenizer.base import Vocabulary
 
 _MOSES, _CHINESE = 'the rules of Moses (sacremoses)', 'a Chinese word splitter (jieba)'
 _PAGE = 'words and their boxes on a page'
+_LAYOUTS = (
+  'LayoutLMv2Tokenizer', 'LayoutLMv3Tokenizer', 'LayoutXLMTokenizer', 'UdopTokenizer',
+)  # fmt: skip
 #: class -> the missing part.
 REFUSED = {
   'BertJapaneseTokenizer': 'a Japanese word splitter (MeCab)',
-  **dict.fromkeys(('BioGptTokenizer', 'FSMTTokenizer', 'FlaubertTokenizer', 'XLMTokenizer'), _MOSES),
+  **dict.fromkeys(
+    ('BioGptTokenizer', 'FSMTTokenizer', 'FlaubertTokenizer', 'XLMTokenizer'), _MOSES
+  ),
   **dict.fromkeys(('CpmAntTokenizer', 'CpmTokenizer', 'RoFormerTokenizer'), _CHINESE),
-  **dict.fromkeys(('LayoutLMv2Tokenizer', 'LayoutLMv3Tokenizer', 'LayoutXLMTokenizer', 'UdopTokenizer'), _PAGE),
+  **dict.fromkeys(_LAYOUTS, _PAGE),
   'MarkupLMTokenizer': 'nodes of a page and their paths',
   'TapasTokenizer': 'the cells of a table',
-  # Of other kinds of model, or of few.
+  # Classes of other kinds of models, or of rare models.
   **dict.fromkeys(
     (
       'BartphoTokenizer', 'CanineTokenizer', 'ClvpTokenizer', 'DiaTokenizer', 'EsmcTokenizer',
@@ -33,19 +36,19 @@ REFUSED = {
       'Tipsv2Tokenizer',
       'VideoPrismTokenizer', 'VitsTokenizer', 'Wav2Vec2CTCTokenizer', 'Wav2Vec2PhonemeCTCTokenizer',
     ),
-    'a reader of its own',
+    'a special reader',
   ),
 }  # fmt: skip
 
 
 class RefusedVocabulary(Vocabulary):
-  """Raises UserError, with the reason, for every text and every decoding.
+  """Raises UserError with the reason for every text and every decoding.
 
   Args:
     name: The class of the tokenizer.
-    folder: The folder it is in, for the error.
+    folder: Its folder, for the error.
     base: The number of ids of the model.
-    specials: The ids of special tokens that its config names.
+    specials: The ids of the special tokens in its config.
   """
 
   kind: ClassVar[str] = 'refused'
@@ -56,20 +59,28 @@ class RefusedVocabulary(Vocabulary):
 
   @classmethod
   def of_config(cls, name: str, folder: str, model: Mapping[str, Any]) -> 'RefusedVocabulary':
-    """Return the vocabulary of a folder, with the size and ids of its `config.json`."""
-    sizes = [
-      value for key, value in model.items() if key.endswith('vocab_size') and isinstance(value, int)
-    ]
-    named = {our: model.get(f'{our}_token_id') for our in ('bos', 'eos', 'pad')}
-    return cls(
-      name, folder, max(sizes, default=0), {n: i for n, i in named.items() if isinstance(i, int)}
-    )
+    """Return the vocabulary of a folder, with the size and ids of its `config.json`.
+
+    Args:
+      name: The class of the tokenizer.
+      folder: Its folder, for the error.
+      model: The content of `config.json`.
+
+    Returns:
+      The vocabulary.
+    """
+    base = 0
+    for key, value in model.items():
+      if key.endswith('vocab_size') and isinstance(value, int):
+        base = max(base, value)
+    ids = {role: model.get(f'{role}_token_id') for role in ('bos', 'eos', 'pad')}
+    specials = {role: number for role, number in ids.items() if isinstance(number, int)}
+    return cls(name, folder, base, specials)
 
   def _refuse(self) -> NoReturn:
     raise UserError(
-      f'{self.folder}: its tokenizer is a {self.name}, which needs {REFUSED[self.name]}, and tfm '
-      f'has no such part. '
-      'Expected token ids instead of text: encode and decode with transformers.'
+      f'{self.folder}: its tokenizer is a {self.name}, which needs {REFUSED[self.name]}. tfm does '
+      'not support it. Expected token ids instead of text, encoded and decoded with transformers.'
     )
 
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:

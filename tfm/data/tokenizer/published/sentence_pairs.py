@@ -1,4 +1,4 @@
-"""Byte pairs of SentencePiece models: Llama, Gemma and their kin."""
+"""Byte pairs of SentencePiece models: Llama, Gemma and related tokenizers."""
 
 from typing import Any
 
@@ -114,7 +114,9 @@ _NLLB = {
 _MASK = {'mask_token': {'lstrip': True, 'normalized': True, 'special': True}}
 
 RECIPES = {
-  'LlamaTokenizer': Recipe(_llama, 'BPE', 'tokenizer.model', tokens=_LLAMA, defaults={'legacy': False}),
+  'LlamaTokenizer': Recipe(
+    _llama, 'BPE', 'tokenizer.model', tokens=_LLAMA, defaults={'legacy': False}
+  ),
   'CodeLlamaTokenizer': Recipe(
     _code_llama, 'BPE', 'tokenizer.model', tokens=_LLAMA | _CODE, defaults={'add_bos_token': True},
     prepare=_code_llama_tokens,

@@ -1,4 +1,4 @@
-"""Classes over a SentencePiece model: Marian, M2M-100, PLBART, GPT-SW3, SigLIP, BERT Generation."""
+"""Tokenizers over SentencePiece models: Marian, M2M-100, PLBART, GPT-SW3, SigLIP and others."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -18,7 +18,7 @@ _SPACE = '▁'
 
 
 def load_model(path: Path, dummy_prefix: bool = True) -> Any:
-  """Return the processor of a SentencePiece model, with its space before a text or without."""
+  """Return the processor of a SentencePiece model, with or without a space before a text."""
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor()
@@ -34,7 +34,7 @@ def load_model(path: Path, dummy_prefix: bool = True) -> Any:
 
 
 class Sentence(Splitter):
-  """The ids of the model's pieces themselves."""
+  """The pieces of a SentencePiece model, with their ids."""
 
   files: ClassVar[tuple[str, ...]] = ('spiece.model',)
   pieces = True
@@ -62,7 +62,7 @@ class Sentence(Splitter):
     return self.behind_unknown(text)
 
   def behind_unknown(self, text: str) -> list[str]:
-    """Return the pieces of a text that does not begin: its first space stays."""
+    """Return the pieces of a text that continues another: its first space stays."""
     tokens = self.model.encode(self.unknown + text, out_type=str)
     before = len(self.model.encode(self.unknown))
     return tokens[before:] if len(tokens) >= before else tokens
@@ -80,23 +80,31 @@ class Sentence(Splitter):
   def runs(
     self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = ''
   ) -> str:
-    """Return the text of tokens, special tokens verbatim: `before` precedes a run of them, `after`
-    follows each.
+    """Return the text of tokens, with special tokens verbatim.
+
+    Args:
+      tokens: The tokens.
+      special: The special tokens.
+      before: The text before a run of special tokens.
+      after: The text after each special token.
+
+    Returns:
+      The text.
     """
-    text, was = '', False
+    text, after_special = '', False
     run: list[str] = []
     for token in tokens:
       if token in special:
-        text += ('' if was else before) + self.model.decode(run) + token + after
-        run, was = [], True
+        text += ('' if after_special else before) + self.model.decode(run) + token + after
+        run, after_special = [], True
       else:
         run.append(token)
-        was = False
+        after_special = False
     return text + self.model.decode(run)
 
 
 class GptSw3(Sentence):
-  """GPT-SW3: white space is a space, and characters that print nothing are left out."""
+  """GPT-SW3: white space becomes a space, and invisible characters are left out."""
 
   tokens = {'unk_token': '<unk>', 'eos_token': '<|endoftext|>'}
   _spaces = re.compile('[\u2002\u2003\u2005\u2008\u2009\u200a\u202f\u3000\ufffc]')
@@ -121,7 +129,7 @@ class GptSw3(Sentence):
 
 
 class Siglip(Sentence):
-  """SigLIP: small letters, no punctuation, single spaces."""
+  """SigLIP: lower case, no punctuation, single spaces."""
 
   tokens = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '</s>'}
 
@@ -135,9 +143,8 @@ class Siglip(Sentence):
     return self.behind_unknown(re.sub(r'\s+', ' ', text).strip())
 
   def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
-    return (
-      tokens[1:] if len(tokens) > 1 and tokens[0] == _SPACE and tokens[1] in special else tokens
-    )
+    starts_special = len(tokens) > 1 and tokens[0] == _SPACE and tokens[1] in special
+    return tokens[1:] if starts_special else tokens
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
     return self.runs(tokens, special, before=' ').strip()
@@ -147,7 +154,7 @@ class Siglip(Sentence):
 
 
 class PlBart(Sentence):
-  """PLBART: fairseq's four special tokens first, then the pieces, then the programming languages."""
+  """PLBART: fairseq's four special tokens, then pieces, then programming languages."""
 
   files = ('sentencepiece.bpe.model',)
   language = 'src_lang'
@@ -162,19 +169,18 @@ class PlBart(Sentence):
   def __init__(self, folder: Path, fields: dict[str, Any]):
     fields.setdefault('language_codes', 'base')
     base = fields['language_codes'] == 'base'
-    languages = [f'__{code}__' for code in (self._base if base else (*self._base, *self._more))]
+    codes = self._base if base else (*self._base, *self._more)
+    languages = [f'__{code}__' for code in codes]
     known = fields.get('additional_special_tokens') or []
-    fields['additional_special_tokens'] = [
-      *languages,
-      *(t for t in known if str(t) not in languages),
-    ]
+    others = [token for token in known if str(token) not in languages]
+    fields['additional_special_tokens'] = [*languages, *others]
     super().__init__(folder, fields)
     size = self.model.get_piece_size()
-    self.own = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
-    self.own |= {code: size + 1 + i for i, code in enumerate(languages)}
+    self.special_ids = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
+    self.special_ids |= {code: size + 1 + i for i, code in enumerate(languages)}
     if base:
-      self.own['<mask>'] = size + 1 + len(languages)
-    self.texts = {number: text for text, number in self.own.items()}
+      self.special_ids['<mask>'] = size + 1 + len(languages)
+    self.texts = {number: text for text, number in self.special_ids.items()}
     code = fields.get('src_lang') or (None if base else '__en_XX__')
     self.code = f'__{code}__' if code in (*self._base, *self._more) else code
     if self.code is not None and self.code not in languages:
@@ -184,37 +190,35 @@ class PlBart(Sentence):
     return max([self.model.get_piece_size(), *self.texts]) + 1
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
-    return len(
-      {*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *(token.content for token in added.values())}
-    )
+    texts = (token.content for token in added.values())
+    return len({*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *texts})
 
   def number(self, token: str) -> int:
-    if token in self.own:
-      return self.own[token]
-    found = self.model.piece_to_id(token)
-    return found + 1 if found else self.own['<unk>']
+    if token in self.special_ids:
+      return self.special_ids[token]
+    piece = self.model.piece_to_id(token)
+    return piece + 1 if piece else self.special_ids['<unk>']
 
   def token(self, number: int) -> str:
     return self.texts[number] if number in self.texts else self.model.IdToPiece(number - 1)
 
   def mend(self, added: dict[int, AddedToken]) -> None:
-    for number in [
-      n for n, token in added.items() if token.content in self.own or token.content == '<mask>'
-    ]:
-      del added[number]
+    for number, token in list(added.items()):
+      if token.content in self.special_ids or token.content == '<mask>':
+        del added[number]
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
-    after = [] if self.code is None else [self.own[self.code]]
+    after = [] if self.code is None else [self.special_ids[self.code]]
     return [*ids, named['eos_token'], *after]
 
 
 class Numbered(Sentence):
-  """Pieces that `vocab.json` numbers."""
+  """Pieces with ids from `vocab.json`."""
 
   pieces = False
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
-    # These classes do not read the setting, which would leave out the space before a text.
+    # These classes ignore the setting, which would leave out the space before a text.
     super().__init__(folder, {**fields, 'legacy': True})
     self.fields = fields
     self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
@@ -227,7 +231,7 @@ class Numbered(Sentence):
 
 
 class M2M100Splitter(Numbered):
-  """M2M-100: `vocab.json` numbers the pieces, and the languages follow."""
+  """M2M-100: pieces with ids from `vocab.json`, then the languages."""
 
   files = ('sentencepiece.bpe.model', 'vocab.json')
   language = 'src_lang'
@@ -268,8 +272,9 @@ class M2M100Splitter(Numbered):
 
 
 class Marian(Numbered):
-  """Marian: the source's model splits, `vocab.json` numbers; `>>code<<` before a text is a
-  language.
+  """Marian: the source model splits text, and `vocab.json` has the ids.
+
+  `>>code<<` before a text is a language.
   """
 
   files = ('source.spm', 'target.spm', 'vocab.json')
@@ -296,9 +301,9 @@ class Marian(Numbered):
     return self.numbers.get(token, self.numbers[self.unknown])
 
   def token(self, number: int) -> str:
-    return (
-      self.texts[number] if number in self.texts else self.joined.IdToPiece(number) or self.unknown
-    )
+    if number in self.texts:
+      return self.texts[number]
+    return self.joined.IdToPiece(number) or self.unknown
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
     text = ''

@@ -1,4 +1,4 @@
-"""The vocabulary of a class of tokenizers that `transformers` wrote in Python."""
+"""The vocabulary of tokenizers that `transformers` implements in Python."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from tfm.data.tokenizer.published import byte_text, japanese, prophetnet, senten
 from tfm.data.tokenizer.published.folder import CONFIG, NAMED, read_fields
 from tfm.data.tokenizer.published.splitter import Splitter
 
-#: class -> how it splits and joins text.
+#: class -> its splitter.
 SPLITTERS: dict[str, type[Splitter]] = {
   **byte_text.SPLITTERS,
   **japanese.SPLITTERS,
@@ -31,15 +31,16 @@ _ALWAYS = (CONFIG, 'special_tokens_map.json', 'added_tokens.json')
 
 
 class SlowVocabulary(Vocabulary):
-  """A vocabulary over a `Splitter`. Special and added tokens are cut out of a text first; the
-  splitter gets the rest.
+  """A vocabulary over a `Splitter`.
+
+  Special and added tokens are matched in a text first, and the splitter gets the rest.
 
   Args:
     name: The class of the tokenizer.
     folder: The folder of its files, which the vocabulary keeps.
-    framed: Prompts get the special tokens around them that the class puts there.
-    settings: Overrides of the folder's settings.
-    specials: The ids of special tokens by our names for them.
+    framed: Prompts get the special tokens of the class.
+    settings: Override the settings of the folder.
+    specials: The ids of special tokens by name.
   """
 
   kind: ClassVar[str] = 'slow'
@@ -53,7 +54,7 @@ class SlowVocabulary(Vocabulary):
     specials: dict[str, int] | None = None,
   ):
     self.name, self.framed, self.settings = name, framed, dict(settings or {})
-    # Two sizes of GPT-SW3 differ by this name.
+    # The special tokens of GPT-SW3 depend on the name of the folder.
     self.folder = folder.name
     self.files = _contents(folder, SPLITTERS[name])
     fields = {**read_fields(folder), **self.settings}
@@ -68,7 +69,7 @@ class SlowVocabulary(Vocabulary):
     self.splitter.mend(self._added)
     self._number = {token.content: number for number, token in self._added.items()}
     known = [self.splitter.size() - 1, *self._added, *self.special_numbers]
-    super().__init__(max(known) + 1, specials if specials is not None else self._ours())
+    super().__init__(max(known) + 1, specials if specials is not None else self._special_ids())
     self._clean = bool(fields.get('clean_up_tokenization_spaces'))
     self._literal = bool(fields.get('split_special_tokens'))
 
@@ -92,69 +93,64 @@ class SlowVocabulary(Vocabulary):
       self._added[number] = AddedToken(text, normalized=False, special=True)
       self._words.append(text)
 
-  def _ours(self) -> dict[str, int]:
-    return {
-      name.removesuffix('_token'): self._id(self._named[name])
-      for name in NAMED
-      if name in self._named
-    }
+  def _special_ids(self) -> dict[str, int]:
+    named = [name for name in NAMED if name in self._named]
+    return {name.removesuffix('_token'): self._id(self._named[name]) for name in named}
 
   def _id(self, token: str) -> int:
     return self._number[token] if token in self._number else self.splitter.number(token)
 
   @functools.cached_property
   def _pattern(self) -> re.Pattern[str]:
-    texts = sorted({text for text in [*self._words, *self._special] if text}, key=len, reverse=True)
-    return re.compile('(' + '|'.join(map(re.escape, texts)) + ')' if texts else '(?!)')
+    texts = {text for text in [*self._words, *self._special] if text}
+    if not texts:
+      return re.compile('(?!)')
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile('(' + '|'.join(map(re.escape, longest_first)) + ')')
 
   def _tokens(self, text: str) -> list[str]:
-    """Return the tokens of a text, parsing special tokens."""
+    """Return the tokens of a text, with special tokens."""
     special = frozenset(self._special)
     parts = [part for part in self._pattern.split(self.splitter.prepare(text)) if part]
-    alone = {*self._number, *special}
     parts = _spaced(parts, {token.content: token for token in self._added.values()})
     tokens: list[str] = []
-    for part in parts:
-      tokens += ([part] if part in alone else self.splitter.split(part)) if part else []
+    for part in filter(None, parts):
+      tokens += [part] if part in self._number or part in special else self.splitter.split(part)
     return self.splitter.tidy(tokens, special)
 
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     return [np.array(self._plain(text), np.int32) for text in texts]
 
   def _plain(self, text: str) -> list[int]:
-    """Return the ids of a text, reading special tokens as ordinary text."""
+    """Return the ids of a text, with special tokens as ordinary text."""
     unknown = self._id(self.splitter.unknown)
     ids = (self.splitter.number(t) for t in self.splitter.split(self.splitter.prepare(text)))
     return [unknown if i in self.special_numbers else i for i in ids]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    tokens = (
-      self.splitter.literal(text, frozenset(self._special)) if self._literal else self._tokens(text)
-    )
+    if self._literal:
+      tokens = self.splitter.literal(text, frozenset(self._special))
+    else:
+      tokens = self._tokens(text)
     ids = [self._id(token) for token in tokens]
     if framed and self.framed:
       ids = self.splitter.frame(ids, {name: self._id(token) for name, token in self._named.items()})
     return np.array(ids, np.int32)
 
   def decode(self, ids: Iterable[int]) -> str:
-    left_out = {*self.special_numbers, *self.specials.values()}
-    kept = [i for i in map(int, ids) if i not in left_out and 0 <= i < self.base]
+    skipped = {*self.special_numbers, *self.specials.values()}
+    kept = [i for i in map(int, ids) if i not in skipped and 0 <= i < self.base]
     tokens = [self._added[i].content if i in self._added else self.splitter.token(i) for i in kept]
     text = self.splitter.join(tokens, frozenset(self._special))
     return clean(text) if self._clean else text
 
   def token_id(self, text: str) -> int | None:
-    number = self._id(text)
-    return (
-      None
-      if number == self._id(self.splitter.unknown) and text != self.splitter.unknown
-      else number
-    )
+    number, unknown = self._id(text), self.splitter.unknown
+    return None if number == self._id(unknown) and text != unknown else number
 
   def unsettled(self, text: str) -> int:
-    marked = (
-      len(self.splitter.mark) if self.splitter.mark and text.endswith(self.splitter.mark) else 0
-    )
+    mark = self.splitter.mark
+    marked = len(mark) if mark and text.endswith(mark) else 0
     return max(marked, uncleaned(text) if self._clean else 0)
 
   def token_bytes(self) -> None:
@@ -199,10 +195,19 @@ class SlowVocabulary(Vocabulary):
 def read_slow(
   folder: Path, name: str, framed: bool, settings: Mapping[str, Any]
 ) -> SlowVocabulary | None:
-  """Return the vocabulary of a folder; None if its files are not there.
+  """Return the vocabulary of a folder.
+
+  Args:
+    folder: The folder.
+    name: The class of its tokenizer.
+    framed: Prompts get the special tokens of the class.
+    settings: Override the settings of the folder.
+
+  Returns:
+    The vocabulary, or None if files are missing.
 
   Raises:
-    UserError: the files cannot be read.
+    UserError: The files cannot be read.
   """
   needed = SPLITTERS[name].files
   if not all((folder / file).is_file() for file in needed):
@@ -212,7 +217,9 @@ def read_slow(
   except errors.UserError:
     raise
   except Exception as error:
-    raise errors.UserError(f'{folder}: its tokenizer ({name}) cannot be read: {error}.') from error
+    raise errors.UserError(
+      f'{folder}: its tokenizer ({name}) cannot be read ({error}). Expected valid tokenizer files.'
+    ) from error
 
 
 def _contents(folder: Path, splitter: type[Splitter]) -> dict[str, bytes]:
@@ -221,33 +228,31 @@ def _contents(folder: Path, splitter: type[Splitter]) -> dict[str, bytes]:
 
 
 def _special_tokens(fields: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
-  """Return the texts of special tokens by name, and of those without names."""
+  """Return the texts of special tokens by name, and the texts without names."""
   if 'additional_special_tokens' in fields and 'extra_special_tokens' not in fields:
     fields['extra_special_tokens'] = fields['additional_special_tokens']
-  own = {
-    n: v
-    for n, v in fields.items()
-    if n.endswith('_token') and n not in NAMED and isinstance(v, (str, AddedToken))
-  }
-  named = (
-    {name: fields.get(name) for name in NAMED}
-    | own
-    | (fields.get('model_specific_special_tokens') or {})
-  )
+  named = {name: fields.get(name) for name in NAMED}
+  for name, value in fields.items():
+    if name.endswith('_token') and name not in NAMED and isinstance(value, (str, AddedToken)):
+      named[name] = value
+  named |= fields.get('model_specific_special_tokens') or {}
   texts = {name: str(value) for name, value in named.items() if value is not None}
   return texts, [str(value) for value in fields.get('extra_special_tokens') or []]
 
 
 def _spaced(parts: list[str], added: dict[str, AddedToken]) -> list[str]:
-  """Drop the spaces around added tokens with `lstrip` and `rstrip`; merge `single_word` tokens
-  inside a word.
+  """Apply the flags of added tokens to the parts of a text.
+
+  `lstrip` and `rstrip` drop spaces around a token. A `single_word` token inside a word is merged
+  with the word.
   """
   parts = list(parts)
   for i, part in enumerate(parts):
     token = added.get(part)
     if token is None:
       continue
-    left, right = parts[i - 1] if i else '', parts[i + 1] if i + 1 < len(parts) else ''
+    left = parts[i - 1] if i else ''
+    right = parts[i + 1] if i + 1 < len(parts) else ''
     if token.rstrip and right:
       parts[i + 1] = right.lstrip()
     if token.lstrip and left:

@@ -9,16 +9,16 @@ from tokenizers import AddedToken
 
 
 class Splitter(abc.ABC):
-  """A class of tokenizers written in Python.
+  """A tokenizer class that `transformers` implements in Python.
 
   Attributes:
     files: The names of the files it needs.
     optional: The names of files it may have.
     tokens: Default special tokens and settings.
-    unknown: The special token for text it lacks.
+    unknown: The special token for unknown text.
     mark: The end of a token that the next token continues.
-    language: The setting for the language of a text, if there is one.
-    pieces: A token that is added and is a piece of the model has the piece's id.
+    language: The setting for the language of a text, or ''.
+    pieces: Whether added tokens that are pieces of the model have the ids of the pieces.
   """
 
   files: ClassVar[tuple[str, ...]] = ()
@@ -34,10 +34,10 @@ class Splitter(abc.ABC):
 
   @abc.abstractmethod
   def vocab(self) -> dict[str, int]:
-    """Return the ids of the tokens it has by itself."""
+    """Return the ids of its tokens, without added tokens."""
 
   def size(self) -> int:
-    """Return the number of ids it has by itself."""
+    """Return the number of ids, without added tokens."""
     return max(self.vocab().values()) + 1
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
@@ -45,7 +45,7 @@ class Splitter(abc.ABC):
     return len({*self.vocab(), *(token.content for token in added.values())})
 
   def prepare(self, text: str) -> str:
-    """Return a text as special tokens are looked for in it."""
+    """Return the form of a text in which special tokens are matched."""
     return text
 
   @abc.abstractmethod
@@ -53,14 +53,12 @@ class Splitter(abc.ABC):
     """Return the tokens of a text without special tokens."""
 
   def literal(self, text: str, special: frozenset[str]) -> list[str]:
-    """Return the tokens of a text in which special tokens are not looked for
-    (`split_special_tokens`).
-    """
+    """Return the tokens of a text with special tokens as text (`split_special_tokens`)."""
     del special
     return self.split(self.prepare(text))
 
   def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
-    """Return the tokens of a whole text, given which are special."""
+    """Post-process the tokens of a whole text, given the special tokens."""
     del special
     return tokens
 
@@ -74,15 +72,15 @@ class Splitter(abc.ABC):
 
   @abc.abstractmethod
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
-    """Return the text of tokens, given which are special."""
+    """Return the text of tokens, given the special tokens."""
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
-    """Return ids with the special tokens around them, given the ids of special tokens by name."""
+    """Add special tokens around ids, given the ids of special tokens by name."""
     del named
     return ids
 
   def added(self) -> dict[int, AddedToken]:
-    """Return tokens that it adds by itself, by id."""
+    """Return the tokens that the class adds, by id."""
     return {}
 
   def whole(self) -> Sequence[str]:
@@ -94,6 +92,6 @@ class Splitter(abc.ABC):
 
 
 def end(ids: list[int], named: Mapping[str, int]) -> list[int]:
-  """Return ids that end with the end of text, once."""
+  """Append the end token, unless the ids already end with it."""
   eos = named['eos_token']
   return ids if ids and ids[-1] == eos else [*ids, eos]

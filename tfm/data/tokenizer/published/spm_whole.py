@@ -9,11 +9,9 @@ from tfm.data.tokenizer.published.pieces import Pieces
 from tfm.data.tokenizer.published.recipe import Draft
 
 
-def build(draft: Draft, found: Pieces) -> tokenizers.Tokenizer:
-  """Return the tokenizer of a SentencePiece model, and name the special tokens that the model
-  names.
-  """
-  trainer = found.proto.trainer_spec
+def build(draft: Draft, pieces: Pieces) -> tokenizers.Tokenizer:
+  """Return the tokenizer of a SentencePiece model, and set the special tokens that it names."""
+  trainer = pieces.proto.trainer_spec
   vocab = draft.vocab
   fallback = trainer.byte_fallback
   if isinstance(vocab, dict):
@@ -24,12 +22,12 @@ def build(draft: Draft, found: Pieces) -> tokenizers.Tokenizer:
   else:
     model = models.Unigram(vocab, trainer.unk_id, fallback)
   inner = tokenizers.Tokenizer(model)
-  before = [normalizers.Precompiled(found.charsmap)] if found.charsmap else []
+  before = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
   inner.normalizer = normalizers.Sequence([*before, normalizers.Replace(' ', '▁')])
   steps: list[Any] = [decoders.Replace('▁', ' ')]
-  inner.decoder = decoders.Sequence(
-    [*steps, decoders.ByteFallback(), decoders.Fuse()] if fallback else steps
-  )
+  if fallback:
+    steps += [decoders.ByteFallback(), decoders.Fuse()]
+  inner.decoder = decoders.Sequence(steps)
   for name in ('bos', 'eos', 'unk'):
     if getattr(trainer, f'{name}_id') >= 0:
       draft.fields.setdefault(f'{name}_token', getattr(trainer, f'{name}_piece'))
@@ -37,7 +35,7 @@ def build(draft: Draft, found: Pieces) -> tokenizers.Tokenizer:
 
 
 def _rename(vocab: dict[str, int], added: dict[int, Any]) -> None:
-  """Give placeholders of the model the texts that the folder's added tokens have at their ids."""
+  """Rename placeholder pieces to the added tokens with their ids."""
   texts = {number: text for text, number in vocab.items()}
   for number, token in added.items():
     new, old = str(token), texts.get(number)

@@ -1,4 +1,4 @@
-"""Mistral's `tekken.json`: byte pairs by rank, behind special tokens that it lists."""
+"""Mistral's `tekken.json`: special tokens, then byte pairs by rank."""
 
 import base64
 from pathlib import Path
@@ -15,7 +15,7 @@ def read(path: Path) -> tokenizers.Tokenizer:
   """Return the tokenizer of a `tekken.json`.
 
   Raises:
-    UserError: the file is of the first kind, which lists no special tokens.
+    UserError: The file is of the first version, which lists no special tokens.
   """
   layout = read_json(path)
   if layout.get('special_tokens') is None:
@@ -24,19 +24,16 @@ def read(path: Path) -> tokenizers.Tokenizer:
       f'model.'
     )
   config = layout['config']
-  special = [
-    str(entry['token_str'])
-    for entry in sorted(layout['special_tokens'], key=lambda entry: entry['rank'])
-  ]
+  entries = sorted(layout['special_tokens'], key=lambda entry: entry['rank'])
+  special = [str(entry['token_str']) for entry in entries]
   count = config.get('default_num_special_tokens') or len(special)
   special += [f'<SPECIAL_{i}>' for i in range(len(special), count)]
-  # A padded vocabulary is cut to the ids that the model has.
+  # The file may have more tokens than the model.
   size = config.get('default_vocab_size')
   kept = layout['vocab'] if size is None else layout['vocab'][: size - count]
   ranks = {base64.b64decode(entry['token_bytes']): rank for rank, entry in enumerate(kept)}
-  vocab = {printable(token): rank + count for token, rank in ranks.items()} | {
-    t: i for i, t in enumerate(special)
-  }
+  vocab = {printable(token): rank + count for token, rank in ranks.items()}
+  vocab |= {text: i for i, text in enumerate(special)}
   inner = tokenizers.Tokenizer(
     models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True)
   )

@@ -1,4 +1,4 @@
-"""Unigram models of SentencePiece: T5, XLM-R, ALBERT and their kin."""
+"""Unigram models of SentencePiece: T5, XLM-R, ALBERT and related tokenizers."""
 
 from typing import Any
 
@@ -17,8 +17,14 @@ Scored = list[tuple[str, float]]
 def _unigram(
   draft: Draft, unk_id: int, steps: list[Any], by_words: bool = False, scheme: str = ''
 ) -> Any:
-  """Return a unigram tokenizer with normalisers `steps`, that splits at white space first if
-  `by_words`.
+  """Return a unigram tokenizer.
+
+  Args:
+    draft: The draft, with the vocabulary.
+    unk_id: The id of the unknown token.
+    steps: The normalisers.
+    by_words: Split at white space first.
+    scheme: Whether a space is put before a text. Defaults to `add_prefix_space`.
   """
   inner = tokenizers.Tokenizer(models.Unigram(draft.vocab, unk_id, False))
   if steps:
@@ -74,19 +80,16 @@ def _xlm_r(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _camembert(draft: Draft) -> tokenizers.Tokenizer:
-  return _unigram(
-    draft, _place(draft.vocab, str(draft.fields['unk_token']), 0), _charsmap(draft), by_words=True
-  )
-
-
-def _place(vocab: Scored, text: str, otherwise: int) -> int:
-  return next((i for i, (found, _) in enumerate(vocab) if found == text), otherwise)
+  texts = [text for text, _ in draft.vocab]
+  unknown = str(draft.fields['unk_token'])
+  unk_id = texts.index(unknown) if unknown in texts else 0
+  return _unigram(draft, unk_id, _charsmap(draft), by_words=True)
 
 
 def _unknown(draft: Draft, otherwise: int) -> int:
-  """Return the id of the unknown token, which a model has with a score of 0."""
-  wanted = (str(draft.fields['unk_token']), 0.0)
-  return draft.vocab.index(wanted) if wanted in draft.vocab else otherwise
+  """Return the id of the unknown token, which has score 0."""
+  entry = (str(draft.fields['unk_token']), 0.0)
+  return draft.vocab.index(entry) if entry in draft.vocab else otherwise
 
 
 def _barthez(draft: Draft) -> tokenizers.Tokenizer:
@@ -132,19 +135,16 @@ def _t5(draft: Draft) -> tokenizers.Tokenizer:
   return _unigram(draft, 2, _charsmap(draft), by_words=True, scheme='always')
 
 
-# The order of pieces: fairseq's puts its own special tokens first, and others behind.
+# The order of pieces. In fairseq, special tokens come first and last.
 
 
 def _fairseq(
   draft: Draft, vocab: Scored, first: str = 'bos_token', rest: tuple[str, ...] = ()
 ) -> Scored:
   named = ((first, '<s>'), ('pad_token', '<pad>'), ('eos_token', '</s>'), ('unk_token', '<unk>'))
-  own = [_name(draft, name, text) for name, text in named]
-  return (
-    [(text, 0.0) for text in own]
-    + vocab[3:]
-    + [(text, 0.0) for text in (*rest, _name(draft, 'mask_token'))]
-  )
+  before = [(_name(draft, name, text), 0.0) for name, text in named]
+  after = [(text, 0.0) for text in (*rest, _name(draft, 'mask_token'))]
+  return before + vocab[3:] + after
 
 
 def _name(draft: Draft, name: str, otherwise: str = '<mask>') -> str:
@@ -152,26 +152,19 @@ def _name(draft: Draft, name: str, otherwise: str = '<mask>') -> str:
 
 
 def _camembert_order(draft: Draft, vocab: Scored) -> Scored:
-  own = [
-    '<s>NOTUSED',
-    _name(draft, 'pad_token', '<pad>'),
-    '</s>NOTUSED',
-    _name(draft, 'unk_token', '<unk>'),
-  ]
-  first = [*((text, 0.0) for text in own), ('<unk>NOTUSED', -100.0)]
-  return [*first, *vocab[1:], (_name(draft, 'mask_token'), 0.0)]
+  pad, unknown = _name(draft, 'pad_token', '<pad>'), _name(draft, 'unk_token', '<unk>')
+  first = [(text, 0.0) for text in ('<s>NOTUSED', pad, '</s>NOTUSED', unknown)]
+  return [*first, ('<unk>NOTUSED', -100.0), *vocab[1:], (_name(draft, 'mask_token'), 0.0)]
 
 
 def _pegasus_order(draft: Draft, vocab: Scored) -> Scored:
   fields = draft.fields
-  own = [_name(draft, 'pad_token', '<pad>'), _name(draft, 'eos_token', '</s>')]
-  mask, sentence = (
-    _name(draft, 'mask_token', '<mask_1>'),
-    str(fields.get('mask_token_sent', '<mask_2>')),
-  )
-  own += [text for text in dict.fromkeys((mask, sentence)) if text != 'None']
+  first = [_name(draft, 'pad_token', '<pad>'), _name(draft, 'eos_token', '</s>')]
+  mask = _name(draft, 'mask_token', '<mask_1>')
+  sentence = str(fields.get('mask_token_sent', '<mask_2>'))
+  first += [text for text in dict.fromkeys((mask, sentence)) if text != 'None']
   unused = [(f'<unk_{i}>', -100.0) for i in range(2, fields.get('offset', 103))]
-  return [*((text, 0.0) for text in own), *unused, *vocab[2:]]
+  return [*((text, 0.0) for text in first), *unused, *vocab[2:]]
 
 
 def _t5_order(draft: Draft, vocab: Scored) -> Scored:
@@ -195,13 +188,11 @@ def _t5_tokens(draft: Draft) -> None:
 def _pegasus_tokens(draft: Draft) -> None:
   fields = draft.fields
   sentence = fields['mask_token_sent']
-  known = fields.get('additional_special_tokens')
-  own = (
-    [sentence]
-    if sentence is not None and (known is None or sentence not in map(str, known))
-    else []
-  )
-  fields['additional_special_tokens'] = [*own, *(f'<unk_{i}>' for i in range(2, fields['offset']))]
+  known = map(str, fields.get('additional_special_tokens') or [])
+  tokens = [f'<unk_{i}>' for i in range(2, fields['offset'])]
+  if sentence is not None and sentence not in known:
+    tokens.insert(0, sentence)
+  fields['additional_special_tokens'] = tokens
 
 
 def _xglm_tokens(draft: Draft) -> None:
@@ -305,7 +296,9 @@ RECIPES = {
     _xlnet, _U, _SPM, tokens=_XLNET, flags=_MASK, prepare=_added('<eop>', '<eod>'), finish=_sep_cls,
     defaults={'do_lower_case': False, 'unk_id': 0},
   ),
-  'XLMRobertaTokenizer': Recipe(_xlm_r, _U, _FAIRSEQ, tokens=_XLM_R, arrange=_fairseq, finish=_begin_end),
+  'XLMRobertaTokenizer': Recipe(
+    _xlm_r, _U, _FAIRSEQ, tokens=_XLM_R, arrange=_fairseq, finish=_begin_end
+  ),
   'CamembertTokenizer': Recipe(
     _camembert, None, _FAIRSEQ, tokens=_XLM_R,
     flags={'mask_token': {'lstrip': True, 'special': True}},
@@ -313,7 +306,9 @@ RECIPES = {
     finish=_begin_end,
   ),
   'BarthezTokenizer': Recipe(_barthez, None, _FAIRSEQ, tokens=_XLM_R, flags=_MASK),
-  'BigBirdTokenizer': Recipe(_big_bird, _U, _SPM, tokens=_BIG_BIRD, flags=_BIG_BIRD_FLAGS, finish=_cls_sep),
+  'BigBirdTokenizer': Recipe(
+    _big_bird, _U, _SPM, tokens=_BIG_BIRD, flags=_BIG_BIRD_FLAGS, finish=_cls_sep
+  ),
   'DebertaV2Tokenizer': Recipe(
     _deberta, _U, 'spm.model', tokens=_DEBERTA, finish=_cls_sep,
     defaults={'do_lower_case': False, 'add_prefix_space': True, 'unk_id': 1},

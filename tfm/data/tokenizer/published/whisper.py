@@ -1,4 +1,4 @@
-"""Whisper's byte pairs, and the tokens before a transcript."""
+"""Whisper's byte pairs, and the special tokens of a transcript."""
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
@@ -22,9 +22,7 @@ def _build(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _frame(draft: Draft) -> None:
-  """Put the start, the language, the task and the mark of no time stamps before a text, the end
-  behind it.
-  """
+  """Add the special tokens around a transcript: start, language, task, no time stamps, and end."""
   fields = draft.fields
   before = ['<|startoftranscript|>']
   if (language := fields.get('language')) is not None:

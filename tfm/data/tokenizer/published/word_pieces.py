@@ -1,4 +1,4 @@
-"""Words cut into pieces: BERT and its kin, and the byte pairs of words of the first GPT."""
+"""WordPiece tokenizers (BERT and related), and byte pairs of words (GPT)."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def _frame(draft: Draft) -> None:
 
 
 def _herbert_frame(draft: Draft) -> None:
-  # The ids are fixed, whatever the vocabulary.
+  # The ids do not depend on the vocabulary.
   sep, cls = str(draft.text('sep_token')), str(draft.text('cls_token'))
   draft.inner.post_processor = processors.BertProcessing((sep, 2), (cls, 0))
 
@@ -70,13 +70,17 @@ _HERBERT = {
 _PAIRS: dict[str, Any] = {'model': 'BPE', 'vocab': 'vocab.json', 'merges': 'merges.txt'}
 
 RECIPES = {
-  'BertTokenizer': Recipe(_plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT, defaults=_LOWER, finish=_frame),
+  'BertTokenizer': Recipe(
+    _plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT, defaults=_LOWER, finish=_frame
+  ),
   'SplinterTokenizer': Recipe(
     _plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT | {'question_token': '[QUESTION]'},
     defaults=_LOWER,
     finish=_frame,
   ),
-  'FunnelTokenizer': Recipe(_bert, 'WordPiece', 'vocab.txt', tokens=_FUNNEL, defaults=_LOWER, finish=_frame),
+  'FunnelTokenizer': Recipe(
+    _bert, 'WordPiece', 'vocab.txt', tokens=_FUNNEL, defaults=_LOWER, finish=_frame
+  ),
   'MPNetTokenizer': Recipe(
     _plain_bert, 'WordPiece', 'vocab.txt', tokens=_MPNET, flags=_FLAGS, defaults=_LOWER,
     finish=_frame

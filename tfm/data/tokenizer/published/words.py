@@ -1,4 +1,4 @@
-"""Classes that split at white space: CTRL and Blenderbot Small by byte pairs, ESM by residues."""
+"""Tokenizers that split at white space: CTRL, Blenderbot Small, PhoBERT and ESM."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -13,7 +13,7 @@ from tfm.data.tokenizer.published.splitter import Splitter
 
 
 class MarkedPairs(Splitter):
-  """Byte pairs of words, where `@@` marks a token that the next continues."""
+  """Byte pairs of words. `@@` marks a token that the next token continues."""
 
   files = ('vocab.json', 'merges.txt')
   mark = '@@'
@@ -65,13 +65,13 @@ class MarkedPairs(Splitter):
 
 
 class Ctrl(MarkedPairs):
-  """CTRL."""
+  """The tokenizer of CTRL."""
 
   tokens = {'unk_token': '<unk>'}
 
 
 class BlenderbotSmall(MarkedPairs):
-  """Blenderbot Small: lower case, punctuation split off, a token for new lines."""
+  """Blenderbot Small: lower case, separate punctuation, and a token for new lines."""
 
   tokens = {
     'bos_token': '__start__',
@@ -83,16 +83,15 @@ class BlenderbotSmall(MarkedPairs):
   def tokens_of(self, word: str) -> Sequence[str]:
     word = re.sub('([.,!?()])', r' \1', word)
     word = re.sub(r'\s{2,}', ' ', re.sub("(')", r' \1 ', word)).replace('\n', ' __newln__')
-    return ' '.join(' '.join(self.pairs(part.lower())) for part in word.split(' ') if part).split(
-      ' '
-    )
+    parts = [' '.join(self.pairs(part.lower())) for part in word.split(' ') if part]
+    return ' '.join(parts).split(' ')
 
   def number(self, token: str) -> int:
     return super().number(token.lower())
 
 
 class PhoBert(MarkedPairs):
-  """PhoBERT: fairseq's dictionary, a word and its count a line, behind four special tokens."""
+  """PhoBERT: four special tokens, then fairseq's dictionary of words and counts."""
 
   files = ('vocab.txt', 'bpe.codes')
   tokens = {
@@ -102,13 +101,11 @@ class PhoBert(MarkedPairs):
   }  # fmt: skip
 
   def read(self, folder: Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
-    own = [str(self.fields[f'{name}_token']) for name in ('bos', 'pad', 'eos', 'unk')]
-    words = [
-      line.strip().rpartition(' ')[0]
-      for line in (folder / 'vocab.txt').read_text('utf-8').splitlines()
-    ]
+    special = [str(self.fields[f'{name}_token']) for name in ('bos', 'pad', 'eos', 'unk')]
+    entries = (folder / 'vocab.txt').read_text('utf-8').splitlines()
+    words = [entry.strip().rpartition(' ')[0] for entry in entries]
     numbers: dict[str, int] = {}
-    for word in [*own, *words]:
+    for word in [*special, *words]:
       numbers[word] = len(numbers)
     lines = (folder / 'bpe.codes').read_text('utf-8').split('\n')[:-1]
     return numbers, [tuple(line.split()[:-1]) for line in lines]
@@ -118,20 +115,19 @@ class PhoBert(MarkedPairs):
 
 
 class BerTweet(PhoBert):
-  """BERTweet, for tweets that are normalised already."""
+  """BERTweet, for tweets that are already normalised."""
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
     super().__init__(folder, fields)
     if fields.get('normalization'):
       raise errors.UserError(
-        f'{folder}: normalization=true rewrites tweets by the rules of NLTK, which tfm lacks. '
-        f'Expected false, and text '
-        'that is normalised already.'
+        f'{folder}: normalization is true, but tfm lacks the rules of NLTK for tweets. Expected '
+        'false, and normalised text.'
       )
 
 
 class Esm(Splitter):
-  """ESM: one token per line of `vocab.txt`, each matched anywhere in a text."""
+  """ESM: each line of `vocab.txt` is a token, matched anywhere in a text."""
 
   files = ('vocab.txt',)
   tokens = {
@@ -169,12 +165,15 @@ class Esm(Splitter):
 
 
 def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
-  found, at = [], 0
+  merged, at = [], 0
   while at < len(parts):
-    both = at + 1 < len(parts) and (parts[at], parts[at + 1]) == pair
-    found.append(parts[at] + parts[at + 1] if both else parts[at])
-    at += 2 if both else 1
-  return found
+    if (*parts[at : at + 2],) == pair:
+      merged.append(parts[at] + parts[at + 1])
+      at += 2
+    else:
+      merged.append(parts[at])
+      at += 1
+  return merged
 
 
 SPLITTERS: dict[str, type[Splitter]] = {

@@ -47,7 +47,7 @@ def x(monkeypatch, tmp_path):
   )
 
 
-def test_a_run_of_arrays_has_the_metrics_of_its_task(x, tmp_path, monkeypatch):
+def test_run_of_arrays_has_the_metrics_of_its_task(x, tmp_path, monkeypatch):
   picture = lambda self, dataset, raw, outputs: [
     (np.zeros((4, 4, 3)), str(outputs['logits'].shape))
   ]
@@ -63,7 +63,7 @@ def test_a_run_of_arrays_has_the_metrics_of_its_task(x, tmp_path, monkeypatch):
   }
 
 
-def test_a_resumed_run_of_arrays_is_bit_identical(x, tmp_path):
+def test_resumed_run_of_arrays_is_bit_identical(x, tmp_path):
   whole = loop.train(x, tmp_path / 'whole', devices=ONE)
   half = config.override(dataclasses.replace(x, steps=2), 'optim.schedule.horizon', '4')
   loop.train(half, tmp_path / 'half', devices=ONE)
@@ -72,17 +72,17 @@ def test_a_resumed_run_of_arrays_is_bit_identical(x, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again.state['params'], whole.state['params'])
 
 
-def test_batches_of_arrays_are_split_over_the_devices(x):
+def test_array_batches_are_sharded(x):
   built = build(x, jax.devices())
-  assert built.batch.where['input_ids'].spec == jax.P(('data',))
+  assert built.batch.shardings['input_ids'].spec == jax.P(('data',))
   lowered = built.step.lower(built.shapes, built.batch.shapes)
   assert lowered.out_info[1]['accuracy'].shape == ()
 
 
-def test_a_loss_over_whole_batches_is_not_accumulated(tmp_path):
+def test_batch_dependent_loss_is_not_accumulated(tmp_path):
   x = dataclasses.replace(experiment(tmp_path, optim__accumulate=2), task=Contrastive())
   with pytest.raises(
     ConfigError,
-    match=r'accumulate: is 2, and the loss of a row depends on its whole batch \(contra',
+    match=r'accumulate: is 2, but the loss of contrastive needs the whole batch. Expected 1',
   ):
     config.validate(x)

@@ -1,4 +1,4 @@
-"""Text cut into pieces has the tokens of the whole, whatever the tokenizer."""
+"""Text in chunks has the tokens of the whole text, for every tokenizer."""
 
 import itertools
 import logging
@@ -36,8 +36,11 @@ WORDS = [
 GAPS = [' ', ' ', ' ', '\n', '\n\n', '  ', ' \n ', '\t', '\r\n', '\xa0', '\u2028', '\x85', '\x1c']
 ALPHABET = [*WORDS, *GAPS]
 TEXT = ''.join(ALPHABET * 3 + [f'{a}{gap}{b}' for gap in (' ', '\n') for a in WORDS for b in WORDS])
-# As Llama 3 cuts words: line ends go with the punctuation before them, digits by threes.
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The split pattern of Llama 3: line ends follow punctuation, and digits are in threes.
+LLAMA3 = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+  r'\s*[\r\n]+|\s+(?!\S)|\s+'
+)
 
 
 def _trained(model, trainer, before, normal=None, decoder=None, **fields):
@@ -59,9 +62,7 @@ def _bytes(before, normal=None, **fields):
 
 
 def _pieces(before, after):
-  """A byte-pair vocabulary in the way of Llama 2, learnt word by word and used on what is not cut
-  into words.
-  """
+  """Return byte pairs as in Llama 2: learnt from words, applied to unsplit text."""
   trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=['<unk>'], show_progress=False)
   spaces = pre_tokenizers.Metaspace()
   inner = _trained(models.BPE, trainer, spaces, unk_token='<unk>', fuse_unk=True)
@@ -109,10 +110,12 @@ MAKE = {
     normalizers.Sequence([normalizers.Prepend('▁'), normalizers.Replace(' ', '▁')]), None
   ),
   'Llama 2, newer': lambda: _pieces(None, UNSPLIT),
-  'Gemma': lambda: _pieces(normalizers.Replace(' ', '▁'), pre_tokenizers.Split(' ', 'merged_with_previous')),
+  'Gemma': lambda: _pieces(
+    normalizers.Replace(' ', '▁'), pre_tokenizers.Split(' ', 'merged_with_previous')
+  ),
   'BERT': _word_pieces,
   'T5': _unigrams,
-}  # fmt: skip
+}
 MIXED = st.lists(st.sampled_from(ALPHABET), max_size=80).map(''.join)
 
 
@@ -122,7 +125,8 @@ def _parts(text, places):
 
 
 def _encoded(vocabulary, pieces):
-  ids = [(vocabulary.onward if i else vocabulary).encode(piece) for i, piece in enumerate(pieces)]
+  ids = [vocabulary.encode(piece) for piece in pieces[:1]]
+  ids += [vocabulary.continuation.encode(piece) for piece in pieces[1:]]
   return np.concatenate([np.zeros(0, np.int32), *ids]).tolist()
 
 
@@ -136,20 +140,19 @@ def vocabulary(request):
 
 @hypothesis.given(MIXED, st.lists(st.integers(0, 400), max_size=6), st.integers(1, 60))
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
+def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(file, '_ASIDE', 40)
-    pieces = list(text_chunks.pieces(_parts(text, places), vocabulary.cut, size))
+    patch.setattr(file, '_CONTEXT', 40)
+    pieces = list(text_chunks.chunks(_parts(text, places), vocabulary.split_point, size))
     assert ''.join(pieces) == text
     assert all(pieces)
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
 
 
-def test_prose_is_cut(vocabulary, monkeypatch):
-  monkeypatch.setattr(file, '_ASIDE', 40)
-  pieces = list(
-    text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200)
-  )
+def test_prose_is_split(vocabulary, monkeypatch):
+  monkeypatch.setattr(file, '_CONTEXT', 40)
+  text = "The cat isn't 12345 x.\nÜber (the) cat! " * 50
+  pieces = list(text_chunks.chunks([text], vocabulary.split_point, 200))
   assert max(map(len, pieces)) <= 500
 
 
@@ -163,27 +166,26 @@ def test_prose_is_cut(vocabulary, monkeypatch):
       models.Unigram, trainers.UnigramTrainer(vocab_size=90, show_progress=False), UNSPLIT
     ),
   ],
-  ids=['tokens that join words', 'the best way through the whole'],
+  ids=['tokens across words', 'unigram model'],
 )
-def test_where_far_text_may_matter_nothing_is_cut(inner):
+def test_text_with_long_range_effects_is_not_split(inner):
   vocabulary = file.FileVocabulary(inner())
-  assert vocabulary.cut('a a cat ' * 1000) == 0
+  assert vocabulary.split_point('a a cat ' * 1000) == 0
 
 
-def test_text_held_whole_is_told_once(caplog, monkeypatch):
-  monkeypatch.setattr(text_chunks, '_MUCH', 2_000_000)
+def test_unsplit_text_warns_once(caplog, monkeypatch):
+  monkeypatch.setattr(text_chunks, '_WARN_SIZE', 2_000_000)
   with caplog.at_level(logging.WARNING):
-    pieces = list(text_chunks.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
+    pieces = list(text_chunks.chunks(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
   assert [len(piece) for piece in pieces] == [6_000_000]
   assert [record.getMessage() for record in caplog.records] == [
-    'data: 3 million characters on end in which this tokenizer may not be interrupted: they are '
-    'held in memory until '
-    'it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.'
+    'data: 3 million characters are held in memory, because this tokenizer cannot split them. '
+    'Expected text with spaces or line ends, or data.tokenizer=byte or char.'
   ]
 
 
-def test_a_bpe_learns_from_pieces_what_it_learns_from_the_whole(monkeypatch):
-  monkeypatch.setattr('tfm.data.tokenizer.bpe._PIECE', 50)
+def test_bpe_learns_the_same_from_chunks(monkeypatch):
+  monkeypatch.setattr('tfm.data.tokenizer.bpe._CHUNK', 50)
   parts = _parts(TEXT, range(0, 3000, 7))
   learn = lambda *documents: (
     Bpe(vocab=500, sample=1500).learn(lambda split: documents).inner.to_str()
@@ -191,12 +193,12 @@ def test_a_bpe_learns_from_pieces_what_it_learns_from_the_whole(monkeypatch):
   assert learn(parts[:30], parts[30:]) == learn([''.join(parts[:30])], [''.join(parts[30:])])
 
 
-def test_a_document_in_pieces_is_one_document(tmp_path, monkeypatch, vocabulary):
-  monkeypatch.setattr(file, '_ASIDE', 40)
+def test_document_in_chunks_is_one_document(tmp_path, monkeypatch, vocabulary):
+  monkeypatch.setattr(file, '_CONTEXT', 40)
   documents = {'train': [[TEXT], ['x'], [TEXT[50:]]], 'val': []}
   stores = []
   for name, size in (('whole', 1 << 20), ('cut', 100)):
-    monkeypatch.setattr('tfm.data.store._PIECE', size)
+    monkeypatch.setattr('tfm.data.store._CHUNK', size)
     (tmp_path / name).mkdir()
     ended = vocabulary.with_specials(('eos',))
     write_store(tmp_path / name, ended, documents.__getitem__, Framing(end=(ended.eos,)))

@@ -1,4 +1,4 @@
-"""Going on from what was loaded: all of it, some of it, or what is added to it."""
+"""Training from loaded parameters: all of them, some of them, or adapters."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def _experiment(tmp_path, **changes):
 
 @pytest.fixture
 def base(tmp_path):
-  """A folder as published, and its model."""
+  """A published folder, its model and its parameters."""
   spec = _experiment(tmp_path).model
   params = init(spec, jax.random.key(7))
   hub.export_hf(spec, params, tmp_path / 'base')
@@ -53,7 +53,7 @@ def test_training_starts_from_the_loaded_parameters(tmp_path, base, capsys):
   assert f'{len(_named(params))} parameters of the model kept' in capsys.readouterr().out
 
 
-def test_a_run_goes_on_from_its_own_checkpoint_and_not_from_what_it_began_with(tmp_path, base):
+def test_own_checkpoint_takes_precedence_over_init_from(tmp_path, base):
   folder, *_ = base
   whole = _trained(tmp_path, folder, 'whole')
   _trained(tmp_path, folder, 'parts', steps=4)
@@ -61,7 +61,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_and_not_from_what_it_began_with(t
   jax.tree.map(np.testing.assert_array_equal, whole['params'], again['params'])
 
 
-def test_only_what_is_named_is_trained_and_has_a_state(tmp_path, base):
+def test_only_selected_parameters_have_optimizer_state(tmp_path, base):
   folder, _, params = base
   state = _trained(tmp_path, folder, optim__only='*norm*')
   before, after = _named(params), _named(state['params'])
@@ -71,7 +71,7 @@ def test_only_what_is_named_is_trained_and_has_a_state(tmp_path, base):
   assert moments == moved
 
 
-def test_frozen_parameters_make_no_difference_to_the_others_gradient(tmp_path, base):
+def test_frozen_parameters_do_not_change_other_gradients(tmp_path, base):
   folder, *_ = base
   some = _trained(tmp_path, folder, 'some', steps=1, optim__only='norm/*', optim__clip='none')
   every = _trained(tmp_path, folder, 'all', steps=1, optim__clip='none')
@@ -80,23 +80,24 @@ def test_frozen_parameters_make_no_difference_to_the_others_gradient(tmp_path, b
   )
 
 
-def test_a_glob_that_matches_nothing_is_named(tmp_path, base):
+def test_glob_that_matches_nothing_is_named(tmp_path, base):
   with pytest.raises(errors.UserError, match=r"optim\.only: '\*nrom\*' matches no parameter"):
     _trained(tmp_path, base[0], optim__only='*nrom*')
 
 
-def test_a_swapped_part_says_what_is_kept_dropped_and_new(tmp_path, base, capsys):
+def test_swapped_part_reports_kept_dropped_and_new_parameters(tmp_path, base, capsys):
   folder, *_ = base
   state = _trained(tmp_path, folder, steps=1, **{'model.norm': 'layer', 'model..ffn.d_ff': 24})
-  said = capsys.readouterr().out
-  assert '1 new: norm/bias' in said
+  output = capsys.readouterr().out
+  assert '1 new: norm/bias' in output
   assert (
-    'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)' in said
+    'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)'
+    in output
   )
   assert state['params']['segment_0']['block_0']['ffn']['down']['kernel'].shape == (2, 24, 16)
 
 
-def test_a_model_of_which_nothing_fits_is_refused(tmp_path, base):
+def test_model_without_matching_parameters_is_an_error(tmp_path, base):
   with pytest.raises(errors.UserError, match='init_from: none of the'):
     _trained(
       tmp_path,
@@ -105,7 +106,7 @@ def test_a_model_of_which_nothing_fits_is_refused(tmp_path, base):
     )
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_missing_init_from_folder_is_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='holds no checkpoint'):
     _trained(tmp_path, tmp_path / 'nowhere')
 

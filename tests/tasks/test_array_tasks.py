@@ -1,4 +1,4 @@
-"""Tasks on rows of arrays, against numpy and PyTorch."""
+"""Tasks on arrays, compared with numpy and PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from tfm.tasks.ctc import edit_distance, greedy, needed_frames
 KEY = jax.random.key(0)
 
 
-def said(**outputs):
+def constant(**outputs):
   """A forward function with fixed outputs."""
   return lambda **inputs: {name: jnp.asarray(value) for name, value in outputs.items()}
 
@@ -57,8 +57,8 @@ def test_array_features_keep_inputs_and_mark_padding(images):
 def test_tasks_refuse_data_without_their_arrays(images):
   text = Text(files='x')
   for task in (Regress(), Ctc(), Contrastive()):
-    assert 'cannot use text rows' in next(task.fits_data(text))
-  assert 'needs input_ids, and the data has pixel_values, labels' in next(
+    assert 'cannot use text' in next(task.fits_data(text))
+  assert 'needs input_ids, but the data has pixel_values, labels' in next(
     Contrastive().fits_data(images)
   )
   assert 'needs labels' in next(Classify().fits_data(text))
@@ -97,14 +97,14 @@ def test_classification_matches_torch(rng, smoothing, soft):
     torch.nn.functional.cross_entropy(torch.tensor(logits)[:5], target[:5], label_smoothing=e)
   )
   task = Classify(label_smoothing=smoothing)
-  found = task.loss(said(logits=logits), batch, KEY)
+  found = task.loss(constant(logits=logits), batch, KEY)
   assert value(found['loss']) == pytest.approx(expect(smoothing), rel=1e-5)
   assert value(found['loss_nats']) == pytest.approx(expect(0.0), rel=1e-5)
   top = labels.argmax(-1) if soft else labels
   assert value(found['accuracy']) == pytest.approx((logits.argmax(-1) == top)[:5].mean())
   sums = {
     name: (float(r.sum), float(r.weight))
-    for name, r in task.loss(said(logits=logits), batch, None).items()
+    for name, r in task.loss(constant(logits=logits), batch, None).items()
   }
   assert set(task.score(sums)) == {'loss_nats', 'accuracy'}
 
@@ -114,17 +114,17 @@ def test_regression_is_the_mean_over_numbers_with_weight(rng, shape):
   found, labels = rng.normal(size=(2, *shape)).astype(np.float32)
   batch = {'labels': jnp.asarray(labels), 'weights': jnp.array([1.0, 1.0, 1.0, 0.0])}
   output = found[..., None] if shape == (4,) else found
-  ratios = Regress().loss(said(logits=output), batch, KEY)
+  ratios = Regress().loss(constant(logits=output), batch, KEY)
   error = (found - labels)[:3]
   assert value(ratios['loss']) == pytest.approx(np.square(error).mean(), rel=1e-5)
   assert value(ratios['mean_absolute_error']) == pytest.approx(np.abs(error).mean(), rel=1e-5)
 
 
-def test_regression_reads_weights_per_step_and_a_named_output(rng):
+def test_regression_uses_weights_per_step_and_a_named_output(rng):
   found, labels = rng.normal(size=(2, 2, 3, 4)).astype(np.float32)
   weights = np.array([[1, 1, 0], [1, 0, 0]], np.float32)
   ratios = Regress(output='actions').loss(
-    said(actions=found), {'labels': labels, 'weights': weights}, KEY
+    constant(actions=found), {'labels': labels, 'weights': weights}, KEY
   )
   assert value(ratios['loss']) == pytest.approx(
     np.square(found - labels)[weights > 0].mean(), rel=1e-5
@@ -153,7 +153,7 @@ def test_ctc_matches_torch(rng, blank):
     'frames': jnp.asarray(frames),
     'weights': jnp.asarray(weights),
   }
-  ratios = Ctc(blank).loss(said(logits=logits), batch, KEY)
+  ratios = Ctc(blank).loss(constant(logits=logits), batch, KEY)
   assert set(ratios) == {'loss', 'skipped'}
   np.testing.assert_allclose(ratios['loss'].sum, (nats * weights).sum(), rtol=1e-4)
   assert ratios['loss'].weight == (sizes * weights).sum()
@@ -164,7 +164,7 @@ def test_ctc_skips_labels_that_cannot_be_aligned():
   labels = jnp.array([[1, 1, 2], [1, 2, -1], [1, 2, 1]])
   assert needed_frames(labels).tolist() == [4, 2, 3]
   batch = {'labels': labels, 'weights': jnp.ones(3)}
-  loss = lambda logits: Ctc().loss(said(logits=logits), batch, KEY)
+  loss = lambda logits: Ctc().loss(constant(logits=logits), batch, KEY)
   logits = jnp.zeros((3, 3, 4))
   ratios = loss(logits)
   assert value(ratios['skipped']) == pytest.approx(1 / 3)
@@ -191,17 +191,17 @@ def levenshtein(a, b):
 
 
 def test_edit_distance_matches_the_textbook_recurrence(rng):
-  said_BT, labels_BL = rng.integers(0, 3, (40, 7)), rng.integers(0, 3, (40, 5))
-  said_BT = np.where(np.arange(7) < rng.integers(0, 8, (40, 1)), said_BT, -1)
+  tokens_BT, labels_BL = rng.integers(0, 3, (40, 7)), rng.integers(0, 3, (40, 5))
+  tokens_BT = np.where(np.arange(7) < rng.integers(0, 8, (40, 1)), tokens_BT, -1)
   labels_BL = np.where(np.arange(5) < rng.integers(0, 6, (40, 1)), labels_BL, -1)
-  expect = [levenshtein(a[a >= 0], b[b >= 0]) for a, b in zip(said_BT, labels_BL, strict=True)]
-  assert edit_distance(jnp.asarray(said_BT), jnp.asarray(labels_BL)).tolist() == expect
+  expect = [levenshtein(a[a >= 0], b[b >= 0]) for a, b in zip(tokens_BT, labels_BL, strict=True)]
+  assert edit_distance(jnp.asarray(tokens_BT), jnp.asarray(labels_BL)).tolist() == expect
 
 
 def test_evaluation_counts_token_errors():
   top = np.array([[0, 1, 0, 2], [3, 0, 0, 0]])
   batch = {'labels': jnp.array([[1, 3, -1], [3, 1, 2]]), 'weights': jnp.ones(2)}
-  ratios = Ctc().loss(said(logits=np.eye(4)[top].astype(np.float32)), batch, None)
+  ratios = Ctc().loss(constant(logits=np.eye(4)[top].astype(np.float32)), batch, None)
   assert value(ratios['token_error_rate']) == pytest.approx((1 + 2) / 5)
 
 
@@ -223,7 +223,7 @@ def test_contrastive_losses_match_torch(rng, kind):
   else:
     sign = 2 * torch.eye(5) - 1
     expect = -torch.nn.functional.logsigmoid(sign * t).sum(-1).mean()
-  ratios = Contrastive(kind).loss(said(logits_per_image=logits), batch, KEY)
+  ratios = Contrastive(kind).loss(constant(logits_per_image=logits), batch, KEY)
   assert value(ratios['loss']) == pytest.approx(float(expect), rel=1e-5)
   assert value(ratios['image_to_text']) == pytest.approx((logits.argmax(1) == np.arange(5)).mean())
   assert value(ratios['text_to_image']) == pytest.approx((logits.argmax(0) == np.arange(5)).mean())
@@ -235,12 +235,12 @@ def test_padding_is_neither_matched_nor_a_negative(rng, kind):
   task = Contrastive(kind)
   inputs = lambda n: {'pixel_values': jnp.zeros((n, 1)), 'input_ids': jnp.zeros((n, 1))}
   whole = task.loss(
-    said(logits_per_image=logits[:3, :3]), inputs(3) | {'weights': jnp.ones(3)}, None
+    constant(logits_per_image=logits[:3, :3]), inputs(3) | {'weights': jnp.ones(3)}, None
   )
   padded = inputs(5) | {'weights': jnp.array([1.0, 1, 1, 0, 0])}
-  found = task.loss(said(logits_per_image=logits), padded, None)
+  found = task.loss(constant(logits_per_image=logits), padded, None)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, whole)
-  grad = jax.grad(lambda x: task.loss(said(logits_per_image=x), padded, KEY)['loss'].sum)(
+  grad = jax.grad(lambda x: task.loss(constant(logits_per_image=x), padded, KEY)['loss'].sum)(
     jnp.asarray(logits)
   )
   assert jnp.isfinite(grad).all()

@@ -10,7 +10,7 @@ def test_steps_come_in_order():
   assert list(prefetch(lambda step: step * step, 3, 8)) == [9, 16, 25, 36, 49]
 
 
-def test_at_most_depth_steps_are_made_ahead():
+def test_at_most_depth_steps_are_prefetched():
   made = []
   batches = prefetch(lambda step: made.append(step) or step, 0, 100, depth=2)
   next(batches)
@@ -19,7 +19,7 @@ def test_at_most_depth_steps_are_made_ahead():
   batches.close()
 
 
-def test_an_error_reaches_the_consumer_at_its_step():
+def test_error_is_raised_at_its_step():
   def fn(step):
     if step == 2:
       raise RuntimeError('step two')
