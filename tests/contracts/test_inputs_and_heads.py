@@ -19,7 +19,7 @@ from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed import Conditioned, Embed, Features, Tokens
-from tfm.parts.embed.base import whole
+from tfm.parts.embed.base import unpadded
 from tfm.parts.ffn import Glu
 from tfm.parts.head import Head, Lm, Regress
 from tfm.parts.head.base import HeadContext
@@ -234,7 +234,7 @@ def _head_call(head: Head):
   tower = Model(Tokens(64), D, heads={'lm': Lm()})
   dims = stack.tower_dims(tower, tower, Run())
   x_BTD = jax.random.normal(jax.random.key(0), (2, GRID[0] * GRID[1], D))
-  info = with_grid(whole(*x_BTD.shape[:2]), GRID)
+  info = with_grid(unpadded(*x_BTD.shape[:2]), GRID)
   table_VD = jax.random.normal(jax.random.key(1), (64, D))
   inputs = {'input_ids': jnp.ones(x_BTD.shape[:2], jnp.int32)}
   examples = head.examples(x_BTD.dtype)

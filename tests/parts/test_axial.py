@@ -10,7 +10,7 @@ import pytest
 from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import transformer
-from tfm.parts.embed.base import whole
+from tfm.parts.embed.base import unpadded
 from tfm.parts.relative.axial import Axial
 from tfm.parts.tokeninfo import with_grid
 

@@ -15,7 +15,7 @@ from tfm.parts import init
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
-from tfm.parts.ffn.moe import within
+from tfm.parts.ffn.moe import limit_capacity
 from tfm.parts.mixer import Attention
 from tfm.parts.router import ExpertChoice, Grouped, TopK
 from tfm.parts.router.base import Route
@@ -194,7 +194,7 @@ def test_padding_goes_to_no_expert_takes_no_room_and_counts_in_no_loss():
 
 def test_what_is_beyond_the_capacity_is_dropped_in_the_order_of_tokens():
   choices = jnp.asarray([[[0, 1], [0, 2], [3, 0], [0, 1]], [[0, 1], [1, 3], [1, 2], [2, 0]]])
-  route = within(Route(choices, jnp.ones((2, 4, 2)), jnp.zeros(()), 8), 4, 2)
+  route = limit_capacity(Route(choices, jnp.ones((2, 4, 2)), jnp.zeros(()), 8), 4, 2)
   # None is written 4.
   expected = [[[0, 1], [0, 2], [3, 4], [4, 1]], [[0, 1], [1, 3], [4, 2], [2, 0]]]
   np.testing.assert_array_equal(route.expert_BTC, expected)

@@ -7,7 +7,7 @@ import pytest
 
 from tfm.parts import act
 from tfm.parts.attend.dense import mixed, products, softmax
-from tfm.parts.contract import against_rows, contract
+from tfm.parts.contract import contract, contract_table
 from tfm.parts.norm.base import standardized
 
 RNG = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def test_a_projection_has_the_gradient_of_its_formula(n_in):
 
 def test_a_tied_head_has_the_gradient_of_its_formula():
   same_gradients(
-    against_rows, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4)
+    contract_table, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4)
   )
 
 

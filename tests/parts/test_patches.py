@@ -13,7 +13,7 @@ from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Dims, Run
 from tfm.parts.embed.patches import Patches
-from tfm.parts.embed.resize import bicubic, resized
+from tfm.parts.embed.resize import bicubic, resize_positions
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.head.classify import Classify
 from tfm.parts.init.normal import Normal
@@ -91,7 +91,7 @@ def test_mask_token_replaces_masked_patches_only():
 def test_learned_positions_are_resized_to_other_images():
   spec = Patches(4, 16)
   params, start = _start(spec, jnp.zeros((1, 3, 24, 8)))
-  wanted = resized(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
+  wanted = resize_positions(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
   np.testing.assert_allclose(start.x_BTD[0, 1:], wanted, atol=1e-5)
   # A fixed table needs no resizing: patches of both grids have the same waves.
   fixed = dataclasses.replace(spec, positions='sincos')

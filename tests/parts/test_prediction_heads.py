@@ -15,7 +15,7 @@ from tfm.model.count import flops_of_document
 from tfm.parts.act import Tanh
 from tfm.parts.context import Dims, Run
 from tfm.parts.embed import Codes, Features, Tokens
-from tfm.parts.embed.base import whole
+from tfm.parts.embed.base import unpadded
 from tfm.parts.head import CodeLogits, Ctc, Lm, Regress, Unpatchify
 from tfm.parts.head.base import HeadContext
 from tfm.parts.init import Normal
@@ -26,7 +26,7 @@ DIMS = Dims(D, 2, Normal(), Run())
 
 def run(head, x, **context):
   """Return the outputs of a head with random parameters, and the parameters."""
-  given = HeadContext(whole(*x.shape[:2]), {}, {}, **context)
+  given = HeadContext(unpadded(*x.shape[:2]), {}, {}, **context)
   module = head.make(DIMS)
   own = nn.unbox(module.init(jax.random.key(0), x, given))['params']
   own = jax.tree.map(lambda a: a + normal(*a.shape), own)
@@ -70,7 +70,7 @@ def test_patches_are_put_in_their_places():
   head = Unpatchify(p, C)
   for lead in (0, 1):
     x = jnp.concatenate([normal(B, lead, D), patches], 1)
-    given = HeadContext(whole(*x.shape[:2]), {}, {}, grid=(h, w))
+    given = HeadContext(unpadded(*x.shape[:2]), {}, {}, grid=(h, w))
     own = {'out': {'kernel': jnp.eye(D), 'bias': jnp.zeros(D)}}
     close(head.make(DIMS).apply({'params': own}, x, given)['predictions'], image)
 

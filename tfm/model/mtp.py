@@ -21,7 +21,7 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.embed.base import Outputs, whole
+from tfm.parts.embed.base import Outputs, unpadded
 from tfm.parts.head.base import HeadContext
 
 
@@ -168,11 +168,11 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
   """The model's head: logits_BTV."""
   assert spec.lm is not None
   table_VD = (
-    spec.embed.make(dims).apply({'params': params['embed']}, method='words')
+    spec.embed.make(dims).apply({'params': params['embed']}, method='tied_table')
     if spec.lm.tied
     else None
   )
-  context = HeadContext(whole(*x_BTD.shape[:2]), {}, {}, table_VD)
+  context = HeadContext(unpadded(*x_BTD.shape[:2]), {}, {}, table_VD)
   logits: Any = spec.lm.make(dims).apply({'params': params.get('head', {})}, x_BTD, context)
   return logits[spec.lm.name or 'logits']
 

@@ -242,7 +242,7 @@ class Model(Tower):
   def apart(self) -> bool:
     """True if an example does not depend on the others of its batch."""
     return all(
-      b.ffn is None or b.ffn.apart for t in (self, *self.towers.values()) for b in blocks(t)
+      b.ffn is None or b.ffn.per_token for t in (self, *self.towers.values()) for b in blocks(t)
     )
 
   @property
@@ -250,7 +250,7 @@ class Model(Tower):
     """True if attention masks alone decide which tokens an output depends on, so that they can hide
     an order.
     """
-    alone = lambda b: all(m.masked for m in b.mixers) and (b.ffn is None or b.ffn.apart)
+    alone = lambda b: all(m.masked for m in b.mixers) and (b.ffn is None or b.ffn.per_token)
     return not self.towers and all(map(alone, blocks(self)))
 
   @property

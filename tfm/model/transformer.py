@@ -21,10 +21,10 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.capture import ATTENTIONS, CROSS, HIDDEN
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.embed.base import Embedded, Outputs, whole
+from tfm.parts.embed.base import Embedded, Outputs, unpadded
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
-from tfm.parts.head.pick import of_stream
+from tfm.parts.head.pick import select_stream
 from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 RUN = Run()
@@ -73,7 +73,7 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
     if embed := _boxed_embed(spec, name, embed_key, run, outputs):
       own['embed'] = embed
     width = _d_out(tower)
-    outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), whole(1, 1)
+    outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), unpadded(1, 1)
     if name:
       params[name] = own
     else:
@@ -92,7 +92,7 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
     context = HeadContext(
-      with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+      with_grid(unpadded(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
     )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     started = module.init(named_key(key, head_params(name)), x_BTD, context)
@@ -288,7 +288,7 @@ class _Run(NamedTuple):
     passed = stack_lib.apply_stack(
       self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture
     )
-    return start, passed, self.embed('leave', passed.x_BTD)
+    return start, passed, self.embed('project_out', passed.x_BTD)
 
   def captured(
     self, passed: stack_lib.Passed, x_BTD: jax.Array
@@ -344,7 +344,7 @@ class _Run(NamedTuple):
         continue
       kept_BTD, own_info = x_BTD, info
       if head.stream is not None:
-        kept_BTD, own_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
+        kept_BTD, own_info = select_stream(x_BTD, info, streams.index(head.stream), len(streams))
       kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
       found = self._head(name, kept_BTD, own_info, grid, own, out)
       if twice := sorted(set(found) & set(out)):
@@ -374,7 +374,7 @@ class _Run(NamedTuple):
   ) -> dict[str, Any]:  # fmt: skip
     """Return the outputs of one head, by the names that `apply` returns."""
     head, dims = self.tower.heads[name], self.dims.replace(d_model=x_BTD.shape[-1])
-    table = self.embed('words') if head.tied else None
+    table = self.embed('tied_table') if head.tied else None
     alone = outputs_lib.alone(self.tower)
     context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
     rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}

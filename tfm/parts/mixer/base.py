@@ -23,7 +23,7 @@ class Mixer(Part):
   `heads` of every mixer in a stack that shares a relative position must agree.
   """
 
-  #: Names of projections that only `parts.dense.together` asks, all of one input: their weights may
+  #: Names of projections that only `parts.dense.project_jointly` asks, all of one input: their weights may
   #: be laid out as one.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 

@@ -14,7 +14,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.norm.base import Norm
@@ -124,7 +124,8 @@ class _Mamba2(Module):
       for name, (letters, out) in outs.items()
     )
     inputs = [
-      a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)
+      a if by == 1 else a * by
+      for a, by in zip(project_jointly(x_BTD, *project), s.scales, strict=True)
     ]
     gate_BTNH, *convolved, step_BTN = inputs
     rows = row_state(s.state(D), cache, B)
