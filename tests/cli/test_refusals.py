@@ -12,7 +12,7 @@ def test_what_is_refused_is_refused_and_what_is_not_is_not():
     if rows == (('residual_layout', 'post'), ('residual', 'reversible'))
   ]
   assert post[0].startswith(
-    'residual_layout=post normalises the stream itself, which residual=reversible cannot undo.'
+    'residual_layout=post normalises the residual stream, which residual=reversible cannot invert.'
   )
   assert not any(('relative', 'rope') in rows for rows, _, _ in lines)
   config.validate(refusals._with(refusals._decoder(), ('relative', 'shaw'), ('mask', 'window')))

@@ -304,7 +304,7 @@ def test_a_model_without_later_tokens_has_no_draft():
   [
     (
       {'mtp': SequentialMTP(0)},
-      'mtp: depth=0 predicts no later token. Expected at least 1, or mtp=none',
+      'mtp: depth=0 is too small. Expected at least 1, or mtp=none',
     ),
     (
       {'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)},

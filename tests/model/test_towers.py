@@ -353,11 +353,11 @@ READING = {
       model(heads={'loop': Similarity('x', 'text_per_x', name='text'), 'x': Project(8, name='x')}),
       r'heads\.loop: reads heads\.loop, which reads it\. Expected no circle\.',
     ),
-    (model(heads={'x': Project(8, 64)}), r'heads\.x: pick=64 is no token id\. Expected one of 0 to 63\.'),
+    (model(heads={'x': Project(8, 64)}), r'heads\.x: pick=64 is not a token id\. Expected 0 to 63\.'),
     (
       model(vision=IMAGE.with_heads(x=Project(8, 'largest', name='x'))),
-      r'towers\.vision\.heads\.x: pick=largest looks for a token id, and the tower reads no '
-      r'tokens\.',
+      r'towers\.vision\.heads\.x: pick=largest needs token ids, and the tower has '
+      r'none\.',
     ),
     (
       model(heads={**COMPARING, 'text': Project(None, name='text_embeds')}, vision=projected(IMAGE, 'image')),

@@ -1,4 +1,4 @@
-"""What a program makes on its way."""
+"""Variables of a jaxpr, for tests."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 def variables(jaxpr: Any) -> Iterator[Any]:
-  """Every variable that a jaxpr, or one inside of it, assigns."""
+  """Yield every variable that a jaxpr, or a nested jaxpr, assigns."""
   for eqn in jaxpr.eqns:
     yield from eqn.outvars
     for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')):

@@ -1,4 +1,4 @@
-"""Bounds that a piece keeps its numbers in: told where they leave nothing."""
+"""Bounds of activations: values without effect are errors."""
 
 import pytest
 
@@ -10,12 +10,12 @@ from tfm.parts.mixer import Attention
   ('piece', 'said'),
   [
     (Attention(clip=0.0), 'clip=0.0 leaves nothing. Expected more than 0, or none.'),
-    (Glu(limit=-1.0), 'limit=-1.0 leaves nothing. Expected more than 0, or none.'),
+    (Glu(limit=-1.0), 'limit=-1.0 clips everything. Expected more than 0, or none.'),
     (
       Moe(shared_gate=True),
-      'shared_gate: gates nothing. Expected a shared feed-forward, or shared_gate=no.',
+      'shared_gate=true without a shared network. Expected shared=glu, or shared_gate=false.',
     ),
   ],
 )
-def test_what_leaves_nothing_is_told(piece, said):
+def test_bounds_without_effect_are_errors(piece, said):
   assert said in list(piece.check())

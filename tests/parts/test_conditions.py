@@ -40,7 +40,7 @@ def dit(of=Features('latents', 5), **fields) -> Model:
 CONDITION = {'timestep': jnp.asarray([3.0, 700.0]), 'class_labels': jnp.asarray([0, 3])}
 
 
-def test_blocks_are_the_identity_at_first():
+def test_conditioned_blocks_start_as_the_identity():
   spec = dit()
   p = transformer.init(spec, jax.random.key(0))
   out = transformer.apply(spec, p, latents=normal(B, T, 5), output_hidden_states=True, **CONDITION)
@@ -50,7 +50,7 @@ def test_blocks_are_the_identity_at_first():
 
 
 @pytest.mark.parametrize('name', ['timestep', 'class_labels', 'pooled_projections'])
-def test_every_condition_changes_its_own_example_only(name):
+def test_conditions_affect_their_own_example_only(name):
   spec = dit(pooled=7)
   p, given = (
     params(spec),
@@ -62,7 +62,7 @@ def test_every_condition_changes_its_own_example_only(name):
   assert np.abs(after[1] - before[1]).min(-1).max() > 1e-4
 
 
-def test_an_adaptive_norm_scales_and_shifts_by_its_condition():
+def test_adaptive_norm_scales_and_shifts_by_the_condition():
   spec = dit(segments=())
   p, given = params(spec), {'latents': normal(B, T, 5)} | CONDITION
   own, norm = p['embed'], p['norm']
@@ -76,7 +76,7 @@ def test_an_adaptive_norm_scales_and_shifts_by_its_condition():
   np.testing.assert_allclose(found, x * (1 + scale) + shift, atol=1e-4, rtol=1e-3)
 
 
-def test_dropped_labels_are_the_extra_class():
+def test_dropped_labels_become_the_extra_class():
   spec = dit(class_dropout=0.5)
   p, x = params(spec), normal(B, T, 5)
   assert p['embed']['classes'].shape == (5, 32)
@@ -94,7 +94,7 @@ def test_dropped_labels_are_the_extra_class():
   assert seen == {True, False}
 
 
-def test_a_conditioned_language_model_decodes_from_a_cache():
+def test_conditioned_language_model_decodes_from_a_cache():
   embed = Conditioned(Tokens(61), waves=8)
   spec = model(
     embed, block(Causal(), norm=AdaptiveNorm(), residual_scale=Gate()), heads={'lm': Lm()}
@@ -110,7 +110,7 @@ def test_a_conditioned_language_model_decodes_from_a_cache():
   close(apply(spec, p, {'input_ids': ids[:, 4:]} | time, out['cache'])['logits'], whole[:, 4:])
 
 
-def test_a_condition_goes_through_reversible_blocks():
+def test_reversible_blocks_give_gradients_of_the_condition():
   spec = dit(residual=Reversible())
   given = {'latents': normal(B, T, 5)} | CONDITION
   p = params(spec)
@@ -128,7 +128,7 @@ def test_a_condition_goes_through_reversible_blocks():
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(rewound))
 
 
-def test_a_gate_of_a_gru_is_the_papers_formula():
+def test_gru_gate_equals_the_formula_of_the_paper():
   """g(x, y) = (1 - z) x + z h, with r, z and h as in arXiv:1910.06764, equations 7 to 9."""
   gate = Gru(act=Act())
   dims = Dims(8, 2, Normal(), Run())
@@ -150,7 +150,7 @@ def test_a_gate_of_a_gru_is_the_papers_formula():
   )
 
 
-def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
+def test_gru_gate_has_the_published_size_and_initial_value():
   module = Gru().make(Dims(256, 12, Normal(), Run()))
   x, y = normal(1, 4, 256), normal(1, 4, 256, seed=1)
   own = nn.unbox(module.init(jax.random.key(0), y, x, None))['params']
@@ -161,7 +161,7 @@ def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
   close(module.apply({'params': zero}, y, x, None), -0.1192029 * x)
 
 
-def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
+def test_gru_gate_with_a_large_bias_is_the_identity():
   spec = model(Features('states', 5), block(residual_scale=Gru(30.0)))
   p = transformer.init(spec, jax.random.key(0))
   first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)[
@@ -170,7 +170,7 @@ def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
   close(last, first)
 
 
-def test_flags_assemble_a_conditioned_model():
+def test_flags_build_a_conditioned_model():
   spec = model(Features('latents', 5, grid=(2, 3)))
   flags = {
     'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)',

@@ -40,7 +40,7 @@ def test_logarithmic_buckets_are_exact_for_half_of_the_span_and_grow_beyond():
 
 def test_tiles_give_the_numbers_of_the_whole():
   spec = cases.decoder(Block(Disentangled(4, 2, 8, mask=Mask(), distances=Distances(4, 10))))
-  said = harness.answers(spec, Run(attend=Blockwise(4, 8)))
+  said = harness.results(spec, Run(attend=Blockwise(4, 8)))
   np.testing.assert_allclose(said.tiled, said.rows, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The patch embedding is a strided convolution; its positions, special tokens and errors."""
+"""Patches equal a convolution; their positions, special tokens and errors."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_patches_are_a_strided_convolution(shape):
   assert start.grid == (shape[2] // 4, shape[3] // 4)
 
 
-def test_tubes_are_a_strided_convolution_over_time():
+def test_video_patches_are_a_strided_convolution():
   spec = Patches((2, 4, 4), (4, 8, 12), class_token=False, positions='none')
   x = jax.random.normal(jax.random.key(1), (2, 4, 3, 8, 12))
   params, start = _start(spec, x)
@@ -102,7 +102,7 @@ def test_learned_positions_are_resized_to_other_images():
   )
 
 
-def test_bicubic_weights_are_those_of_torch():
+def test_bicubic_weights_equal_torch():
   half = [
     0.5,
     0.59375,
@@ -120,19 +120,19 @@ ERRORS = {
   'size': (jnp.zeros((1, 3, 16, 18)), r'16 x 18 is not divisible into patches of 4 x 4'),
   'nan': (jnp.full((1, 3, 16, 16), jnp.nan), 'NaN'),
   'dtype': (jnp.zeros((1, 3, 16, 16), jnp.uint8), 'uint8'),
-  'resize': (jnp.zeros((1, 3, 20, 16)), r'20 x 16, the position table is for 16 x 16'),
+  'resize': (jnp.zeros((1, 3, 20, 16)), r'20 x 16, and the position table is for 16 x 16'),
 }
 
 
 @pytest.mark.parametrize('name', ERRORS)
-def test_images_that_do_not_fit_are_refused(name):
+def test_wrong_images_are_errors(name):
   model, (pixels, message) = _model(resize=None), ERRORS[name]
   params = transformer.init(model, jax.random.key(0))
   with pytest.raises(errors.UserError, match=f'^apply: pixel_values.*{message}'):
     transformer.apply(model, params, pixel_values=pixels)
 
 
-def test_masks_without_a_mask_token_are_refused():
+def test_patch_masks_without_a_mask_token_are_errors():
   model = _model()
   params = transformer.init(model, jax.random.key(0))
   with pytest.raises(errors.UserError, match='no mask token'):
@@ -147,12 +147,12 @@ def test_masks_without_a_mask_token_are_refused():
 @pytest.mark.parametrize(
   'fields', [{'size': 5}, {'registers': 1, 'class_token': False}, {'size': (2, 4, 4)}]
 )
-def test_fields_that_do_not_fit_are_refused(fields):
+def test_inconsistent_patch_fields_are_errors(fields):
   with pytest.raises(errors.ConfigError, match='embed'):
     config.validate(_model(**fields))
 
 
-def test_images_are_a_model_like_any_other():
+def test_image_model_runs_and_survives_json():
   model = _model(registers=1, mask_token=True)
   config.validate(model)
   assert serial.from_json(Model, serial.to_json(model)) == model

@@ -98,7 +98,7 @@ def test_buckets_are_the_published_ones(bidirectional, expected):
   [
     (T5Bias(buckets=6), 'buckets=6 cannot be halved twice'),
     (T5Bias(far=16), 'far=16 leaves no distance'),
-    (Sinusoidal(base=1.0), r'base=1\.0 does not make wavelengths longer'),
+    (Sinusoidal(base=1.0), r'base=1\.0 is too small'),
     (ALiBi(scale=0.0), r'scale=0\.0 does not make far keys count less'),
   ],
 )

@@ -1,4 +1,4 @@
-"""What travels from block to block: averages over depth, and two streams that can be undone."""
+"""Residual connections: averages over depth, and reversible streams."""
 
 import dataclasses
 import functools
@@ -46,7 +46,7 @@ def loss(spec, params, run=Run(), key=None, **inputs):
 
 @pytest.mark.parametrize('residual', [Dwa(), Dwa(2, 1), Dwa(2, 3)])
 @pytest.mark.large(when=lambda residual: residual != Dwa())
-def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
+def test_depth_weighted_average_starts_as_the_plain_stack(residual):
   key = jax.random.key(0)
   plain, spec = model(depth=5), model(residual, depth=5)
   np.testing.assert_array_equal(
@@ -64,7 +64,7 @@ def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
     (6, Dlcl(), 7 * 8 // 2),
   ],
 )
-def test_averages_have_the_published_number_of_weights(depth, residual, weights):
+def test_averages_have_the_published_size(depth, residual, weights):
   plain, spec = model(depth=depth), model(residual, depth)
   norms = (depth + 1) * 2 * 8 if isinstance(residual, Dlcl) else 0
   assert count.count_params(spec) - count.count_params(plain) == weights + norms
@@ -75,7 +75,7 @@ def test_averages_have_the_published_number_of_weights(depth, residual, weights)
 
 
 def through(residual, params, blocks, x_BTD):
-  """x_BTD through functions in place of blocks."""
+  """Return the stream before and after each of `blocks`, which are functions."""
   piece = residual.make(Dims(8, len(blocks), Normal(), Run()))
   way = piece.apply({'params': params})
   x_BTD, carry = way.start(x_BTD)
@@ -91,7 +91,7 @@ BLOCKS = [lambda x, *_, i=i: jnp.cos((i + 1) * x) for i in range(5)]
 
 
 @pytest.mark.parametrize(('dilation', 'period'), [(1, 1), (2, 1), (1, 2), (2, 3)])
-def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, period):
+def test_depth_weighted_average_equals_its_formula(dilation, period):
   rng = np.random.default_rng(0)
   spec, x = Dwa(dilation, period), jnp.asarray(rng.standard_normal((1, 2, 8)), jnp.float32)
   a = {(s.target, j): 0.3 * rng.standard_normal() for s in spec.sums(5) for j in s.sources}
@@ -109,7 +109,7 @@ def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, 
     np.testing.assert_allclose(y, z, atol=1e-5)
 
 
-def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
+def test_dynamic_combination_starts_as_the_mean_of_norms():
   spec, x = (
     Dlcl(LayerNorm(0.0)),
     jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32),
@@ -132,14 +132,14 @@ def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
 
 
 def sizes(jaxpr):
-  """The number of elements of every array of a program, inner ones too."""
+  """Yield the number of elements of every array of a jaxpr, including nested ones."""
   for eqn in jaxpr.eqns:
     yield from (v.aval.size for v in eqn.outvars if hasattr(v.aval, 'size'))
     for inner in jaxprs_in_params(eqn.params):
       yield from sizes(inner)
 
 
-def test_the_gradient_of_averages_keeps_what_each_block_wrote_once():
+def test_gradient_of_averages_saves_each_output_once():
   L, (B, T), D = 16, IDS.shape, 8
   spec = model(Dwa(), L)
   program = jax.make_jaxpr(jax.grad(functools.partial(loss, spec)))(transformer.param_shapes(spec))
@@ -152,7 +152,7 @@ def toy(x_BTD, other_BTD):
   return way.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
 
 
-def test_two_streams_are_written_from_each_other_and_read_back():
+def test_reversible_streams_can_be_inverted():
   x2, x1 = jax.random.normal(jax.random.key(0), (2, 1, 3, 8))
   y2, y1 = toy(x2, x1)
   np.testing.assert_allclose(y1, x1 + jnp.cos(x2), atol=1e-6)
@@ -163,7 +163,7 @@ def test_two_streams_are_written_from_each_other_and_read_back():
 
 
 def encdec():
-  """Everything that a step may close over: a memory, shared biases; and every chance of dropout."""
+  """Return a reversible encoder-decoder with shared biases and all kinds of dropout."""
   loud = {'dropout': 0.2, 'drop_path': 0.3}
   writer = Block(
     Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud
@@ -179,7 +179,7 @@ DOUBLE = Precision('float64', 'float64', 'float64')
 
 @pytest.mark.parametrize(('jitted', 'loop'), [('outside', 'unroll'), ('inside', 'scan')])
 @pytest.mark.large
-def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
+def test_reversible_gradient_equals_autodiff_with_dropout(monkeypatch, jitted, loop):
   spec = encdec()
   params, key = (
     transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)),
@@ -203,7 +203,7 @@ def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeyp
     )
 
 
-def test_undoing_many_layers_loses_little(monkeypatch):
+def test_reversible_gradient_of_many_layers_is_accurate(monkeypatch):
   spec = model(Reversible(), 64, init=Normal(0.3))
   params = transformer.init(spec, jax.random.key(0))
   own = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
@@ -214,16 +214,14 @@ def test_undoing_many_layers_loses_little(monkeypatch):
 
 
 def kept(spec):
-  """Elements of the largest array of a training step that has time in it, beside those of one
-  block.
-  """
+  """Return the temporary memory of a training step, in bytes."""
   ids = jnp.ones((4, 64), jnp.int32)
   of = lambda p: transformer.apply(spec, p, input_ids=ids)['last_hidden_state'].sum()
   compiled = jax.jit(jax.grad(of)).lower(transformer.param_shapes(spec)).compile()
   return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
+def test_reversible_memory_is_independent_of_depth(monkeypatch):
   shallow, deep = model(Reversible(), 4), model(Reversible(), 24)
   params = 4 * (count.count_params(deep) - count.count_params(shallow))
   stream = 4 * 4 * 64 * 8
@@ -232,14 +230,14 @@ def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
   assert kept(deep) - kept(shallow) > 20 * stream
 
 
-def test_what_cannot_be_undone_is_refused():
+def test_layouts_that_cannot_be_inverted_are_errors():
   post = dataclasses.replace(BLOCK, residual_layout=Post())
   with pytest.raises(errors.ConfigError) as e:
     config.validate(model(Reversible(), block=post))
   assert (
-    'segments.0.pattern.0: residual_layout=post normalises the stream itself, which '
-    'residual=reversible cannot undo. '
-    'Expected after, bare, parallel, pre, sandwich.'
+    'segments.0.pattern.0: residual_layout=post normalises the residual stream, which '
+    'residual=reversible cannot invert. '
+    'Expected any of after, parallel, pre, sandwich, unnormalised.'
   ) in str(e.value)
-  with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):
+  with pytest.raises(errors.ConfigError, match='dilation=0, period=1 must be positive'):
     config.validate(model(Dwa(0)))

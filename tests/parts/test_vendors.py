@@ -1,6 +1,4 @@
-"""Kernels of others: what they are told is what the dense one says, values and gradients, or they
-refuse it.
-"""
+"""Vendor kernels match the dense kernel in values and gradients, or raise an error."""
 
 import types
 
@@ -32,15 +30,15 @@ SPLASH = Splash(128, 128, interpret=True)
 CAUSAL = Causal() & Segments()
 
 
-class Told(Attend):
-  """`cudnn`, by JAX's other implementation of the function that it calls."""
+class XlaCudnn(Attend):
+  """Call the function of `cudnn` with JAX's XLA implementation."""
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     return cudnn.attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
 
 
 def info(n, packed=True):
-  """Two documents with padding before, between and after them; and one with padding in its midst."""
+  """Return a batch of two packed documents with padding, and one with padding in between."""
   at = np.arange(n)
   segment = np.stack(
     [np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3]
@@ -56,10 +54,10 @@ ASKED = {
   'splash full, fewer queries than keys, narrow values': (SPLASH, {}, 17, 33, 5),
   'splash window over tiles, cap, sink': (
     Splash(256, 128, interpret=True), WINDOW | {'cap': 2.0, 'sink': True}, 150, 150, 8),
-  'cudnn causal': (Told(), {'mask': Causal()}, T, T, 8),
-  'cudnn full, fewer queries than keys': (Told(), {}, 16, 34, 8),
-  'cudnn window': (Told(), WINDOW, 34, 34, 8),
-  'cudnn strided': (Told(), {'mask': masks.Strided(5)}, 34, 34, 8),
+  'cudnn causal': (XlaCudnn(), {'mask': Causal()}, T, T, 8),
+  'cudnn full, fewer queries than keys': (XlaCudnn(), {}, 16, 34, 8),
+  'cudnn window': (XlaCudnn(), WINDOW, 34, 34, 8),
+  'cudnn strided': (XlaCudnn(), {'mask': masks.Strided(5)}, 34, 34, 8),
 }  # fmt: skip
 
 
@@ -74,7 +72,7 @@ def test_vendor_kernels_match_the_dense_kernel(name):
     assert not np.any(np.asarray(a)[unseen])
 
 
-def test_splash_without_segments_has_everybody_see_everybody():
+def test_splash_without_segments_attends_to_all_tokens():
   x, at = drawn(5, 5), info(5)
   run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
   y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
@@ -82,7 +80,7 @@ def test_splash_without_segments_has_everybody_see_everybody():
   np.testing.assert_allclose(y, want, atol=1e-5)
 
 
-def test_over_a_mesh_every_device_has_its_rows_and_heads():
+def test_splash_over_a_mesh_equals_the_dense_kernel():
   mesh = jax.sharding.Mesh(
     np.array(jax.devices()).reshape(2, 4),
     ('data', 'tensor'),
@@ -104,7 +102,7 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads():
   np.testing.assert_allclose(got, program(DenseAttention(), *x), atol=1e-5)
 
 
-def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
+def test_model_runs_with_splash_but_not_with_position_ids():
   spec = tiny(get('llama2-70b'))
   run = config.override(Run(), 'attend', 'splash')
   params = transformer.init(spec, jax.random.key(0))
@@ -127,7 +125,7 @@ ORDER = info(T).with_extras(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((
 
 
 class Undeclared(Mask):
-  """Causal, but with no declared band."""
+  """Causal mask without a declared band."""
 
   def __call__(self, q, k):
     return k.positions <= q.positions
@@ -177,7 +175,7 @@ ALL_REFUSED = [
 
 
 @pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED)
-def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, asked):
+def test_unsupported_features_are_errors_with_a_reason(row, why, asked):
   scores, given = asked
   n, H_ = given.get('T', T), given.get('H', H)
   like = lambda heads, wide: jax.ShapeDtypeStruct(
@@ -192,7 +190,7 @@ def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, aske
     TABLE[row]()(*x, 'float32')
 
 
-def test_tiles_that_splash_cannot_have_are_refused():
+def test_wrong_splash_tiles_are_errors():
   with pytest.raises(
     errors.ConfigError,
     match=r'queries=512, keys=64 cannot be tiles of splash. Expected multiples of',
@@ -208,7 +206,7 @@ def test_tiles_that_splash_cannot_have_are_refused():
     ('PJRT C API\nrocm 60300', '9.4', 'GPUs of NVIDIA, and this is A chip'),
   ],
 )  # fmt: skip
-def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
+def test_cudnn_requires_a_supported_gpu(version, capability, why, monkeypatch):
   client = types.SimpleNamespace(platform_version=version)
   chip = types.SimpleNamespace(client=client, compute_capability=capability, device_kind='A chip')
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
@@ -216,7 +214,7 @@ def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
   assert cudnn.lacking() == (why and f'its kernels are for {why}')
 
 
-def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(
+def test_cudnn_lowers_to_a_causal_kernel_with_grouped_heads(
   monkeypatch,
 ):
   # What a machine with CUDA would say.

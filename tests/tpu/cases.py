@@ -1,4 +1,4 @@
-"""Attention as it is compiled for TPUs ahead of time."""
+"""Attention programs that are compiled for TPUs ahead of time."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What is attended, and how."""
+  """Shapes and options of one attention call."""
 
   mask: Mask = Causal()
   biases: str = ''
@@ -36,7 +36,7 @@ class Case:
 
 
 def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
-  """Value and gradients by q, k, v, table and sink, for a chip or for a mesh of them."""
+  """Return the lowered value and gradients of attention, for one chip or a mesh."""
   mesh = mesh or jax.sharding.Mesh(np.array(chips[:1]).reshape(1, 1), ('data', 'tensor'))
   names = dict(rules)
 

@@ -1,6 +1,4 @@
-"""Compiling for TPUs without one: libtpu describes the chips of a topology and compiles for them on
-any machine.
-"""
+"""Compilation for TPUs on any machine: libtpu describes the chips and compiles for them."""
 
 import importlib.util
 import os
@@ -29,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def chips():
-  """The four chips of a TPU v5e that is not there."""
+  """Return the four chips of a TPU v5e topology, without hardware."""
   from jax.experimental import topologies
 
   # A program for a chip that is not there is no program that can be read back.

@@ -40,7 +40,7 @@ def folder_of(path, name, inner):
 
 @pytest.mark.parametrize('pick', ['first', 'second'])
 def test_a_causal_body_with_an_early_pick_is_refused(pick):
-  said = rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected pick=last'
+  said = rf'heads\.classify: pick={pick} uses a token that cannot attend to the rest .*Expected pick=last'
   with pytest.raises(ConfigError, match=said):
     config.validate(model(pick))
 

@@ -87,10 +87,10 @@ class Moe(FFN):
     yield from (f'router: {sentence}' for sentence in self.router.fits(self.experts))
     if not self.expert.stackable:
       name = self.expert.table().name_of(self.expert)
-      names = ' or '.join(n for n, part in self.expert.table().items() if part.stackable)
-      yield f'expert={name} cannot be used as an expert. Expected {names}.'
+      names = ', '.join(n for n, part in self.expert.table().items() if part.stackable)
+      yield f'expert={name} cannot be used as an expert. Expected any of {names}.'
     if self.shared_gate and self.shared is None:
-      yield 'shared_gate=yes without a shared network. Expected shared=glu, or shared_gate=no.'
+      yield 'shared_gate=true without a shared network. Expected shared=glu, or shared_gate=false.'
     if self.capacity is not None and self.capacity <= 0:
       yield f'capacity={self.capacity} is too small. Expected more than 0, or none to drop nothing.'
     if self.slots is not None and self.slots < 1:

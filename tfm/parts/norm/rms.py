@@ -32,8 +32,8 @@ class RMSNorm(Norm):
   def check(self) -> Iterator[str]:
     if not self.scale and (self.one_plus or self.scale_first):
       yield (
-        f'one_plus={self.one_plus} and scale_first={self.scale_first} need a scale, and '
-        'scale=no. Expected one_plus=no and scale_first=no, or scale=yes.'
+        'one_plus and scale_first need a scale, and scale=false. '
+        'Expected one_plus=false and scale_first=false, or scale=true.'
       )
 
   def make(self, dims, letters='D'):

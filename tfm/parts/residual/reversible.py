@@ -31,10 +31,10 @@ class Reversible(Residual):
   def fits(self, residual_layout):
     if not residual_layout.additive:
       name = residual_layout.table().name_of(residual_layout)
-      names = ' or '.join(n for n, part in residual_layout.table().items() if part().additive)
+      names = ', '.join(n for n, part in residual_layout.table().items() if part().additive)
       yield (
         f'residual_layout={name} normalises the residual stream, which residual=reversible cannot '
-        f'invert. Expected {names}.'
+        f'invert. Expected any of {names}.'
       )
 
 

@@ -60,8 +60,8 @@ class TopK(Router):
       yield f'score: {errors.unknown("score", self.score, SCORES)}'
     if self.k == 1 and self.renormalize:
       yield (
-        'k=1 with renormalize=yes makes every weight 1, so the router has no gradient. '
-        'Expected renormalize=no.'
+        'k=1 with renormalize=true makes every weight 1, so the router has no gradient. '
+        'Expected renormalize=false.'
       )
 
 

@@ -1,4 +1,4 @@
-"""Gradients written by hand equal those that autodiff finds for the plain formulas."""
+"""Custom gradients equal those of autodiff."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def same_gradients(ours, plain, *args):
 
 
 @pytest.mark.parametrize('centred', [True, False])
-def test_a_norm_has_the_gradient_of_its_formula(centred):
+def test_norm_gradient_equals_autodiff(centred):
   def plain(x):
     x = x - jnp.mean(x, -1, keepdims=True) if centred else x
     return x / jnp.sqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
@@ -38,27 +38,27 @@ def test_a_norm_has_the_gradient_of_its_formula(centred):
 
 
 @pytest.mark.parametrize('name', act.TABLE)
-def test_an_activation_has_the_gradient_of_its_formula(name):
+def test_activation_gradient_equals_autodiff(name):
   piece = act.TABLE[name]()
   same_gradients(piece, piece.value, random(4, 9))
 
 
 @pytest.mark.parametrize('n_in', [1, 2])
-def test_a_projection_has_the_gradient_of_its_formula(n_in):
+def test_projection_gradient_equals_autodiff(n_in):
   w = random(*(4, 3, 5)[: n_in + 1], 2)
   x = random(2, 3, *w.shape[:n_in])
   plain = lambda x, w: jnp.tensordot(x, w, n_in)
   same_gradients(lambda x, w: contract(x, w, n_in), plain, x, w)
 
 
-def test_a_tied_head_has_the_gradient_of_its_formula():
+def test_tied_head_gradient_equals_autodiff():
   same_gradients(
     contract_table, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4)
   )
 
 
 @pytest.mark.parametrize('with_sink', [False, True])
-def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobody_have_none(
+def test_masked_softmax_gradient_equals_autodiff(
   with_sink,
 ):
   s, ok = (
@@ -78,7 +78,7 @@ def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobo
 
 
 @pytest.mark.parametrize('with_sink', [False, True])
-def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
+def test_weighted_values_gradient_equals_autodiff(with_sink):
   s, v, sink = random(2, 2, 3, 4, 5), random(2, 2, 5, 6), random(1, 2, 3, 1, 1)
   ok = jnp.asarray(RNG.random((2, 1, 1, 4, 5)) > 0.4).at[0, 0, 0, 0].set(False)
 
@@ -91,7 +91,7 @@ def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
   assert not np.asarray(mixed(s, v, ok, None, [], []))[0, :, :, 0].any()
 
 
-def test_scores_have_the_gradient_of_a_product():
+def test_scores_gradient_equals_autodiff():
   plain = lambda q, k: jnp.einsum('BKMH,BKSH->BKMS', q, k)
   same_gradients(
     lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
