@@ -222,7 +222,7 @@ def models(others: list[Model]) -> dict[str, Model]:
 
 
 def others() -> dict[str, Model]:
-  """Return models with other inputs than text: those of the zoo, and parts for images."""
+  """Return models with other inputs than text, from the zoo and with parts for images."""
   names: dict[Model, str] = {}
   for name in zoo.names():
     spec = zoo.tiny(zoo.get(name))

@@ -226,14 +226,17 @@ def _excluded_by(mixer) -> dict[str, tuple[str, ...]]:
   return excluded if mixer.causal else excluded | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
+_NOT_ROTARY = [name for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)]
 #: Level -> factor -> levels that one model cannot have with it (an empty tuple: all levels of the
 #: factor). They raise an error, or the level has no place for the other.
 _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
-  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
-  **{('mixer', name): _excluded_by(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
+  **{('relative', name): {'scaling': ()} for name in _NOT_ROTARY},
+  **{('mixer', name): _excluded_by(mixer()) for name, mixer in tables()['mixer'].items()},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
-  ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
+  ('topology', 'encoder'): {
+    'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)
+  },
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # A reconstructed stream has rounding errors, after which experts can choose other tokens.
   ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
@@ -250,9 +253,7 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: Factor, level or (factor, level) -> the only factors that it must be combined with. A scaling
-#: only changes numbers of a rotation. The interpreted TPU kernel is slow to compile. Recurrent
-#: mixers are combined with parts that use their state.
+#: The factors that recurrent mixers must be combined with: parts that use their state.
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'residual_layout', 'cache', 'adapter')
 _RECURRENT_MIXERS = (
   'linear',
@@ -264,6 +265,8 @@ _RECURRENT_MIXERS = (
   'rglru',
   'sum',
 )
+#: Factor, level or (factor, level) -> the only factors that it must be combined with. A scaling
+#: only changes numbers of a rotation, and the interpreted TPU kernel is slow to compile.
 MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
   **{('mixer', name): _RECURRENT for name in _RECURRENT_MIXERS},
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
@@ -292,9 +295,8 @@ COST = {
 
 def custom_backward(a: tuple[str, str], b: tuple[str, str]) -> bool:
   """Return whether level a has a custom backward pass that level b takes part in."""
-  return a == ('residual', 'reversible') or (
-    a[0] == 'attend' and a[1] != 'dense' and b[0] in MEETS['pallas']
-  )
+  kernel = a[0] == 'attend' and a[1] != 'dense'
+  return a == ('residual', 'reversible') or (kernel and b[0] in MEETS['pallas'])
 
 
 def excludes(a: tuple[str, str], b: tuple[str, str]) -> bool:

@@ -54,7 +54,7 @@ def _model(embed: Embed, segment: Segment | None = None, **fields) -> Model:
   """
   conditioned = next(row() for row in TABLES['norm'].values() if is_conditioned(row))
   norm = conditioned if embed.conditions else LayerNorm()
-  own = Block(Attention(4, None, 8, mask=Mask()), Glu(48), norm)
+  block = Block(Attention(4, None, 8, mask=Mask()), Glu(48), norm)
   pattern = [
     Block(None, None, norm, cross=CrossAttention(4, None, 8, tower=name)) for name in embed.towers
   ]
@@ -62,7 +62,7 @@ def _model(embed: Embed, segment: Segment | None = None, **fields) -> Model:
     name: Tower(Features(f'{name}_states', 5), segments=(), norm=None) for name in embed.towers
   }
   fields = {'heads': {'values': Regress(3)}, 'norm': norm, 'towers': towers} | fields
-  return zoo.tiny(Model(embed, D, (segment or Segment((*pattern, own), 2),), **fields))
+  return zoo.tiny(Model(embed, D, (segment or Segment((*pattern, block), 2),), **fields))
 
 
 def _models() -> dict[str, Model]:

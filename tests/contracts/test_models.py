@@ -74,8 +74,8 @@ def test_padded_equals_packed_equals_alone(spec, results, close):
   if not spec.apart:
     return
   logits, long, short, T = results.logits, harness.LONG, harness.SHORT, harness.T
-  # In a causal stack without padding, the first tokens equal those of the shorter sequence. The
-  # source has no padding there.
+  # In a causal stack without padding, the first tokens equal the shorter sequence. The source has
+  # no padding there.
   alone = logits[0, :long] if harness.decodable(spec) else results.reference
   np.testing.assert_allclose(logits[2, T - long :], alone, **close, err_msg='padded left')
   np.testing.assert_allclose(logits[3, :long], alone, **close, err_msg='padded right')

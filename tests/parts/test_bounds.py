@@ -7,7 +7,7 @@ from tfm.parts.mixer import Attention
 
 
 @pytest.mark.parametrize(
-  ('piece', 'said'),
+  ('part', 'message'),
   [
     (Attention(clip=0.0), 'clip=0.0 leaves nothing. Expected more than 0, or none.'),
     (Glu(limit=-1.0), 'limit=-1.0 clips everything. Expected more than 0, or none.'),
@@ -17,5 +17,5 @@ from tfm.parts.mixer import Attention
     ),
   ],
 )
-def test_bounds_without_effect_are_errors(piece, said):
-  assert said in list(piece.check())
+def test_bounds_without_effect_are_errors(part, message):
+  assert message in list(part.check())

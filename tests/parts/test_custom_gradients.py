@@ -1,4 +1,4 @@
-"""Custom gradients equal those of autodiff."""
+"""Custom gradients equal autodiff."""
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ def random(*shape):
   return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def same_gradients(ours, plain, *args):
+def same_gradients(custom, plain, *args):
   y = jax.jit(plain)(*args)
   weights = random(*y.shape)
-  np.testing.assert_allclose(jax.jit(ours)(*args), y, atol=1e-6, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(custom)(*args), y, atol=1e-6, rtol=1e-5)
   of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(
     *args
   )
-  for a, b in zip(of(ours), of(plain), strict=True):
+  for a, b in zip(of(custom), of(plain), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
@@ -39,8 +39,8 @@ def test_norm_gradient_equals_autodiff(centred):
 
 @pytest.mark.parametrize('name', act.TABLE)
 def test_activation_gradient_equals_autodiff(name):
-  piece = act.TABLE[name]()
-  same_gradients(piece, piece.value, random(4, 9))
+  part = act.TABLE[name]()
+  same_gradients(part, part.value, random(4, 9))
 
 
 @pytest.mark.parametrize('n_in', [1, 2])

@@ -25,31 +25,31 @@ def x():
   return np.asarray(jax.random.normal(jax.random.key(0), (2, 3, D)) * 3 + 1)
 
 
-def run(piece, x, dims=DIMS):
-  module = piece.make(dims)
-  given = (jnp.asarray(x), *condition(piece))
+def run(part, x, dims=DIMS):
+  module = part.make(dims)
+  given = (jnp.asarray(x), *condition(part))
   variables = module.init(jax.random.key(0), *given)
   return np.asarray(module.apply(variables, *given), np.float32)
 
 
-def condition(piece):
+def condition(part):
   """Return the condition of a norm, if it needs one, for one example."""
-  return (jnp.ones((1, D)),) if getattr(piece, 'conditioned', False) else ()
+  return (jnp.ones((1, D)),) if getattr(part, 'conditioned', False) else ()
 
 
 def test_layer_norm_is_invariant_to_shift_and_scale(x):
-  piece = norm.LayerNorm(0.0)
-  np.testing.assert_allclose(run(piece, 2.5 * x + 7), run(piece, x), atol=1e-5)
-  y = run(piece, x)
+  part = norm.LayerNorm(0.0)
+  np.testing.assert_allclose(run(part, 2.5 * x + 7), run(part, x), atol=1e-5)
+  y = run(part, x)
   np.testing.assert_allclose(y.mean(-1), 0, atol=1e-6)
   np.testing.assert_allclose(y.var(-1), 1, rtol=1e-5)
 
 
 def test_rms_norm_equals_layer_norm_of_centred_vectors(x):
-  piece = norm.RMSNorm(0.0)
-  np.testing.assert_allclose(run(piece, 2.5 * x), run(piece, x), atol=1e-6)
+  part = norm.RMSNorm(0.0)
+  np.testing.assert_allclose(run(part, 2.5 * x), run(part, x), atol=1e-6)
   centred = x - x.mean(-1, keepdims=True)
-  np.testing.assert_allclose(run(piece, centred), run(norm.LayerNorm(0.0), x), atol=1e-5)
+  np.testing.assert_allclose(run(part, centred), run(norm.LayerNorm(0.0), x), atol=1e-5)
 
 
 @pytest.mark.parametrize(('one_plus', 'start'), [(False, 1.0), (True, 0.0)])
@@ -61,12 +61,12 @@ def test_norm_starts_with_scale_one(x, kind, one_plus, start):
   np.testing.assert_allclose(run(kind(one_plus=one_plus), x), run(kind(), x))
 
 
-@pytest.mark.parametrize('piece', [norm.LayerNorm(bias=False), norm.RMSNorm(), norm.CapsuleNorm()])
-def test_norm_per_head_equals_separate_norms(piece):
+@pytest.mark.parametrize('part', [norm.LayerNorm(bias=False), norm.RMSNorm(), norm.CapsuleNorm()])
+def test_norm_per_head_equals_separate_norms(part):
   x_BTNH = np.asarray(jax.random.normal(jax.random.key(1), (2, 3, 4, 8)))
   scale_NH = np.asarray(jax.random.normal(jax.random.key(2), (4, 8)))
-  each = piece.make(DIMS, 'NH').apply({'params': {'scale': scale_NH}}, x_BTNH)
-  one = lambda n: piece.make(DIMS, 'H').apply({'params': {'scale': scale_NH[n]}}, x_BTNH[:, :, n])
+  each = part.make(DIMS, 'NH').apply({'params': {'scale': scale_NH}}, x_BTNH)
+  one = lambda n: part.make(DIMS, 'H').apply({'params': {'scale': scale_NH[n]}}, x_BTNH[:, :, n])
   np.testing.assert_allclose(each, np.stack([one(n) for n in range(4)], 2), rtol=1e-6)
 
 
@@ -92,8 +92,8 @@ def test_capsule_norm_squashes_lengths_below_one(x):
 
 @pytest.mark.parametrize('name', norm.TABLE)
 def test_norm_of_zeros_has_a_finite_gradient(name):
-  piece, zeros = norm.TABLE[name](), jnp.zeros((1, 1, D))
-  module, more = piece.make(DIMS), condition(piece)
+  part, zeros = norm.TABLE[name](), jnp.zeros((1, 1, D))
+  module, more = part.make(DIMS), condition(part)
   params = module.init(jax.random.key(0), zeros, *more)
   y, g = jax.value_and_grad(lambda x: module.apply(params, x, *more).sum())(zeros)
   assert np.isfinite(y)
@@ -125,7 +125,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize('name', act.TABLE)
 def test_activations_have_the_published_values(name):
-  assert name in PUBLISHED, 'write down what it is at 1 and -1'
+  assert name in PUBLISHED, 'PUBLISHED needs the values at 1 and -1'
   np.testing.assert_allclose(
     act.TABLE[name]()(jnp.asarray([1.0, -1.0])), PUBLISHED[name], atol=2e-6
   )
@@ -137,9 +137,9 @@ def test_gelu_approximations_are_close():
   np.testing.assert_allclose(act.Swish(1.702)(x), act.QuickGelu()(x), atol=1e-6)
 
 
-def _ffn(piece, x_BTD):
+def _ffn(part, x_BTD):
   info = TokenInfo(jnp.zeros(x_BTD.shape[:2], jnp.int32), jnp.ones(x_BTD.shape[:2], jnp.int32))
-  module = piece.make(DIMS)
+  module = part.make(DIMS)
   params = nn.unbox(module.init(jax.random.key(0), x_BTD, Ctx(info))['params'])
   return jax.tree.map(np.asarray, params), np.asarray(
     module.apply({'params': params}, x_BTD, Ctx(info))[0]
@@ -176,15 +176,15 @@ def test_projection_vjp_equals_autodiff(n_in, w_shape):
     np.testing.assert_allclose(f, h, atol=1e-5)
 
 
-def _std(piece, role, n_in=400, n_out=300, depth=8, head_dim=25):
-  dims = Dims(400, depth, piece, Run(), head_dim=head_dim)
+def _std(part, role, n_in=400, n_out=300, depth=8, head_dim=25):
+  dims = Dims(400, depth, part, Run(), head_dim=head_dim)
   return float(
-    jnp.std(piece.weight(role, n_in, n_out, dims)(jax.random.key(0), (n_in, n_out), jnp.float32))
+    jnp.std(part.weight(role, n_in, n_out, dims)(jax.random.key(0), (n_in, n_out), jnp.float32))
   )
 
 
 @pytest.mark.parametrize(
-  ('piece', 'expected'),
+  ('part', 'expected'),
   [
     (init.Normal(0.02), {'q': 0.02, 'embed': 0.02, 'o': 0.005, 'down': 0.005, 'head': 0.02}),
     (init.Normal(0.02, depth_scaled=False), {'q': 0.02, 'o': 0.02}),
@@ -194,9 +194,9 @@ def _std(piece, role, n_in=400, n_out=300, depth=8, head_dim=25):
     (init.Xavier(), {'q': (2 / 700) ** 0.5, 'embed': 0.05, 'down': (2 / 700) ** 0.5}),
   ],
 )
-def test_initial_weights_have_the_deviation_of_their_role(piece, expected):
+def test_initial_weights_have_the_deviation_of_their_role(part, expected):
   for role, std in expected.items():
-    assert _std(piece, role) == pytest.approx(std, rel=0.02), role
+    assert _std(part, role) == pytest.approx(std, rel=0.02), role
 
 
 def test_truncated_normal_is_cut_at_two_deviations():
@@ -209,5 +209,5 @@ def test_truncated_normal_is_cut_at_two_deviations():
 
 def test_every_init_is_tested():
   assert set(init.TABLE) == {'normal', 'fan_in', 't5', 'xavier'}, (
-    'write down the spreads of the new one above'
+    'the test above needs the deviations of the new init'
   )

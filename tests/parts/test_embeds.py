@@ -44,8 +44,8 @@ def stepped(spec, p, inputs, prompt):
 def test_features_are_projected_and_add_time_steps():
   spec = model(Features('states', 5, timesteps=9))
   p, x, time = params(spec), normal(B, T, 5), jnp.arange(B * T).reshape(B, T) % 9
-  own = p['embed']
-  expected = linear(x, own['project']) + np.asarray(own['timesteps'])[time]
+  weights = p['embed']
+  expected = linear(x, weights['project']) + np.asarray(weights['timesteps'])[time]
   close(embedded(spec, p, {'states': x, 'timesteps': time}), expected)
 
 

@@ -203,7 +203,7 @@ def test_gated_frames_equal_speech2text():
   from transformers.models.speech_to_text.modeling_speech_to_text import Conv1dSubsampler
 
   torch.manual_seed(0)
-  theirs = Conv1dSubsampler(
+  reference = Conv1dSubsampler(
     Speech2TextConfig(
       d_model=32, input_feat_per_channel=10, input_channels=1, conv_channels=24,
       conv_kernel_sizes=(5, 5),
@@ -213,10 +213,10 @@ def test_gated_frames_equal_speech2text():
   embed = Frames(
     (Conv(5, 2, 12, pad=2), Conv(5, 2, pad=2)), Sigmoid(), gated=True, bins=10, bins_last=True
   )
-  params = {f'conv_{i}': _conv(conv) for i, conv in enumerate(theirs.conv_layers)}
+  params = {f'conv_{i}': _conv(conv) for i, conv in enumerate(reference.conv_layers)}
   x = features(embed, 21)
   with torch.no_grad():
-    expected = theirs(torch.tensor(x)).numpy()
+    expected = reference(torch.tensor(x)).numpy()
   np.testing.assert_allclose(vectors(embed, params, input_features=x), expected, atol=1e-5)
 
 
@@ -229,7 +229,7 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   import transformers
 
   torch.manual_seed(0)
-  theirs = transformers.Wav2Vec2Model(
+  reference = transformers.Wav2Vec2Model(
     transformers.Wav2Vec2Config(
       hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
       feat_extract_norm=kind,
@@ -238,15 +238,15 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
     )
   ).eval()  # fmt: skip
   with torch.no_grad():
-    for p in theirs.parameters():
+    for p in reference.parameters():
       p.add_(0.2 * torch.randn_like(p))
   embed = dataclasses.replace(SMALL, norm=norm, bias=bias)
   params = {}
-  for i, layer in enumerate(theirs.feature_extractor.conv_layers):
+  for i, layer in enumerate(reference.feature_extractor.conv_layers):
     params[f'conv_{i}'] = _conv(layer.conv)
     if hasattr(layer, 'layer_norm'):
       params[f'norm_{i}'] = _norm(layer.layer_norm)
-  project = theirs.feature_projection
+  project = reference.feature_projection
   params['project_norm'] = _norm(project.layer_norm)
   params['projection'] = {
     'kernel': project.projection.weight.detach().numpy().T,
@@ -254,9 +254,9 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   }  # fmt: skip
   x = np.random.default_rng(3).standard_normal((2, 700)).astype(np.float32)
   with torch.no_grad():
-    expected = project(theirs.feature_extractor(torch.tensor(x)).transpose(1, 2))[0].numpy()
+    expected = project(reference.feature_extractor(torch.tensor(x)).transpose(1, 2))[0].numpy()
   np.testing.assert_allclose(vectors(embed, params, input_values=x), expected, atol=2e-5)
-  lengths = theirs._get_feat_extract_output_lengths(torch.arange(30, 100)).tolist()
+  lengths = reference._get_feat_extract_output_lengths(torch.arange(30, 100)).tolist()
   assert [embed.windows(n) for n in range(30, 100)] == lengths
 
 

@@ -57,7 +57,7 @@ IDS = ints(B, T)
 
 
 def without(inputs, name):
-  """Return the inputs without one of them."""
+  """Return the inputs without the one of this name."""
   return {n: x for n, x in inputs.items() if n != name}
 
 

@@ -51,13 +51,16 @@ def trajectory(length: int = 4) -> dict[str, jax.Array]:
 def test_streams_are_interleaved_with_their_time_steps():
   spec = decision()
   p, given = params(spec), trajectory()
-  own = p['embed']
-  time = np.asarray(own['timesteps'])[given['timesteps']]
+  weights = p['embed']
+  time = np.asarray(weights['timesteps'])[given['timesteps']]
   streams = {'returns': 'returns_to_go', 'states': 'states', 'actions': 'actions'}
-  each = [linear(given[name], own[stream]['project']) + time for stream, name in streams.items()]
+  each = [
+    linear(given[name], weights[stream]['project']) + time for stream, name in streams.items()
+  ]
   x = normalised(np.stack(each, 2).reshape(B, 12, 32))
   close(
-    embedded(spec, p, given), x * np.asarray(own['norm']['scale']) + np.asarray(own['norm']['bias'])
+    embedded(spec, p, given),
+    x * np.asarray(weights['norm']['scale']) + np.asarray(weights['norm']['bias']),
   )
 
 

@@ -45,8 +45,8 @@ def test_patches_are_a_strided_convolution(shape):
   params, start = _start(spec, x)
   kernel, strides = params['patches']['kernel'], (4, 4)
   layout = ('NCHW', 'IHWO', 'NHWC')
-  wanted = jax.lax.conv_general_dilated(x, kernel, strides, 'VALID', dimension_numbers=layout)
-  np.testing.assert_allclose(start.x_BTD, wanted.reshape(2, -1, D), atol=1e-5)
+  expected = jax.lax.conv_general_dilated(x, kernel, strides, 'VALID', dimension_numbers=layout)
+  np.testing.assert_allclose(start.x_BTD, expected.reshape(2, -1, D), atol=1e-5)
   assert start.grid == (shape[2] // 4, shape[3] // 4)
 
 
@@ -56,8 +56,8 @@ def test_video_patches_are_a_strided_convolution():
   params, start = _start(spec, x)
   layout = ('NDCHW', 'IDHWO', 'NDHWC')
   kernel = params['patches']['kernel']
-  wanted = jax.lax.conv_general_dilated(x, kernel, (2, 4, 4), 'VALID', dimension_numbers=layout)
-  np.testing.assert_allclose(start.x_BTD, wanted.reshape(2, -1, D), atol=1e-5)
+  expected = jax.lax.conv_general_dilated(x, kernel, (2, 4, 4), 'VALID', dimension_numbers=layout)
+  np.testing.assert_allclose(start.x_BTD, expected.reshape(2, -1, D), atol=1e-5)
   time, at = start.info.get('time')[0], start.info.get('grid')[0]
   assert time.tolist() == [0] * 6 + [1] * 6
   assert at.tolist() == 2 * [[i, j] for i in range(2) for j in range(3)]
@@ -67,13 +67,13 @@ def test_registers_follow_the_class_token_without_positions():
   spec = Patches(4, 8, distillation_token=True, registers=2)
   params, start = _start(spec, jnp.zeros((1, 3, 8, 8)))
   place = params['positions']
-  wanted = [
+  expected = [
     params['class'] + place[0],
     *params['registers'],
     params['distillation'] + place[1],
     *place[2:],
   ]
-  np.testing.assert_allclose(start.x_BTD[0], jnp.stack(wanted), atol=1e-6)
+  np.testing.assert_allclose(start.x_BTD[0], jnp.stack(expected), atol=1e-6)
   assert start.info.get('grid')[0].tolist() == 4 * [[-1, -1]] + [[0, 0], [0, 1], [1, 0], [1, 1]]
   assert start.info.positions[0].tolist() == list(range(8))
   assert spec.tokens(0) == 8
@@ -91,9 +91,9 @@ def test_mask_token_replaces_masked_patches_only():
 def test_learned_positions_are_resized_to_other_images():
   spec = Patches(4, 16)
   params, start = _start(spec, jnp.zeros((1, 3, 24, 8)))
-  wanted = resize_positions(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
-  np.testing.assert_allclose(start.x_BTD[0, 1:], wanted, atol=1e-5)
-  # A fixed table needs no resizing: patches of both grids have the same waves.
+  expected = resize_positions(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
+  np.testing.assert_allclose(start.x_BTD[0, 1:], expected, atol=1e-5)
+  # Fixed positions need no interpolation: patches of both grids have the same waves.
   fixed = dataclasses.replace(spec, positions='sincos')
   params, large = _start(fixed, jnp.zeros((1, 3, 24, 24)))
   _, small = _start(fixed, jnp.zeros((1, 3, 24, 8)), params)
@@ -103,12 +103,8 @@ def test_learned_positions_are_resized_to_other_images():
 
 
 def test_bicubic_weights_equal_torch():
-  half = [
-    0.5,
-    0.59375,
-    -0.09375,
-    0,
-  ]  # halfway between points, a = -3/4; the tap beyond the edge reads the edge
+  # Weights halfway between two points with a = -3/4. The tap beyond the edge uses the edge.
+  half = [0.5, 0.59375, -0.09375, 0]
   np.testing.assert_allclose(bicubic(4, 2), [half, half[::-1]], atol=1e-6)
   np.testing.assert_allclose(bicubic(5, 5), np.eye(5), atol=1e-6)
   np.testing.assert_allclose(bicubic(14, 9).sum(1), 1, atol=1e-6)

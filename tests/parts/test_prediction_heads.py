@@ -28,17 +28,17 @@ def run(head, x, **context):
   """Return the outputs of a head with random parameters, and the parameters."""
   given = HeadContext(unpadded(*x.shape[:2]), {}, {}, **context)
   module = head.make(DIMS)
-  own = nn.unbox(module.init(jax.random.key(0), x, given))['params']
-  own = jax.tree.map(lambda a: a + normal(*a.shape), own)
-  return module.apply({'params': own}, x, given), own
+  weights = nn.unbox(module.init(jax.random.key(0), x, given))['params']
+  weights = jax.tree.map(lambda a: a + normal(*a.shape), weights)
+  return module.apply({'params': weights}, x, given), weights
 
 
 @pytest.mark.parametrize('pick', ['each', 'last', 'mean'], ids=lambda p: f'pick={p}')
 def test_regression_projects_the_pooled_states(pick):
   x = normal(B, T, D)
-  out, own = run(Regress(3, pick, Tanh()), x)
+  out, weights = run(Regress(3, pick, Tanh()), x)
   picked = {'each': x, 'last': x[:, -1], 'mean': x.mean(1)}[pick]
-  close(out['predictions'], np.tanh(linear(picked, own['out'])))
+  close(out['predictions'], np.tanh(linear(picked, weights['out'])))
 
 
 def test_output_has_the_name_of_its_head():
@@ -48,8 +48,8 @@ def test_output_has_the_name_of_its_head():
 
 def test_ctc_projects_each_frame():
   x = normal(B, T, D)
-  out, own = run(Ctc(7), x)
-  close(out['logits'], linear(x, own['out']))
+  out, weights = run(Ctc(7), x)
+  close(out['logits'], linear(x, weights['out']))
   assert list(run(Ctc(7), x, alone=False)[0]) == ['ctc_logits'] == list(Ctc(7).returns(False))
 
 
@@ -71,8 +71,8 @@ def test_unpatchify_puts_patches_in_their_places():
   for lead in (0, 1):
     x = jnp.concatenate([normal(B, lead, D), patches], 1)
     given = HeadContext(unpadded(*x.shape[:2]), {}, {}, grid=(h, w))
-    own = {'out': {'kernel': jnp.eye(D), 'bias': jnp.zeros(D)}}
-    close(head.make(DIMS).apply({'params': own}, x, given)['predictions'], image)
+    weights = {'out': {'kernel': jnp.eye(D), 'bias': jnp.zeros(D)}}
+    close(head.make(DIMS).apply({'params': weights}, x, given)['predictions'], image)
 
 
 def test_unpatchify_with_zero_init_starts_at_zero():

@@ -74,17 +74,17 @@ def test_averages_have_the_published_size(depth, residual, weights):
   assert sum(row.flops * row.repeats for row in rows) == count.flops_per_token(spec, 4)
 
 
-def through(residual, params, blocks, x_BTD):
+def run_stack(residual, params, blocks, x_BTD):
   """Return the stream before and after each of `blocks`, which are functions."""
-  piece = residual.make(Dims(8, len(blocks), Normal(), Run()))
-  way = piece.apply({'params': params})
-  x_BTD, carry = way.start(x_BTD)
-  read = [x_BTD]
+  module = residual.make(Dims(8, len(blocks), Normal(), Run()))
+  connection = module.apply({'params': params})
+  x_BTD, carry = connection.start(x_BTD)
+  inputs = [x_BTD]
   for i, block in enumerate(blocks):
-    x_BTD, carry = way.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
-    x_BTD, carry = way.after(x_BTD, carry, jnp.int32(i))
-    read.append(x_BTD)
-  return read
+    x_BTD, carry = connection.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
+    x_BTD, carry = connection.after(x_BTD, carry, jnp.int32(i))
+    inputs.append(x_BTD)
+  return inputs
 
 
 BLOCKS = [lambda x, *_, i=i: jnp.cos((i + 1) * x) for i in range(5)]
@@ -95,17 +95,17 @@ def test_depth_weighted_average_equals_its_formula(dilation, period):
   rng = np.random.default_rng(0)
   spec, x = Dwa(dilation, period), jnp.asarray(rng.standard_normal((1, 2, 8)), jnp.float32)
   a = {(s.target, j): 0.3 * rng.standard_normal() for s in spec.sums(5) for j in s.sources}
-  wrote, read = [x], [x]
+  outputs, inputs = [x], [x]
   for i, block in enumerate(BLOCKS, start=1):
-    wrote.append(read[-1] + block(read[-1]))
-    own = (
-      [a[i, j] * wrote[j] for j in range(i + 1) if (i - j) % dilation == 0]
+    outputs.append(inputs[-1] + block(inputs[-1]))
+    terms = (
+      [a[i, j] * outputs[j] for j in range(i + 1) if (i - j) % dilation == 0]
       if i % period == 0
-      else [wrote[i]]
+      else [outputs[i]]
     )
-    read.append(sum(own))
+    inputs.append(sum(terms))
   weights = jnp.asarray(list(a.values()), jnp.float32)
-  for y, z in zip(through(spec, {'weights': weights}, BLOCKS, x), read, strict=True):
+  for y, z in zip(run_stack(spec, {'weights': weights}, BLOCKS, x), inputs, strict=True):
     np.testing.assert_allclose(y, z, atol=1e-5)
 
 
@@ -115,10 +115,10 @@ def test_dynamic_combination_starts_as_the_mean_of_norms():
     jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32),
   )
   normed = lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True))
-  wrote, read = [x], [normed(x)]
+  outputs, inputs = [x], [normed(x)]
   for block in BLOCKS:
-    wrote.append(read[-1] + block(read[-1]))
-    read.append(sum(map(normed, wrote)) / len(wrote))
+    outputs.append(inputs[-1] + block(inputs[-1]))
+    inputs.append(sum(map(normed, outputs)) / len(outputs))
   params = {
     'weights': jnp.concatenate([jnp.full(l + 1, 1 / (l + 1)) for l in range(6)]),
     'norms': {'scale': jnp.ones((6, 8)), 'bias': jnp.zeros((6, 8))},
@@ -127,7 +127,7 @@ def test_dynamic_combination_starts_as_the_mean_of_norms():
   np.testing.assert_allclose(
     transformer.init(full, jax.random.key(0))['residual']['weights'], params['weights']
   )
-  for y, z in zip(through(spec, params, BLOCKS, x), read, strict=True):
+  for y, z in zip(run_stack(spec, params, BLOCKS, x), inputs, strict=True):
     np.testing.assert_allclose(y, z, atol=1e-5)
 
 
@@ -148,8 +148,8 @@ def test_gradient_of_averages_saves_each_output_once():
 
 def toy(x_BTD, other_BTD):
   f, g = (lambda x, *_, wave=wave: wave(x) for wave in (jnp.cos, jnp.sin))
-  way = Reversible().make(Dims(8, 1, Normal(), Run()))()
-  return way.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
+  connection = Reversible().make(Dims(8, 1, Normal(), Run()))()
+  return connection.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
 
 
 def test_reversible_streams_can_be_inverted():
@@ -164,14 +164,18 @@ def test_reversible_streams_can_be_inverted():
 
 def encdec():
   """Return a reversible encoder-decoder with shared biases and all kinds of dropout."""
-  loud = {'dropout': 0.2, 'drop_path': 0.3}
-  writer = Block(
-    Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud
+  dropout = {'dropout': 0.2, 'drop_path': 0.3}
+  decoder_block = Block(
+    Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **dropout
   )
-  reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **loud)
+  encoder_block = Block(
+    Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **dropout
+  )
   shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
-  read = Tower(segments=(Segment((reader,), 2),), **shared)
-  return Model(Tokens(32), 8, (Segment((BLOCK, writer), 2),), towers={'encoder': read}, **shared)
+  encoder = Tower(segments=(Segment((encoder_block,), 2),), **shared)
+  return Model(
+    Tokens(32), 8, (Segment((BLOCK, decoder_block), 2),), towers={'encoder': encoder}, **shared
+  )
 
 
 DOUBLE = Precision('float64', 'float64', 'float64')
@@ -193,27 +197,27 @@ def test_reversible_gradient_equals_autodiff_with_dropout(monkeypatch, jitted, l
       jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of))
     )(params)
 
-  # In float32 both are 1e-4 from each other, each as far from this.
+  # In float32 the two differ by 1e-4, and both differ by as much from this result in float64.
   with jax.enable_x64(True):
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
-    own = gradient()
+    reversible = gradient()
     monkeypatch.setattr(Reversible, 'reversible', False)
     jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient()
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), reversible, gradient()
     )
 
 
 def test_reversible_gradient_of_many_layers_is_accurate(monkeypatch):
   spec = model(Reversible(), 64, init=Normal(0.3))
   params = transformer.init(spec, jax.random.key(0))
-  own = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
+  reversible = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
   monkeypatch.setattr(Reversible, 'reversible', False)
   plain = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
-  for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(plain), strict=True):
+  for a, b in zip(jax.tree.leaves(reversible), jax.tree.leaves(plain), strict=True):
     assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
 
 
-def kept(spec):
+def temporary_bytes(spec):
   """Return the temporary memory of a training step, in bytes."""
   ids = jnp.ones((4, 64), jnp.int32)
   of = lambda p: transformer.apply(spec, p, input_ids=ids)['last_hidden_state'].sum()
@@ -225,9 +229,9 @@ def test_reversible_memory_is_independent_of_depth(monkeypatch):
   shallow, deep = model(Reversible(), 4), model(Reversible(), 24)
   params = 4 * (count.count_params(deep) - count.count_params(shallow))
   stream = 4 * 4 * 64 * 8
-  assert kept(deep) - kept(shallow) < 2 * params + stream
+  assert temporary_bytes(deep) - temporary_bytes(shallow) < 2 * params + stream
   monkeypatch.setattr(Reversible, 'reversible', False)
-  assert kept(deep) - kept(shallow) > 20 * stream
+  assert temporary_bytes(deep) - temporary_bytes(shallow) > 20 * stream
 
 
 def test_layouts_that_cannot_be_inverted_are_errors():

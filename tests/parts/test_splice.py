@@ -43,10 +43,10 @@ def test_projected_vectors_replace_placeholders(act):
   spec = llava(act)
   p, ids, x = params(spec), prompt(1, 2, 3), normal(B, 3, 5)
   found = embedded(spec, p, {'input_ids': ids, 'pixel_values': x})
-  own = p['embed']['project']
-  y = linear(linear(x, p['vision']['embed']['project']), own['in'])
+  weights = p['embed']['project']
+  y = linear(linear(x, p['vision']['embed']['project']), weights['in'])
   if act:
-    y = linear(jax.nn.gelu(y, approximate=False), own['out'])
+    y = linear(jax.nn.gelu(y, approximate=False), weights['out'])
   expected = np.array(p['embed']['text']['table'])[np.where(ids == PLACE, 0, ids)]
   for row in range(B):
     expected[row, np.asarray(ids[row] == PLACE)] = y[row]

@@ -49,7 +49,7 @@ def info(n, packed=True):
 
 
 WINDOW = {'mask': Causal() & Window(9)}
-ASKED = {
+CASES = {
   'splash causal': (SPLASH, {'mask': Causal()}, 21, 21, 8),
   'splash full, fewer queries than keys, narrow values': (SPLASH, {}, 17, 33, 5),
   'splash window over tiles, cap, sink': (
@@ -61,23 +61,27 @@ ASKED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', ASKED)
+@pytest.mark.parametrize('name', CASES)
 @pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
 def test_vendor_kernels_match_the_dense_kernel(name):
-  kernel, case, T, S, wide = ASKED[name]
-  got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  kernel, case, T, S, wide = CASES[name]
+  actual, expected = (
+    attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention())
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
   unseen = np.asarray(info(T).segment_ids) == 0
-  for a in (got[0], got[1][0]):
+  for a in (actual[0], actual[1][0]):
     assert not np.any(np.asarray(a)[unseen])
 
 
 def test_splash_without_segments_attends_to_all_tokens():
   x, at = drawn(5, 5), info(5)
   run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
-  y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
+  y, expected = (run(kernel) for kernel in (SPLASH, DenseAttention()))
   assert np.isfinite(y).all()
-  np.testing.assert_allclose(y, want, atol=1e-5)
+  np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
 def test_splash_over_a_mesh_equals_the_dense_kernel():
@@ -98,8 +102,8 @@ def test_splash_over_a_mesh_equals_the_dense_kernel():
       return program(SPLASH, *x)
 
   x = draw(0, N), draw(1, K), draw(2, K), jnp.linspace(-1.0, 1.0, N)
-  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
-  np.testing.assert_allclose(got, program(DenseAttention(), *x), atol=1e-5)
+  actual = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  np.testing.assert_allclose(actual, program(DenseAttention(), *x), atol=1e-5)
 
 
 def test_model_runs_with_splash_but_not_with_position_ids():
@@ -132,12 +136,15 @@ class Undeclared(Mask):
 
 
 ORDERED = {'ordered': True}
+DROPOUT = Dropout.of(jax.random.key(0), B, N, 0.1)
 NO_SPLASH = {
   'biases are not': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
   'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
   'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED, **ORDERED), {}),
-  'it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1), **ORDERED), {}),
-  'float16 is neither float32 nor bfloat16': (Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
+  'it has no dropout': (Scores(1.0, CAUSAL, drop=DROPOUT, **ORDERED), {}),
+  'float16 is neither float32 nor bfloat16': (
+    Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}
+  ),
   'the mask declares no band': (Scores(1.0, masks.Strided(3) & Segments(), **ORDERED), {}),
   'declares no band of distances': (Scores(1.0, Undeclared() & Segments(), **ORDERED), {}),
   'the tokens have an order of prediction': (Scores(1.0, CAUSAL, **ORDERED), {'at': ORDER}),
@@ -150,10 +157,7 @@ NO_CUDNN = {
   'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED), HALF),
   'it has no cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
   'it has no sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
-  'has of it has no dropout': (
-    Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)),
-    HALF,
-  ),
+  'has of it has no dropout': (Scores(1.0, CAUSAL, drop=DROPOUT), HALF),
   'float32 is neither bfloat16 nor float16': (Scores(1.0, CAUSAL), {}),
   'values of 5 numbers are not as wide as keys of 8': (Scores(1.0, CAUSAL), HALF | {'wide': 5}),
   'heads of 136 numbers are not a multiple of 8 up to 128': (
@@ -167,27 +171,28 @@ NO_CUDNN = {
   'of 19 queries and 19 keys one number is odd': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
   'its kernels are for GPUs, and this is a cpu': (Scores(1.0, CAUSAL), HALF),
 }
-ALL_REFUSED = [
-  pytest.param(kernel, why, asked, id=f'kernel={kernel}-why={why}')
-  for kernel, refused in (('splash', NO_SPLASH), ('cudnn', NO_CUDNN))
-  for why, asked in refused.items()
+UNSUPPORTED = [
+  pytest.param(kernel, why, case, id=f'kernel={kernel}-why={why}')
+  for kernel, cases in (('splash', NO_SPLASH), ('cudnn', NO_CUDNN))
+  for why, case in cases.items()
 ]
 
 
-@pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED)
-def test_unsupported_features_are_errors_with_a_reason(row, why, asked):
-  scores, given = asked
+@pytest.mark.parametrize(('kernel', 'why', 'case'), UNSUPPORTED)
+def test_unsupported_features_are_errors_with_a_reason(kernel, why, case):
+  scores, given = case
   n, H_ = given.get('T', T), given.get('H', H)
   like = lambda heads, wide: jax.ShapeDtypeStruct(
     (B, n, heads, wide), given.get('dtype', jnp.float32)
   )
   at = given.get('at', info(n))
   x = like(N, H_), like(K, H_), like(K, given.get('wide', H)), at, at, scores
-  assert why in TABLE[row]().refuses(*x)
+  assert why in TABLE[kernel]().refuses(*x)
   with pytest.raises(
-    errors.UserError, match=rf'attend={row}: .*{why}.*\. Expected attend=blockwise, which takes any'
+    errors.UserError,
+    match=rf'attend={kernel}: .*{why}.*\. Expected attend=blockwise, which takes any',
   ):
-    TABLE[row]()(*x, 'float32')
+    TABLE[kernel]()(*x, 'float32')
 
 
 def test_wrong_splash_tiles_are_errors():
@@ -202,7 +207,10 @@ def test_wrong_splash_tiles_are_errors():
   ('version', 'capability', 'why'),
   [
     ('PJRT C API\ncuda 12090', '8.0', None),
-    ('PJRT C API\ncuda 12090', '7.5', 'compute capability 8.0 and later, and that of A chip is less'),
+    (
+      'PJRT C API\ncuda 12090', '7.5',
+      'compute capability 8.0 and later, and that of A chip is less',
+    ),
     ('PJRT C API\nrocm 60300', '9.4', 'GPUs of NVIDIA, and this is A chip'),
   ],
 )  # fmt: skip
@@ -217,7 +225,7 @@ def test_cudnn_requires_a_supported_gpu(version, capability, why, monkeypatch):
 def test_cudnn_lowers_to_a_causal_kernel_with_grouped_heads(
   monkeypatch,
 ):
-  # What a machine with CUDA would say.
+  # Pretend that cuDNN is installed.
   monkeypatch.setattr(
     'jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00
   )

@@ -18,7 +18,7 @@ from tfm.parts.mask import Causal, Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm, Norm
 
-#: Compares to the rounding of float32.
+#: Compare up to the rounding of float32.
 close = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4)
 
 

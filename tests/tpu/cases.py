@@ -52,7 +52,7 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
       {'prefix': like('BT', case.B, n, dtype=bool)} if 'prefix' in case.mask.reads else {},
     )
 
-  def loss(q, k, v, table, sink, asking, seen, key):
+  def loss(q, k, v, table, sink, q_info, k_info, key):
     biases = [t5(table)] if 't5' in case.biases else []
     biases += [lambda a, b: ALiBi().bias(case.N, a, b)] if 'alibi' in case.biases else []
     scores = Scores(
@@ -64,7 +64,7 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
       drop=Dropout.of(key, case.B, case.N, case.drop) if case.drop else None,
       ordered=case.mask.causal and case.S is None,
     )
-    y = kernel(q, k, v, asking, seen, scores, 'float32').astype(jnp.float32)
+    y = kernel(q, k, v, q_info, k_info, scores, 'float32').astype(jnp.float32)
     return jnp.sum(y * y)
 
   def program(*args):

@@ -69,7 +69,7 @@ def test_lowering_depends_on_the_target_not_the_host(chips):
 def test_pallas_memory_is_linear_in_the_length(T, chips):
   case = Case(B=1, T=T, biases='alibi')
   compiled = lowered(case, chips).compile()
-  # What fits is kept on the chip and not counted: at most, not about.
+  # Arrays in the memory of the chip are not counted, so this is an upper bound.
   assert compiled.memory_analysis().temp_size_in_bytes <= 5 * 2 * T * case.N * case.H
 
 

@@ -31,7 +31,7 @@ def test_splash_compiles_for_a_tpu(name, chips):
 def test_splash_memory_is_linear_in_the_length(chips):
   case = Case(B=1, T=16_384)
   compiled = lowered(case, chips, kernel=Splash()).compile()
-  # Sums of exponentials are kept 128 times over while the kernel runs, in float32.
+  # The kernel stores every sum of exponentials 128 times, in float32.
   assert compiled.memory_analysis().temp_size_in_bytes <= 8 * 2 * case.T * case.N * case.H
 
 
