@@ -42,6 +42,18 @@ def covering(
   todo = sorted(
     left, key=lambda pair: (order[pair[0][0]], pair[0][1], order[pair[1][0]], pair[1][1])
   )
+
+  def best(name: str, row: dict[str, int]) -> int | None:
+    """Return the level with the most new pairs, less its cost; None if all are excluded."""
+    values = {}
+    more = 1 + sum(cost(at[other]) for other in row.items())
+    for i in range(len(levels[name])):
+      if any(((name, i), other) in never for other in row.items()):
+        continue
+      new = sum(_pair((name, i), other, order) in left for other in row.items())
+      values[i] = new - 3 * more * cost(at[name, i])
+    return max(values, key=values.__getitem__) if values else None
+
   combinations = []
   for first in todo:
     if first not in left:
@@ -50,18 +62,10 @@ def covering(
     for name in names:
       if name in row:
         continue
-      free = [
-        i
-        for i in range(len(levels[name]))
-        if all(((name, i), other) not in never for other in row.items())
-      ]
-      if free:
-        more = 1 + sum(cost(at[other]) for other in row.items())
-        news = [sum(_pair((name, i), other, order) in left for other in row.items()) for i in free]
-        worth = [new - 3 * more * cost(at[name, i]) for new, i in zip(news, free, strict=True)]
-        row[name] = free[worth.index(max(worth))]
+      if (i := best(name, row)) is not None:
+        row[name] = i
     left -= {_pair(a, b, order) for a, b in itertools.combinations(row.items(), 2)}
-    combinations.append({n: levels[n][row[n]] if n in row else None for n in names})
+    combinations.append(dict.fromkeys(names) | {n: levels[n][i] for n, i in row.items()})
   return combinations
 
 

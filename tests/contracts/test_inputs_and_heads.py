@@ -147,10 +147,10 @@ def test_examples_have_the_declared_shapes(spec):
   for name in ('', *spec.towers):
     embed = spec.tower(name).embed
     example = embed.example(jax.random.key(0), B, T)
-    assert {n: (x.shape, x.dtype) for n, x in example.items()} == {
-      n: (s.shape, s.dtype) for n, s in embed.shapes(B, T).items()
-    }
-    assert set(example) == set(embed.needs)
+    shapes = embed.shapes(B, T)
+    assert set(example) == set(shapes) == set(embed.needs)
+    for name, x in example.items():
+      assert (x.shape, x.dtype) == (shapes[name].shape, shapes[name].dtype), name
 
 
 def test_sequence_has_the_declared_length(spec):

@@ -89,7 +89,7 @@ def test_mask_has_the_length_of_each_example(embed):
   inputs = {name: jnp.zeros(shape), 'attention_mask': mask}
   info = module.apply({'params': started(embed)}, inputs, {}, None, method='start').info
   lengths = np.asarray(info.segment_ids).sum(1)
-  assert lengths.tolist() == [max(embed.windows(n), 0) if n else 0 for n in range(total + 1)]
+  assert lengths.tolist() == [0, *(max(embed.windows(n), 0) for n in range(1, total + 1))]
   assert (np.diff(np.asarray(info.segment_ids), axis=1) <= 0).all()
 
 

@@ -98,11 +98,9 @@ def test_depth_weighted_average_equals_its_formula(dilation, period):
   outputs, inputs = [x], [x]
   for i, block in enumerate(BLOCKS, start=1):
     outputs.append(inputs[-1] + block(inputs[-1]))
-    terms = (
-      [a[i, j] * outputs[j] for j in range(i + 1) if (i - j) % dilation == 0]
-      if i % period == 0
-      else [outputs[i]]
-    )
+    terms = [outputs[i]]
+    if i % period == 0:
+      terms = [a[i, j] * outputs[j] for j in range(i + 1) if (i - j) % dilation == 0]
     inputs.append(sum(terms))
   weights = jnp.asarray(list(a.values()), jnp.float32)
   for y, z in zip(run_stack(spec, {'weights': weights}, BLOCKS, x), inputs, strict=True):

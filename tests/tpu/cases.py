@@ -55,13 +55,14 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
   def loss(q, k, v, table, sink, q_info, k_info, key):
     biases = [t5(table)] if 't5' in case.biases else []
     biases += [lambda a, b: ALiBi().bias(case.N, a, b)] if 'alibi' in case.biases else []
+    drop = Dropout.of(key, case.B, case.N, case.drop) if case.drop else None
     scores = Scores(
       case.H**-0.5,
       case.mask & Segments(),
       tuple(biases),
       cap=case.cap,
       sink_N=sink if case.sink else None,
-      drop=Dropout.of(key, case.B, case.N, case.drop) if case.drop else None,
+      drop=drop,
       ordered=case.mask.causal and case.S is None,
     )
     y = kernel(q, k, v, q_info, k_info, scores, 'float32').astype(jnp.float32)

@@ -92,7 +92,11 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
     context = HeadContext(
-      with_grid(unpadded(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+      with_grid(unpadded(1, 1), (1, 1)),
+      _zeros(tower, 1),
+      head.examples(x_BTD.dtype),
+      table_VR,
+      (1, 1),
     )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     started = module.init(named_key(key, head_params(name)), x_BTD, context)

@@ -1,18 +1,21 @@
 """Base class of absolute position encodings, which are added to the embeddings."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
 class Absolute(Part):
   """No absolute position encoding."""
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return a callable `(x_BTD, pos_BT) -> x_BTD`: a module, or this part without parameters."""
     return self
 

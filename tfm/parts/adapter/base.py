@@ -33,12 +33,12 @@ class Adapter(Part):
     """
     raise AssertionError(f'{type(self).__name__} must be made')
 
-  def merge(self, kernel: jax.Array, own: dict[str, jax.Array], n_in: int) -> jax.Array:
+  def merge(self, kernel: jax.Array, params: dict[str, jax.Array], n_in: int) -> jax.Array:
     """Return the weight with the adapter merged into it.
 
     Args:
       kernel: the pretrained weight.
-      own: parameters of the adapter, by name.
+      params: parameters of the adapter, by name.
       n_in: number of input axes of the weight.
 
     Returns:

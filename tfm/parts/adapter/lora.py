@@ -57,8 +57,8 @@ class LoRA(Adapter):
   def make(self, letters, shape, n_in, dims):
     return _LoRA(self, letters, shape, n_in, dims, name='lora')
 
-  def merge(self, kernel, own, n_in):
-    a, b = own['a'].astype(jnp.float32), own['b'].astype(jnp.float32)
+  def merge(self, kernel, params, n_in):
+    a, b = params['a'].astype(jnp.float32), params['b'].astype(jnp.float32)
     added = jnp.tensordot(a, b, 1) * self.factor
     return (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
 

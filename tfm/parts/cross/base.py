@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Cross(Part):
   #: Name of the tower that provides keys and values.
   tower: str = dataclasses.field(default='encoder', kw_only=True)
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo, positions
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 #: The inputs of a tower, by their names in `Embed.needs` and `Embed.takes`.
 Inputs = Mapping[str, jax.Array]
@@ -63,7 +66,7 @@ class Embed(Part):
   #: Names of the extras of `TokenInfo` that the layer can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
@@ -272,5 +275,6 @@ def check_shape(name: str, value: jax.Array, letters: str, sizes: Mapping[str, i
   """
   axes = dict(zip(letters, value.shape, strict=False))
   if value.ndim != len(letters) or any(axes.get(letter, n) != n for letter, n in sizes.items()):
-    expected = ', '.join(f'{a}={sizes[a]}' if a in sizes else a for a in letters)
+    named = {letter: f'{letter}={size}' for letter, size in sizes.items()}
+    expected = ', '.join(named.get(letter, letter) for letter in letters)
     raise errors.UserError(f'apply: {name} has shape {value.shape}. Expected [{expected}].')

@@ -27,7 +27,9 @@ from tfm.parts.tokeninfo import with_grid
 
 @dataclasses.dataclass(frozen=True)
 class Features(Embed):
-  """Linear projection of given vectors, x W + b + E_time[timestep] (arXiv:2106.01345).
+  """Linear projection of given vectors, x W + b + E_time[timestep].
+
+  Time steps are embedded as in the Decision Transformer (arXiv:2106.01345).
 
   Inputs: the vectors x, float `[B, T, size]`, under the name `input`; `timesteps`, int32 `[B, T]`,
   if there is a table for them; optionally `attention_mask` or `segment_ids`, and `position_ids`,

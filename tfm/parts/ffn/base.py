@@ -2,9 +2,12 @@
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class FFN(Part):
     """Share of the experts (parameters with a first axis E) that a token uses."""
     return Fraction(1)
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 class HeadContext(NamedTuple):
@@ -49,7 +52,7 @@ class Head(Part):
   #: Whether the output is a distribution over the next token for each token of the sequence.
   decodes: ClassVar[bool] = False
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
@@ -77,7 +80,7 @@ class Head(Part):
     del d_model
     return None
 
-  def flops(self, dims: Any, length: int) -> float:
+  def flops(self, dims: 'Dims', length: int) -> float:
     """Return the forward FLOPs for one sequence of `length` tokens."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 

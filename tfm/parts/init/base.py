@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 #: Roles of weights with an output that is added to the residual stream.
 RESIDUAL = ('o', 'down')
@@ -19,7 +22,7 @@ class Init(Part):
   recurrent cell. Biases start at 0 and scales of norms at their identity.
   """
 
-  def weight(self, role: str, n_in: int, n_out: int, dims: Any) -> Callable[..., Any]:
+  def weight(self, role: str, n_in: int, n_out: int, dims: 'Dims') -> Callable[..., Any]:
     """Return the initializer `(key, shape, dtype)` of a weight.
 
     Args:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,6 @@ class MTP(Part):
     """Return the forward FLOPs per token before the layer of a depth."""
     return 0.0
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return a module `(h_BTD, e_BTD) -> x_BTD` that makes the input of a layer, if `chained`."""
     raise AssertionError(f'{type(self).__name__} must make a module')

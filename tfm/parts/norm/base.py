@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Norm(Part):
   #: Whether the module takes a second input: a condition, one vector per example.
   conditioned: ClassVar[bool] = False
 
-  def make(self, dims: Any, letters: str = 'D') -> Any:
+  def make(self, dims: 'Dims', letters: str = 'D') -> Any:
     """Return the module.
 
     Args:

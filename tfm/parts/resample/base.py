@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Resample(Part):
   of image patches, or None.
   """
 
-  def make(self, dims: Any, width: int) -> Any:
+  def make(self, dims: 'Dims', width: int) -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 

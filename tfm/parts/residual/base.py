@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from tfm.core.registry import Part
 from tfm.parts.residual_layout.base import Branches, ResidualLayout
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Residual(Part):
   single tokens only, so decoding needs no cache for it.
   """
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     return self
 
   def __call__(self) -> Any:

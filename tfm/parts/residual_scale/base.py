@@ -1,11 +1,14 @@
 """Base class of residual scales: maps from a branch output to a residual update."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Ctx, Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +23,10 @@ class ResidualScale(Part):
   #: Whether `ctx.cond_BD` is used, a condition per example from the input layer.
   conditioned: ClassVar[bool] = False
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     return self
 
-  def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Any) -> jax.Array:
+  def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: 'Ctx') -> jax.Array:
     """Return the update of the residual stream.
 
     Args:

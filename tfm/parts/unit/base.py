@@ -1,9 +1,12 @@
 """Base class of the repeated unit of a segment."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +19,6 @@ class Unit(Part):
   None.
   """
 
-  def make(self, pattern: Any, dims: Any) -> Any:
+  def make(self, pattern: Any, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
