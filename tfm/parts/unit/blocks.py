@@ -90,7 +90,7 @@ class _Block(nn.Module):
         scale = scale.copy(name=f'{name}_gain')
       return Drop(s, dims, name=f'{name}_drop')(scale(y_BTD, stream_BTD, ctx), ctx)
 
-    def attend(name, part, x_BTD, post_norm=None, stream_BTD=None):
+    def mix(name, part, x_BTD, post_norm=None, stream_BTD=None):
       module = part.make(dims).copy(name=name)
       y_BTD, new_cache[name] = module(x_BTD, ctx, None if cache is None else cache[name])
       return update(y_BTD, name, post_norm, stream_BTD)
@@ -106,7 +106,7 @@ class _Block(nn.Module):
     branches: Branches = {}
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
       if part is not None:
-        branches[name] = functools.partial(attend, name, part)
+        branches[name] = functools.partial(mix, name, part)
     if s.ffn is not None:
       branches['ffn'] = feed_forward
     if s.extra_branch is not None:
