@@ -12,7 +12,7 @@ def test_listed_refusals_match_validation():
     if rows == (('residual_layout', 'post'), ('residual', 'reversible'))
   ]
   assert post[0].startswith(
-    'residual_layout=post normalises the stream itself, which residual=reversible cannot undo.'
+    'residual_layout=post normalises the residual stream, which residual=reversible cannot invert.'
   )
   assert not any(('relative', 'rope') in rows for rows, _, _ in lines)
   config.validate(refusals._with(refusals._decoder(), ('relative', 'shaw'), ('mask', 'window')))

@@ -1,4 +1,4 @@
-"""Few choices of one level for each factor, in which every two levels that may stand together do."""
+"""Covering arrays: few choices of levels that contain every allowed pair."""
 
 from collections.abc import Callable
 import itertools
@@ -10,18 +10,24 @@ Level = tuple[str, Any]
 def covering(
   levels: dict[str, list],
   apart: Callable[[Level, Level], bool] = lambda a, b: False,
-  asked: Callable[[Level, Level], bool] = lambda a, b: True,
-  dear: Callable[[Level], float] = lambda a: 0.0,
+  required: Callable[[Level, Level], bool] = lambda a, b: True,
+  cost: Callable[[Level], float] = lambda a: 0.0,
 ) -> list[dict]:
-  """Rows, chosen greedily, in which every two levels of two factors meet unless they are to be kept
-  `apart`.
+  """Choose combinations of levels greedily, until every required pair occurs.
 
-  Two levels that are not `asked` about may meet or not. What is `dear` makes what it stands with
-  dearer too: it is taken for three new pairs more than another level, times how dear it is, and the
-  more where others stand already.
+  If no level of a factor is compatible with a combination, the factor is None in it. For example, a
+  model without attention has no mask.
 
-  A factor of which nothing goes with the rest of a row is None in it: a model without attention has
-  no mask."""
+  Args:
+    levels: levels of each factor.
+    apart: whether two levels exclude each other.
+    required: whether two levels must occur together.
+    cost: cost of a level, which also multiplies the cost of the other levels of the combination. A
+      level is chosen over another if it adds three more new pairs per unit of cost.
+
+  Returns:
+    A level of each factor per combination.
+  """
   names = list(levels)
   at = {(name, i): (name, level) for name in names for i, level in enumerate(levels[name])}
   never = {
@@ -29,12 +35,26 @@ def covering(
   }
   never |= {(b, a) for a, b in never}
   order = {name: i for i, name in enumerate(names)}
-  two = ((a, b) for a, b in itertools.combinations(at, 2) if a[0] != b[0] and asked(at[a], at[b]))
+  two = (
+    (a, b) for a, b in itertools.combinations(at, 2) if a[0] != b[0] and required(at[a], at[b])
+  )
   left = {pair for pair in two if pair not in never}
   todo = sorted(
     left, key=lambda pair: (order[pair[0][0]], pair[0][1], order[pair[1][0]], pair[1][1])
   )
-  found = []
+
+  def best(name: str, row: dict[str, int]) -> int | None:
+    """Return the level with the most new pairs, less its cost; None if all are excluded."""
+    values = {}
+    more = 1 + sum(cost(at[other]) for other in row.items())
+    for i in range(len(levels[name])):
+      if any(((name, i), other) in never for other in row.items()):
+        continue
+      new = sum(_pair((name, i), other, order) in left for other in row.items())
+      values[i] = new - 3 * more * cost(at[name, i])
+    return max(values, key=values.__getitem__) if values else None
+
+  combinations = []
   for first in todo:
     if first not in left:
       continue
@@ -42,19 +62,11 @@ def covering(
     for name in names:
       if name in row:
         continue
-      free = [
-        i
-        for i in range(len(levels[name]))
-        if all(((name, i), other) not in never for other in row.items())
-      ]
-      if free:
-        more = 1 + sum(dear(at[other]) for other in row.items())
-        news = [sum(_pair((name, i), other, order) in left for other in row.items()) for i in free]
-        worth = [new - 3 * more * dear(at[name, i]) for new, i in zip(news, free, strict=True)]
-        row[name] = free[worth.index(max(worth))]
+      if (i := best(name, row)) is not None:
+        row[name] = i
     left -= {_pair(a, b, order) for a, b in itertools.combinations(row.items(), 2)}
-    found.append({name: levels[name][row[name]] if name in row else None for name in names})
-  return found
+    combinations.append(dict.fromkeys(names) | {n: levels[n][i] for n, i in row.items()})
+  return combinations
 
 
 def _pair(a, b, order):

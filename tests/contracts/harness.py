@@ -1,10 +1,18 @@
-"""The one program that a case is asked: its rows, alone, step by step, by two kernels, with all
-gradients.
+"""One compiled program per case, with the results that all contracts are checked on.
 
-T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 changed; 2 and 3 its
-first 8 tokens padded left and right; 4 another document of 4 packed before those 8; 5 that other
-document padded right. An encoder-decoder's source is one text of 8 tokens for rows 0 to 4, wherever
-it stands, and another for row 5."""
+It computes a batch of sequences, sequences alone, cached steps, two kernels and all gradients.
+
+T = 12. The sequences of the batch are:
+
+- 0: a document of 12 tokens.
+- 1: the same document with token 7 changed.
+- 2 and 3: its first 8 tokens, padded on the left and on the right.
+- 4: another document of 4 tokens, packed before those 8.
+- 5: that other document, padded on the right.
+
+The source of an encoder-decoder is the same text of 8 tokens for sequences 0 to 4, at different
+places, and another text for sequence 5.
+"""
 
 import dataclasses
 import functools
@@ -31,41 +39,41 @@ _ORDER = 5 * _PLACES % T
 
 @dataclasses.dataclass(frozen=True)
 class Halves(Attend):
-  """Each kernel attends to its share of the batch: one program compares kernels, forward and
-  backward.
-  """
+  """Split the batch over several kernels, so that one program compares them."""
 
   kernels: tuple[Attend, ...] = ()
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     n = len(q_BTNH) // len(self.kernels)
-    given = q_BTNH, k_BSKH, v_BSKH, q, k
-    shares = (
-      jax.tree.map(lambda a, i=i: a[i * n : (i + 1) * n], given) for i in range(len(self.kernels))
-    )
-    return jnp.concatenate(
-      [f(*share, scores, reduce) for f, share in zip(self.kernels, shares, strict=True)]
-    )
+    inputs = q_BTNH, k_BSKH, v_BSKH, q, k
+    outputs = []
+    for i, kernel in enumerate(self.kernels):
+      share = jax.tree.map(lambda a, i=i: a[i * n : (i + 1) * n], inputs)
+      outputs.append(kernel(*share, scores, reduce))
+    return jnp.concatenate(outputs)
 
 
-class Answers(NamedTuple):
-  """What the program says.
+class Results(NamedTuple):
+  """Results of a case.
 
-  `rows` and `tiled` are logits [6, 12, V]: by the dense kernel, and by the run's kernel, under a
-  remat policy if one is asked; `grads` and `tiled_grads` their gradients, if they are asked.
-  `beside` is what `alone` or `stepped` says, or `unrolled` where neither has a meaning. `steered`
-  are the paths of the parameters that no gradient moves, those whose load is told."""
+  Attributes:
+    logits: logits [6, 12, V] of the dense kernel.
+    tiled: logits of the kernel of the run, with the remat policy if there is one.
+    grads, tiled_grads: their gradients, or None.
+    reference: logits of `_alone` or `_stepped`, or of the unrolled model if neither is defined.
+    steered: paths of parameters without a gradient, which are updated by the expert load.
+  """
 
-  rows: np.ndarray
+  logits: np.ndarray
   tiled: np.ndarray | None
   grads: Any
   tiled_grads: Any
-  beside: np.ndarray
+  reference: np.ndarray
   steered: set[str]
 
 
 def _padded(tokens):
-  """[6, 12] of tokens and of segment ids."""
+  """Return tokens and segment ids of the batch, [6, 12] each."""
   changed = tokens.copy()
   changed[CHANGED] = (changed[CHANGED] + 7) % 64
   first, other, gap = tokens[:LONG], _OTHER[:SHORT], T - LONG
@@ -91,16 +99,16 @@ def _padded(tokens):
 
 
 def batch(spec: Model) -> dict[str, np.ndarray]:
-  """The six rows as inputs. A prefix mask covers the first 3 tokens of each document."""
+  """Return the inputs of the six sequences. A prefix mask covers 3 tokens of each document."""
   ids, segments = _padded(_DOCUMENT)
   if spec.encoder is None:
     inputs = {'input_ids': ids, 'segment_ids': segments}
   else:
-    source, places = _padded(_SOURCE)
-    source[:2], places[:2] = source[3], places[3]
+    source, source_segments = _padded(_SOURCE)
+    source[:2], source_segments[:2] = source[3], source_segments[3]
     inputs = {
       'input_ids': source,
-      'segment_ids': places,
+      'segment_ids': source_segments,
       'decoder_input_ids': ids,
       'decoder_segment_ids': segments,
     }
@@ -109,9 +117,9 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
-  return (
-    inputs | _types(spec, ids) | _marks(spec, segments, None if spec.encoder is None else places)
-  )
+  if spec.encoder is None:
+    source_segments = None
+  return inputs | _types(spec, ids) | _marks(spec, segments, source_segments)
 
 
 def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -131,15 +139,13 @@ def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def real(spec: Model) -> np.ndarray:
-  """[6, 12] bool: where the (decoder) tokens of the batch are, not padding."""
+  """Return a mask [6, 12] of the (decoder) tokens that are not padding."""
   return batch(spec)['segment_ids' if spec.encoder is None else 'decoder_segment_ids'] > 0
 
 
 @functools.lru_cache(maxsize=1)
 def params(spec: Model):
-  """Random parameters, none at an idle start such as a sink of 0: projections keep lengths, scales
-  are near 1.
-  """
+  """Return random parameters, with projections that keep lengths and scales near 1."""
   rng = np.random.default_rng(1)
 
   def leaf(path, shape):
@@ -151,70 +157,64 @@ def params(spec: Model):
 
 
 @functools.lru_cache(maxsize=1)
-def answers(spec: Model, run: Run, policy: str | None = None, backward: bool = True) -> Answers:
-  """Everything that the case is asked, of one compiled program."""
+def results(spec: Model, run: Run, policy: str | None = None, backward: bool = True) -> Results:
+  """Return the results of a case, computed by one compiled program."""
   inputs, shape = batch(spec), (6, T, spec.vocab)
-  target = (
-    np.random.default_rng(2).standard_normal(shape).astype(np.float32) * real(spec)[..., None] / 100
-  )
+  target = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+  target = target * real(spec)[..., None] / 100
   steered: set[str] = set()
 
   def passed(p, inputs, run):
     out = transformer.apply(spec, p, run=run, mtp=True, **inputs)
     paths = jax.tree_util.tree_leaves_with_path(out.get('load', {}))
     steered.update(jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths)
-    said = (out['logits'], *out.get('mtp_logits', ()))
+    logits = (out['logits'], *out.get('mtp_logits', ()))
     if not spec.embed.query:
-      return said
-    asked = {'order_ids': _ORDER, 'target_positions': _PLACES}
-    asked = {name: jnp.broadcast_to(x, out['logits'].shape[:2]) for name, x in asked.items()}
-    return (*said, transformer.apply(spec, p, run=run, **inputs, **asked)['logits'])
+      return logits
+    targets = {'order_ids': _ORDER, 'target_positions': _PLACES}
+    targets = {name: jnp.broadcast_to(x, out['logits'].shape[:2]) for name, x in targets.items()}
+    return (*logits, transformer.apply(spec, p, run=run, **inputs, **targets)['logits'])
 
   def gradient(p, inputs, run, *targets):
     if not backward:
       return passed(p, inputs, run)[0], [None for _ in targets]
     y, pull = jax.vjp(lambda p: passed(p, inputs, run), p)
-    (grads,) = jax.lax.map(
-      pull, tuple(jnp.stack(targets) for _ in y)
-    )  # the backward pass is compiled once
+    # With `map` the backward pass is compiled once.
+    (grads,) = jax.lax.map(pull, tuple(jnp.stack(targets) for _ in y))
     return y[0], [jax.tree.map(lambda g, i=i: g[i], grads) for i in range(len(targets))]
 
   @jax.jit
   def program(p, inputs, target):
     dense, tiled, tiled_grads = DenseAttention(), None, None
     if policy is None and run.attend != dense:
-      # Where experts choose they do within a row: none minds that the batch is there twice.
-      twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
+      # Experts choose within a sequence, so a repeated batch does not affect them.
+      twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs)
+      none = jnp.zeros_like(target)
       targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
-      y, (grads, tiled_grads) = gradient(
-        p, twice, Run(attend=Halves((dense, run.attend))), *targets
-      )
-      rows, tiled = y[:6], y[6:]
+      halves = Run(attend=Halves((dense, run.attend)))
+      y, (grads, tiled_grads) = gradient(p, twice, halves, *targets)
+      logits, tiled = y[:6], y[6:]
     else:
-      rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
+      logits, (grads,) = gradient(p, inputs, Run(attend=dense), target)
     if policy is not None:
       tiled, (tiled_grads,) = gradient(p, inputs, Run(attend=run.attend, remat=policy), target)
-    return rows, tiled, grads, tiled_grads, _beside(spec, run, p, inputs)
+    return logits, tiled, grads, tiled_grads, _reference(spec, run, p, inputs)
 
-  return Answers(*jax.device_get(program(params(spec), inputs, target)), steered)
+  return Results(*jax.device_get(program(params(spec), inputs, target)), steered)
 
 
-def _beside(spec: Model, run: Run, p, inputs) -> jax.Array:
+def _reference(spec: Model, run: Run, p, inputs) -> jax.Array:
   if not spec.apart:
     return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits']
   return _stepped(spec, run, p, inputs) if decodable(spec) else _alone(spec, p)
 
 
 def _alone(spec: Model, p) -> jax.Array:
-  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor
-  segments, unrolled.
-  """
+  """Return logits [8, V] of the first 8 tokens without padding, masks or segments, unrolled."""
   ids = _DOCUMENT[None, :LONG]
-  inputs = (
-    {'input_ids': ids}
-    if spec.encoder is None
-    else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
-  )
+  inputs = {'input_ids': ids}
+  if spec.encoder is not None:
+    inputs = {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
   inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids), np.ones_like(ids))
@@ -222,58 +222,53 @@ def _alone(spec: Model, p) -> jax.Array:
 
 
 def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
-  """Logits [2, 12, V] of rows 0 and 2, a prompt of 7 tokens, unrolled, and then one at a time.
+  """Return logits [2, 12, V] of sequences 0 and 2 with a cache.
 
-  They are what a decoder meets: no document begins after the prompt, none is padded on the right. A
-  source is alone."""
-  own = '' if spec.encoder is None else 'decoder_'
-  source = (
-    {} if spec.encoder is None else {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
-  )
-  mine = {
-    n: x[jnp.asarray([0, 2])] for n, x in inputs.items() if n.startswith(own) or n == 'prefix_mask'
-  }
+  The prompt has 7 tokens and is unrolled; the other tokens are single steps. No document begins
+  after the prompt, and there is no padding on the right. The source has no padding.
+  """
+  prefix, source = '', {}
+  if spec.encoder is not None:
+    prefix, source = 'decoder_', {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
+  names = [n for n in inputs if n.startswith(prefix) or n == 'prefix_mask']
+  decoder = {n: inputs[n][jnp.asarray([0, 2])] for n in names}
   empty = cache.init_cache(spec, 2, T, source=LONG, kind=run.cache)
-  first = {n: x[:, :PROMPT] for n, x in mine.items()}
+  first = {n: x[:, :PROMPT] for n, x in decoder.items()}
   prompt = dataclasses.replace(run, loop='unroll')
   out = transformer.apply(spec, p, run=prompt, cache=empty, **first, **source)
 
-  def step(kept, token_B):
-    out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+  def step(kv_cache, token_B):
+    inputs = {f'{prefix}input_ids': token_B[:, None]}
+    out = transformer.apply(spec, p, run=run, cache=kv_cache, **inputs)
     return out['cache'], out['logits'][:, 0]
 
-  _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)
+  _, rest = jax.lax.scan(step, out['cache'], decoder[f'{prefix}input_ids'][:, PROMPT:].T)
   return jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
 
 
 @functools.lru_cache(maxsize=4)
-def sight(spec: Model) -> np.ndarray:
-  """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all
-  layers.
-  """
+def reach(spec: Model) -> np.ndarray:
+  """Return a mask [12, 12]: whether output i can depend on (decoder) token j through all layers."""
   pos = np.arange(T, dtype=np.int32)[None]
   info = TokenInfo(pos, np.ones_like(pos), {'prefix': pos < 3})
-  reach = np.eye(T, dtype=bool)
+  reached = np.eye(T, dtype=bool)
   with jax.ensure_compile_time_eval():
     for segment in spec.segments:
       for block in segment.pattern * segment.repeats:
-        seen = np.asarray(block.mixer.mask(info.rows(), info.columns()))[0]
+        allowed = np.asarray(block.mixer.mask(info.rows(), info.columns()))[0]
         if isinstance(block.mixer, Hierarchical):
           number = pos[0] // block.mixer.block
-          seen = (seen & (number[:, None] == number)) | (number < number[:, None])
+          allowed = (allowed & (number[:, None] == number)) | (number < number[:, None])
         if isinstance(block.mixer, Longformer):  # the first token is global
-          seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
-        seen = seen | (
-          getattr(block.mixer, 'pool', T + 1) <= T
-        )  # by blocks, of which every token is in one
-        reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
-  return reach
+          allowed = allowed | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
+        # Pooled blocks cover all tokens.
+        allowed = allowed | (getattr(block.mixer, 'pool', T + 1) <= T)
+        reached = (allowed.astype(int) @ reached.astype(int) > 0) | reached
+  return reached
 
 
 def decodable(spec: Model) -> bool:
-  """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they
-  need.
-  """
+  """Return whether the model can decode the last tokens with a cache."""
   if any(isinstance(block.mixer, Longformer) for block in blocks(spec)):
     return False
-  return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()
+  return spec.apart and not np.triu(reach(spec), 1)[:, PROMPT:].any()

@@ -1,8 +1,8 @@
-"""The choice of models in which every two parts meet."""
+"""The choice of models in which every two parts occur together."""
 
 import itertools
 
-from tests.contracts import cases
+from tests.contracts import cases, levels
 from tests.contracts.covering import covering
 
 LEVELS = {'a': [1, 2, 3], 'b': ['x', 'y'], 'c': [3, 0, 1, 2], 'd': [True, False]}
@@ -12,14 +12,14 @@ def met(rows, a, b):
   return {(row[a], row[b]) for row in rows if None not in (row[a], row[b])}
 
 
-def test_the_chosen_rows_cover_every_pair():
+def test_choices_cover_every_pair():
   rows = covering(LEVELS)
   for a, b in itertools.combinations(LEVELS, 2):
     assert met(rows, a, b) == set(itertools.product(LEVELS[a], LEVELS[b]))
   assert len(rows) < 3 * 2 * 4 * 2 / 2
 
 
-def test_what_is_to_be_kept_apart_never_meets_and_all_else_does():
+def test_excluded_pairs_never_meet_and_all_others_do():
   rows = covering(
     LEVELS, lambda a, b: (a, b) == (('a', 1), ('b', 'x')) or (a[0], a[1], b[0]) == ('b', 'y', 'd')
   )
@@ -29,28 +29,28 @@ def test_what_is_to_be_kept_apart_never_meets_and_all_else_does():
   assert met(rows, 'a', 'c') == set(itertools.product(LEVELS['a'], LEVELS['c']))
 
 
-def test_what_is_dear_stands_alone_where_it_can():
-  dear = {('a', 3), ('b', 'y'), ('c', 0)}
-  rows = covering(LEVELS, dear=lambda level: float(level in dear))
+def test_expensive_levels_are_kept_separate():
+  expensive = {('a', 3), ('b', 'y'), ('c', 0)}
+  rows = covering(LEVELS, cost=lambda level: float(level in expensive))
   for a, b in itertools.combinations(LEVELS, 2):
     assert met(rows, a, b) == set(itertools.product(LEVELS[a], LEVELS[b]))
-  together = lambda rows: sum(len(dear & set(row.items())) == 3 for row in rows)
+  together = lambda rows: sum(len(expensive & set(row.items())) == 3 for row in rows)
   assert together(rows) == 0
   assert together(covering(LEVELS)) > 0
 
 
-def test_every_row_of_every_table_of_a_model_stands_in_some_pair():
-  said = set().union(*(cases._said(case.spec) for case in cases.pairs().values()))
-  parts = {kind for _, _, kind in said}
-  # Of the run, or in test_inputs_and_heads.py, or in tests/parts.
+def test_every_part_of_a_model_occurs_in_a_pair():
+  values = set().union(*(cases.field_values(case.spec) for case in cases.pairs().values()))
+  parts = {kind for _, _, kind in values}
+  # Parts of the run, and parts that test_inputs_and_heads.py or tests/parts cover.
   elsewhere = ('attend', 'cache', 'init', 'embed', 'head', 'resample')
-  known = cases.tables()
+  known = levels.tables()
   rows = {
     row
     for kind in known
     if kind not in elsewhere
     for name, row in known[kind].items()
-    if name not in cases.OF_IMAGES
+    if name not in levels.OF_IMAGES
   }
-  # `Segments` is joined to every mask by attention itself.
-  assert {row.__name__ for row in rows if not cases.is_conditioned(row)} - {'Segments'} <= parts
+  # Attention combines every mask with `Segments`.
+  assert {row.__name__ for row in rows if not levels.is_conditioned(row)} - {'Segments'} <= parts

@@ -1,4 +1,4 @@
-"""What models of images, and of other inputs than text, have in common."""
+"""Contracts of models with other inputs than text, such as images."""
 
 import functools
 
@@ -24,7 +24,7 @@ def spec(request):
 
 @functools.lru_cache(maxsize=1)
 def _given(spec: Model):
-  """Random parameters and inputs."""
+  """Return random parameters and inputs."""
   rng = np.random.default_rng(0)
 
   def draw(x):
@@ -47,7 +47,7 @@ def _vocab(spec: Model):
 
 
 def _outputs(spec: Model) -> list[str]:
-  """Names of the outputs of the main tower: those of its heads, or its last hidden state."""
+  """Return the output names of the main tower: of its heads, or its last hidden state."""
   heads = [name for head in spec.heads.values() for name in head.returns('lm' not in spec.heads)]
   return heads or ['last_hidden_state']
 
@@ -61,19 +61,19 @@ def _loss(spec, run, params, given):
 
 @functools.lru_cache(maxsize=1)
 def _results(spec: Model):
-  """Outputs and gradients: scanned; unrolled and rematerialised."""
+  """Return outputs and gradients, scanned, and unrolled with rematerialisation."""
   params, given = _given(spec)
   runs = Run(), Run(loop='unroll', remat='full')
   grad = lambda run: jax.jit(jax.grad(functools.partial(_loss, spec, run), has_aux=True))
   return [jax.device_get(grad(run)(params, given)) for run in runs]
 
 
-def test_a_config_is_valid_and_survives_json(spec):
+def test_config_is_valid_and_survives_json(spec):
   assert config.validate(spec) is spec
   assert config.from_json(Model, config.to_json(spec)) == spec
 
 
-def test_outputs_are_those_of_the_shapes_that_parts_declare(spec):
+def test_outputs_have_the_declared_shapes(spec):
   found = _results(spec)[0][1]
   assert all(np.isfinite(x).all() and len(x) == BATCH for x in found.values())
   params, given = _given(spec)
@@ -86,21 +86,21 @@ def test_outputs_are_those_of_the_shapes_that_parts_declare(spec):
     )
 
 
-def test_an_example_does_not_depend_on_its_batch(spec):
+def test_examples_are_independent_of_their_batch(spec):
   (params, given), found = _given(spec), _results(spec)[0][1]
   alone = jax.jit(lambda p, x: _loss(spec, Run(), p, x)[1])(
     params, {n: x[1:2] for n, x in given.items()}
   )
   for name, x in alone.items():
     expected = found[name][1]
-    if x.shape[1:] != expected.shape:  # logits of pairs are of the whole batch
+    if x.shape[1:] != expected.shape:  # logits of pairs have the batch on two axes
       expected = expected[1:2]
     np.testing.assert_allclose(
       x[0], expected, atol=2e-5 * max(1, np.abs(found[name]).max()), err_msg=name
     )
 
 
-def test_unrolled_and_rematerialised_equals_scanned(spec):
+def test_unrolled_with_remat_equals_scanned(spec):
   (grads, found), (other_grads, other) = _results(spec)
   for name, x in found.items():
     np.testing.assert_allclose(other[name], x, atol=2e-5 * max(1, np.abs(x).max()), err_msg=name)

@@ -1,5 +1,6 @@
-"""Contracts of every input layer, head, unit, resampling and conditioned part; new rows of the
-tables are included.
+"""Contracts of every input layer, head, unit, resampling layer and conditioned part.
+
+New table entries are included.
 """
 
 import functools
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.contracts.cases import is_conditioned, tables
+from tests.contracts.levels import is_conditioned, tables
 from tfm import zoo
 from tfm.core import config
 from tfm.core.axes import AXES, letters_of
@@ -19,7 +20,7 @@ from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed import Conditioned, Embed, Features, Tokens
-from tfm.parts.embed.base import whole
+from tfm.parts.embed.base import unpadded
 from tfm.parts.ffn import Glu
 from tfm.parts.head import Head, Lm, Regress
 from tfm.parts.head.base import HeadContext
@@ -53,7 +54,7 @@ def _model(embed: Embed, segment: Segment | None = None, **fields) -> Model:
   """
   conditioned = next(row() for row in TABLES['norm'].values() if is_conditioned(row))
   norm = conditioned if embed.conditions else LayerNorm()
-  own = Block(Attention(4, None, 8, mask=Mask()), Glu(48), norm)
+  block = Block(Attention(4, None, 8, mask=Mask()), Glu(48), norm)
   pattern = [
     Block(None, None, norm, cross=CrossAttention(4, None, 8, tower=name)) for name in embed.towers
   ]
@@ -61,7 +62,7 @@ def _model(embed: Embed, segment: Segment | None = None, **fields) -> Model:
     name: Tower(Features(f'{name}_states', 5), segments=(), norm=None) for name in embed.towers
   }
   fields = {'heads': {'values': Regress(3)}, 'norm': norm, 'towers': towers} | fields
-  return zoo.tiny(Model(embed, D, (segment or Segment((*pattern, own), 2),), **fields))
+  return zoo.tiny(Model(embed, D, (segment or Segment((*pattern, block), 2),), **fields))
 
 
 def _models() -> dict[str, Model]:
@@ -137,7 +138,7 @@ def _same(grads, expected):
     )
 
 
-def test_a_config_is_valid_and_survives_json(spec):
+def test_config_is_valid_and_survives_json(spec):
   assert config.validate(spec) is spec
   assert config.from_json(Model, config.to_json(spec)) == spec
 
@@ -146,13 +147,13 @@ def test_examples_have_the_declared_shapes(spec):
   for name in ('', *spec.towers):
     embed = spec.tower(name).embed
     example = embed.example(jax.random.key(0), B, T)
-    assert {n: (x.shape, x.dtype) for n, x in example.items()} == {
-      n: (s.shape, s.dtype) for n, s in embed.shapes(B, T).items()
-    }
-    assert set(example) == set(embed.needs)
+    shapes = embed.shapes(B, T)
+    assert set(example) == set(shapes) == set(embed.needs)
+    for name, x in example.items():
+      assert (x.shape, x.dtype) == (shapes[name].shape, shapes[name].dtype), name
 
 
-def test_a_sequence_has_the_declared_length(spec):
+def test_sequence_has_the_declared_length(spec):
   out = jax.eval_shape(
     lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), _inputs(spec)
   )
@@ -172,14 +173,14 @@ def test_init_is_deterministic_and_depends_on_the_key(spec):
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(one))
 
 
-def test_letters_have_the_rank_of_the_parameters(spec):
+def test_axis_letters_have_the_rank_of_the_parameters(spec):
   letters, shapes = transformer.param_letters(spec), transformer.param_shapes(spec)
   for (name, text), shape in zip(_named(letters), jax.tree.leaves(shapes), strict=True):
     assert len(text) == len(shape.shape), name
     assert set(text) <= set(AXES), name
 
 
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(spec):
+def test_all_gradients_are_finite_and_nonzero(spec):
   _, grads = _value_and_grad(spec, 'scan')
   for name, g in _named(grads):
     assert np.isfinite(g).all(), name
@@ -194,14 +195,14 @@ def test_unrolled_equals_scanned(spec):
   _same(others, grads)
 
 
-def test_examples_do_not_depend_on_each_other(spec):
-  inputs, params = _inputs(spec), _params(spec)  # outside jit, as they are cached
+def test_examples_are_independent_of_their_batch(spec):
+  inputs, params = _inputs(spec), _params(spec)  # outside of jit, because they are cached
   run = jax.jit(lambda x: transformer.apply(spec, params, **x)['predictions'])
   whole_batch, few = run(inputs), run({name: x[:2] for name, x in inputs.items()})
   np.testing.assert_allclose(few, whole_batch[:2], atol=1e-5, rtol=1e-4)
 
 
-def test_flops_and_parameters_of_the_table_add_up(spec):
+def test_table_sums_to_the_flops_and_parameters(spec):
   table = count.table(spec, T)
   assert sum(row.params * row.repeats for row in table) == count.count_params(spec)
   assert sum(row.flops * row.repeats for row in table) == pytest.approx(
@@ -209,7 +210,7 @@ def test_flops_and_parameters_of_the_table_add_up(spec):
   )
 
 
-def test_eight_devices_give_the_numbers_of_one(spec):
+def test_eight_devices_equal_one(spec):
   mesh = Mesh(2, 2, 2)
   value, grads = _value_and_grad(spec, 'scan')
   grid, rules = shard.make_mesh(mesh, jax.devices()), mesh.table()
@@ -234,7 +235,7 @@ def _head_call(head: Head):
   tower = Model(Tokens(64), D, heads={'lm': Lm()})
   dims = stack.tower_dims(tower, tower, Run())
   x_BTD = jax.random.normal(jax.random.key(0), (2, GRID[0] * GRID[1], D))
-  info = with_grid(whole(*x_BTD.shape[:2]), GRID)
+  info = with_grid(unpadded(*x_BTD.shape[:2]), GRID)
   table_VD = jax.random.normal(jax.random.key(1), (64, D))
   inputs = {'input_ids': jnp.ones(x_BTD.shape[:2], jnp.int32)}
   examples = head.examples(x_BTD.dtype)
@@ -245,13 +246,13 @@ def _head_call(head: Head):
   return head.make(dims), x_BTD, HeadContext(info, inputs, drawn, table_VD, GRID)
 
 
-def test_a_head_survives_json(head):
+def test_head_survives_json(head):
   spec = Tower(heads={'own': head})
   assert config.from_json(Tower, config.to_json(spec)) == spec
   assert not list(head.check())
 
 
-def test_a_head_returns_the_named_outputs(head):
+def test_head_returns_the_named_outputs(head):
   module, x_BTD, context = _head_call(head)
   variables = module.init(jax.random.key(0), x_BTD, context)
   for alone in (True, False):
@@ -260,11 +261,11 @@ def test_a_head_returns_the_named_outputs(head):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(out))
 
 
-def test_examples_of_a_head_are_its_reads(head):
+def test_head_examples_match_the_outputs_it_reads(head):
   assert set(head.examples(jnp.float32)) == set(head.reads)
 
 
-def test_every_parameter_of_a_head_gets_a_gradient(head):
+def test_all_gradients_of_a_head_are_nonzero(head):
   module, x_BTD, context = _head_call(head)
   variables = module.init(jax.random.key(0), x_BTD, context)
   letters = letters_of(variables.get('params', {}))
@@ -284,13 +285,13 @@ def test_every_parameter_of_a_head_gets_a_gradient(head):
   assert np.abs(dx_BTD).max() > 0 or head.reads
 
 
-def test_init_of_a_head_is_deterministic(head):
+def test_head_init_is_deterministic(head):
   module, x_BTD, context = _head_call(head)
   one, same = (nn.unbox(module.init(jax.random.key(0), x_BTD, context)) for _ in range(2))
   jax.tree.map(np.testing.assert_array_equal, one, same)
 
 
-def test_a_head_counts_flops_that_grow_with_its_tokens(head):
+def test_head_flops_do_not_decrease_with_length(head):
   tower = Model(Tokens(64), D, heads={'lm': Lm()})
   dims = stack.tower_dims(tower, tower, Run())
   assert head.flops(dims, 2 * T) >= head.flops(dims, T) >= 0

@@ -1,6 +1,4 @@
-"""A run's choices change no numbers: small tiles, that not all models are asked with; and what is
-refused.
-"""
+"""Options of a run do not affect results: small tiles, and errors of unknown options."""
 
 import jax
 import numpy as np
@@ -21,19 +19,19 @@ SPECS = {
 
 @pytest.mark.parametrize('model', SPECS)
 @pytest.mark.large(when=lambda model: model == 'encoder-decoder')
-def test_tiles_that_are_smaller_than_most_models_are_asked_with_give_the_same_numbers(model):
-  said = harness.answers(SPECS[model], Run(attend=Pallas(4, 8, interpret=True)))
+def test_small_pallas_tiles_give_equal_results(model):
+  results = harness.results(SPECS[model], Run(attend=Pallas(4, 8, interpret=True)))
   np.testing.assert_allclose(
-    said.tiled, said.rows, atol=2e-5 * max(1, np.abs(said.rows).max()), rtol=1e-5
+    results.tiled, results.logits, atol=2e-5 * max(1, np.abs(results.logits).max()), rtol=1e-5
   )
-  # Beside the largest of its array: what is small there is made of what is not.
+  # Relative to the largest element of each array.
   same = lambda a, b: np.testing.assert_allclose(
     a, b, atol=5e-4 * np.abs(b).max() + 1e-6, rtol=1e-4
   )
-  jax.tree.map(same, said.tiled_grads, said.grads)
+  jax.tree.map(same, results.tiled_grads, results.grads)
 
 
-def test_an_unknown_policy_and_an_unknown_loop_are_refused():
+def test_unknown_remat_policy_and_loop_are_errors():
   with pytest.raises(errors.ConfigError, match=r"unknown remat policy 'ful'\. Did you mean 'full'"):
     remat(lambda x: x, 'ful')
   with pytest.raises(errors.ConfigError, match=r"loop='scanned' is not one of scan, unroll"):

@@ -142,9 +142,12 @@ def test_irregular_jamba_experts_are_not_exported():
   [
     (
       Block(ffn=Moe(1, SparseMixer(), Glu(8))),
-      r'sparse_mixer: chooses 2 experts of 1\. Expected at least 2',
+      r'sparse_mixer chooses 2 experts, and there are 1\. Expected at least 2',
     ),
-    (Block(ffn=Moe(4, SparseMixer(jitter=-1.0), Glu(8))), r'jitter: is -1\.0\. Expected 0 or more'),
+    (
+      Block(ffn=Moe(4, SparseMixer(jitter=-1.0), Glu(8))),
+      r'jitter=-1\.0 is negative\. Expected at least 0',
+    ),
     (Block(ffn=Moe(4, scaled='both')), r"scaled: want one of 'output', 'input', got both"),
     (
       Block(Attention(4, mask=Causal() & Chunks(0))),
@@ -154,7 +157,10 @@ def test_irregular_jamba_experts_are_not_exported():
       Block(Attention(4, relative=Temperature(0))),
       r'every=0 is not a number of positions\. Expected at least 1',
     ),
-    (Block(norm=RMSNorm(scale=False, one_plus=True)), r'scale=no: there is no scale to store'),
+    (
+      Block(norm=RMSNorm(scale=False, one_plus=True)),
+      r'one_plus and scale_first need a scale, and scale=false',
+    ),
   ],
 )
 def test_fields_out_of_range_raise_errors(block, message):

@@ -346,8 +346,8 @@ def test_resampled_model_has_no_cache():
       Segment((block(),), 1, resample=Merge()),
       'needs a grid of image patches, which embed=tokens does not provide',
     ),
-    (Segment((block(),), 1, resample=Merge(1)), 'size=1 merges nothing'),
-    (Segment((block(),), 1, resample=Stride(1)), 'size=1 shortens nothing'),
+    (Segment((block(),), 1, resample=Merge(1)), 'size=1 is too small'),
+    (Segment((block(),), 1, resample=Stride(1)), 'size=1 is too small'),
   ],
   ids=['case=width', 'case=grid', 'case=merge-1', 'case=stride-1'],
 )

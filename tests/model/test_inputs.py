@@ -46,7 +46,7 @@ IDS = jnp.ones((2, 5), jnp.int32)
     (
       GPT2,
       {'input_ids': jnp.ones((1, 65), jnp.int32)},
-      'input_ids has 65 tokens, the position table 64 rows',
+      'input_ids has 65 tokens, the position table has 64 entries',
     ),
     (GPT2, {'input_ids': IDS, 'token_type_ids': IDS}, 'the model has no token types'),
     (T5, {'input_ids': IDS}, 'decoder_input_ids is missing'),

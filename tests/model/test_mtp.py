@@ -292,7 +292,7 @@ def test_draft_without_mtp_is_an_error():
   [
     (
       {'mtp': SequentialMTP(0)},
-      'mtp: depth=0 predicts no later token. Expected at least 1, or mtp=none',
+      'mtp: depth=0 is too small. Expected at least 1, or mtp=none',
     ),
     (
       {'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)},

@@ -358,8 +358,8 @@ READING = {
     ),
     (
       model(vision=IMAGE.with_heads(x=Project(8, 'largest', name='x'))),
-      r'towers\.vision\.heads\.x: pick=largest looks for a token id, and the tower reads no '
-      r'tokens\.',
+      r'towers\.vision\.heads\.x: pick=largest needs token ids, and the tower has '
+      r'none\.',
     ),
     (
       model(

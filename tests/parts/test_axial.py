@@ -10,7 +10,7 @@ import pytest
 from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import transformer
-from tfm.parts.embed.base import whole
+from tfm.parts.embed.base import unpadded
 from tfm.parts.relative.axial import Axial
 from tfm.parts.tokeninfo import with_grid
 
@@ -24,7 +24,7 @@ def _scores(relative, q_BTNH, k_BTNH, at):
 
 @pytest.mark.parametrize('layout', ['halves', 'interleaved'])
 def test_axial_scores_depend_on_row_and_column_distance(layout):
-  relative, info = Axial(layout=layout), with_grid(whole(1, 15), GRID)
+  relative, info = Axial(layout=layout), with_grid(unpadded(1, 15), GRID)
   q, k = (
     jnp.broadcast_to(jax.random.normal(jax.random.key(i), (8,)), (1, 15, 1, 8)) for i in range(2)
   )
@@ -42,7 +42,7 @@ def test_axial_scores_depend_on_row_and_column_distance(layout):
 
 
 def test_special_tokens_are_not_rotated():
-  info = with_grid(whole(1, 17), GRID, lead=2)
+  info = with_grid(unpadded(1, 17), GRID, lead=2)
   x = jax.random.normal(jax.random.key(0), (1, 17, 1, 8))
   y = Axial().rotate(x, Axial().places(info))
   np.testing.assert_array_equal(y[:, :3], x[:, :3])  # and the patch at (0, 0)

@@ -7,13 +7,13 @@ from tfm.parts.mixer import Attention
 
 
 @pytest.mark.parametrize(
-  ('piece', 'said'),
+  ('part', 'message'),
   [
     (Attention(clip=0.0), 'clip=0.0 is not positive. Expected more than 0, or none.'),
     (Glu(limit=-1.0), 'limit=-1.0 leaves nothing. Expected more than 0, or none.'),
     (
       Moe(shared_gate=True),
-      'shared_gate: gates nothing. Expected a shared feed-forward, or shared_gate=no.',
+      'shared_gate=true without a shared network. Expected shared=glu, or shared_gate=false.',
     ),
   ],
 )

@@ -1,4 +1,4 @@
-"""Input layers of vectors, codes and latents: their formulas, masks and cached decoding."""
+"""Input layers of vectors, codes and latents: formulas, masks and cached decoding."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ B, T = 2, 6
 
 
 def stepped(spec, p, inputs, prompt):
-  """Return predictions of a cached prompt, and then of one step at a time."""
+  """Return predictions of a cached prompt, followed by single cached steps."""
   (time,) = {value.shape[1] for value in inputs.values()}
   out = apply(spec, p, {n: x[:, :prompt] for n, x in inputs.items()}, init_cache(spec, B, 24))
   found = [out['predictions']]
@@ -41,15 +41,15 @@ def stepped(spec, p, inputs, prompt):
   return jnp.concatenate(found, 1)
 
 
-def test_features_are_projected_and_get_their_time_steps():
+def test_features_are_projected_and_add_time_steps():
   spec = model(Features('states', 5, timesteps=9))
   p, x, time = params(spec), normal(B, T, 5), jnp.arange(B * T).reshape(B, T) % 9
-  own = p['embed']
-  expected = linear(x, own['project']) + np.asarray(own['timesteps'])[time]
+  weights = p['embed']
+  expected = linear(x, weights['project']) + np.asarray(weights['timesteps'])[time]
   close(embedded(spec, p, {'states': x, 'timesteps': time}), expected)
 
 
-def test_vectors_of_the_model_width_need_no_projection():
+def test_features_of_the_model_width_need_no_projection():
   spec = model(Features(size=32, project=False))
   x = normal(B, T, 32)
   assert 'embed' not in params(spec)
@@ -59,7 +59,7 @@ def test_vectors_of_the_model_width_need_no_projection():
 @pytest.mark.parametrize(
   'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
 )
-def test_padding_changes_no_other_token(embed):
+def test_padding_does_not_affect_other_tokens(embed):
   spec = causal(embed)
   p, inputs = params(spec), embed.example(jax.random.key(0), B, T)
   ((name, x),) = inputs.items()
@@ -75,7 +75,7 @@ def test_padding_changes_no_other_token(embed):
 @pytest.mark.parametrize(
   'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
 )
-def test_packed_sequences_do_not_see_each_other(embed):
+def test_packed_sequences_are_independent(embed):
   spec = causal(embed, absolute=Learned(16))
   p = params(spec)
   ((name, x),) = embed.example(jax.random.key(0), B, T).items()
@@ -91,13 +91,13 @@ def test_packed_sequences_do_not_see_each_other(embed):
 @pytest.mark.parametrize(
   'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
 )
-def test_cached_vectors_match_the_full_pass(embed):
+def test_cached_features_match_the_full_forward_pass(embed):
   spec = causal(embed, absolute=Learned(32))
   p, inputs = params(spec), embed.example(jax.random.key(0), B, T)
   close(stepped(spec, p, inputs, 3), apply(spec, p, inputs)['predictions'])
 
 
-def test_codes_are_the_sum_over_codebooks():
+def test_code_embeddings_are_summed_over_codebooks():
   spec = model(Codes(3, 11, scale=2.0))
   p, ids = params(spec), np.random.default_rng(0).integers(0, 11, (B, T, 3))
   table_UVD = np.asarray(p['embed']['table'])
@@ -114,7 +114,7 @@ def perceiver() -> Model:
   return model(Latents(4), reader, block(), towers={'inputs': source(norm=LayerNorm())})
 
 
-def test_latents_read_a_tower_of_any_length():
+def test_latents_accept_a_tower_of_any_length():
   spec = perceiver()
   p = params(spec)
   for length in (1, 7):
@@ -134,11 +134,9 @@ def test_latents_ignore_padding_and_order_of_the_tower():
   close(apply(spec, p, padded)['predictions'], alone)
 
 
-def test_latents_take_no_cache():
+def test_latents_with_a_cache_are_an_error():
   spec = perceiver()
-  with pytest.raises(
-    errors.UserError, match='embed=latents has no later tokens, so it takes no cache'
-  ):
+  with pytest.raises(errors.UserError, match='a cache cannot be used with embed=latents'):
     transformer.apply(
       spec, params(spec), cache=init_cache(spec, B, 8, source=T), vectors=normal(B, T, 5)
     )

@@ -56,6 +56,7 @@ def test_bare_branch_has_no_norm():
   assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
   assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()
   with pytest.raises(
-    errors.ConfigError, match=r'unnormalised names no branch mix\. Expected some of mixer, cross'
+    errors.ConfigError,
+    match=r'unnormalised: unknown branch mix\. Expected some of mixer, cross, ffn',
   ):
     config.validate(Model(segments=(Segment((Block(residual_layout=Pre(('mix',))),)),)))

@@ -49,7 +49,7 @@ def features(embed, frames, batch=2):
 @pytest.mark.parametrize(
   'conv', [Conv(3, 1, pad=1), Conv(3, 2, pad=1), Conv(5, 2, pad=2), Conv(4, 3)]
 )
-def test_convolution_is_the_sum_over_its_window(conv):
+def test_convolution_equals_a_sum_over_windows(conv):
   embed = Frames((conv,), bins=6)
   params, x = started(embed), features(embed, 11)
   kernel, bias = (np.asarray(params['conv_0'][name]) for name in ('kernel', 'bias'))
@@ -66,18 +66,18 @@ def test_convolution_is_the_sum_over_its_window(conv):
   'embed', [Frames(), SMALL, Waveform()], ids=['embed=frames', 'embed=small', 'embed=wav2vec2']
 )
 @pytest.mark.parametrize('length', [1, 2, 7])
-def test_shapes_are_those_of_so_many_vectors(embed, length):
+def test_declared_shapes_give_the_requested_length(embed, length):
   frames = embed.frames(length)
   assert embed.windows(frames) == length
   assert [s.shape[-1] for s in embed.shapes(2, length).values()] == [frames]
 
 
-def test_thirty_seconds_become_1500_vectors():
+def test_whisper_makes_1500_vectors_of_thirty_seconds():
   assert zoo.get('whisper-tiny').encoder.embed.frames(1500) == 3000
 
 
 @pytest.mark.parametrize('embed', [Frames(bins=4), SMALL], ids=['embed=frames', 'embed=waveform'])
-def test_mask_has_the_length_of_each_row(embed):
+def test_mask_has_the_length_of_each_example(embed):
   total = 83
   mask = (np.arange(total)[None] < np.arange(total + 1)[:, None]).astype(np.int32)
   name, shape = (
@@ -89,11 +89,11 @@ def test_mask_has_the_length_of_each_row(embed):
   inputs = {name: jnp.zeros(shape), 'attention_mask': mask}
   info = module.apply({'params': started(embed)}, inputs, {}, None, method='start').info
   lengths = np.asarray(info.segment_ids).sum(1)
-  assert lengths.tolist() == [max(embed.windows(n), 0) if n else 0 for n in range(total + 1)]
+  assert lengths.tolist() == [0, *(max(embed.windows(n), 0) for n in range(1, total + 1))]
   assert (np.diff(np.asarray(info.segment_ids), axis=1) <= 0).all()
 
 
-def test_padding_out_of_reach_changes_nothing():
+def test_padding_outside_the_windows_has_no_effect():
   spec = zoo.tiny(zoo.get('whisper-tiny'))
   params = init(spec, jax.random.key(0))
   x = features(spec.encoder.embed, 64, 1)
@@ -117,10 +117,10 @@ def _changed(x, start):
     (np.zeros((1, 79, 100)), r'has shape \(1, 79, 100\)\. Expected \[B, D=80, T\]'),
     (np.zeros((80, 100)), 'has shape'),
     (np.zeros((1, 80, 0)), 'has 0 frames. Expected at least 1'),
-    (np.zeros((1, 80, 130)), 'become 65 vectors, .* 64 rows. Expected at most 128 frames'),
+    (np.zeros((1, 80, 130)), 'are 65 tokens; .* 64 entries. Expected at most 128 frames'),
   ],
 )
-def test_wrong_shape_is_named(x, problem):
+def test_wrong_audio_shapes_are_errors(x, problem):
   spec = zoo.tiny(zoo.get('whisper-tiny'))
   params = init(spec, jax.random.key(0))
   with pytest.raises(errors.UserError, match=problem):
@@ -140,7 +140,7 @@ def test_wrong_shape_is_named(x, problem):
     (Frames(dropout=1.0), 'dropout=1.0'),
   ],
 )
-def test_fields_that_do_not_fit_are_named(embed, problem):
+def test_inconsistent_audio_fields_are_errors(embed, problem):
   with pytest.raises(errors.ConfigError, match=problem):
     config.validate(tower(embed))
 
@@ -150,7 +150,7 @@ def test_spec_survives_json():
   assert config.from_json(Model, config.to_json(spec)) == spec
 
 
-def test_flops_are_two_per_multiplication():
+def test_audio_flops_match_the_formula():
   embed = Frames((Conv(3, 1, 48, pad=1), Conv(5, 4, pad=2)), bins=20)
   n = 10
   spec = tower(embed)
@@ -158,7 +158,7 @@ def test_flops_are_two_per_multiplication():
   assert flops_of_document(spec, n) == expected
 
 
-def test_dropout_needs_training():
+def test_audio_dropout_needs_training():
   embed = Frames(bins=6, dropout=0.5)
   params, x = {'embed': started(embed)}, features(embed, 16)
   plain, again = (
@@ -183,10 +183,10 @@ def test_position_table_starts_as_sinusoids():
   )
 
 
-def test_a_cache_is_refused():
+def test_audio_with_a_cache_is_an_error():
   embed = Frames(bins=6)
   module = embed.make(tower_dims(tower(embed), tower(embed), RUN))
-  with pytest.raises(errors.UserError, match='a cache holds tokens'):
+  with pytest.raises(errors.UserError, match='a cache cannot be used with audio inputs'):
     module.apply(
       {'params': started(embed)},
       {'input_features': features(embed, 8)},
@@ -203,7 +203,7 @@ def test_gated_frames_equal_speech2text():
   from transformers.models.speech_to_text.modeling_speech_to_text import Conv1dSubsampler
 
   torch.manual_seed(0)
-  theirs = Conv1dSubsampler(
+  reference = Conv1dSubsampler(
     Speech2TextConfig(
       d_model=32, input_feat_per_channel=10, input_channels=1, conv_channels=24,
       conv_kernel_sizes=(5, 5),
@@ -213,10 +213,10 @@ def test_gated_frames_equal_speech2text():
   embed = Frames(
     (Conv(5, 2, 12, pad=2), Conv(5, 2, pad=2)), Sigmoid(), gated=True, bins=10, bins_last=True
   )
-  params = {f'conv_{i}': _conv(conv) for i, conv in enumerate(theirs.conv_layers)}
+  params = {f'conv_{i}': _conv(conv) for i, conv in enumerate(reference.conv_layers)}
   x = features(embed, 21)
   with torch.no_grad():
-    expected = theirs(torch.tensor(x)).numpy()
+    expected = reference(torch.tensor(x)).numpy()
   np.testing.assert_allclose(vectors(embed, params, input_features=x), expected, atol=1e-5)
 
 
@@ -229,7 +229,7 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   import transformers
 
   torch.manual_seed(0)
-  theirs = transformers.Wav2Vec2Model(
+  reference = transformers.Wav2Vec2Model(
     transformers.Wav2Vec2Config(
       hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
       feat_extract_norm=kind,
@@ -238,15 +238,15 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
     )
   ).eval()  # fmt: skip
   with torch.no_grad():
-    for p in theirs.parameters():
+    for p in reference.parameters():
       p.add_(0.2 * torch.randn_like(p))
   embed = dataclasses.replace(SMALL, norm=norm, bias=bias)
   params = {}
-  for i, layer in enumerate(theirs.feature_extractor.conv_layers):
+  for i, layer in enumerate(reference.feature_extractor.conv_layers):
     params[f'conv_{i}'] = _conv(layer.conv)
     if hasattr(layer, 'layer_norm'):
       params[f'norm_{i}'] = _norm(layer.layer_norm)
-  project = theirs.feature_projection
+  project = reference.feature_projection
   params['project_norm'] = _norm(project.layer_norm)
   params['projection'] = {
     'kernel': project.projection.weight.detach().numpy().T,
@@ -254,9 +254,9 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   }  # fmt: skip
   x = np.random.default_rng(3).standard_normal((2, 700)).astype(np.float32)
   with torch.no_grad():
-    expected = project(theirs.feature_extractor(torch.tensor(x)).transpose(1, 2))[0].numpy()
+    expected = project(reference.feature_extractor(torch.tensor(x)).transpose(1, 2))[0].numpy()
   np.testing.assert_allclose(vectors(embed, params, input_values=x), expected, atol=2e-5)
-  lengths = theirs._get_feat_extract_output_lengths(torch.arange(30, 100)).tolist()
+  lengths = reference._get_feat_extract_output_lengths(torch.arange(30, 100)).tolist()
   assert [embed.windows(n) for n in range(30, 100)] == lengths
 
 
@@ -269,7 +269,7 @@ def _norm(norm):
   return {'scale': norm.weight.detach().numpy(), 'bias': norm.bias.detach().numpy()}
 
 
-def test_towers_of_waveforms_can_be_read():
+def test_decoder_attends_to_a_waveform_encoder():
   encoder = Tower(SMALL, d_model=24, segments=(Segment(),), norm=None)
   whisper = zoo.tiny(zoo.get('whisper-tiny'))
   spec = config.validate(

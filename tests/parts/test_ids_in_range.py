@@ -1,4 +1,4 @@
-"""Ids that index no row of a table are refused on the host, and traced ones are left alone."""
+"""Ids outside a table are errors; traced ids are not checked."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def _ids(spec, value):
 
 @pytest.mark.parametrize('value', [-1, -100, 0, 7])
 @pytest.mark.parametrize('kind', [np.asarray, jnp.asarray, np.ndarray.tolist])
-def test_ids_outside_of_the_vocabulary_are_refused(bert, value, kind):
+def test_ids_outside_the_vocabulary_are_errors(bert, value, kind):
   spec, params = bert
   ids = _ids(spec, value)
   with pytest.raises(
@@ -35,7 +35,7 @@ def test_ids_outside_of_the_vocabulary_are_refused(bert, value, kind):
     apply(spec, params, input_ids=kind(ids))
 
 
-def test_ids_under_the_attention_mask_are_checked_too(bert):
+def test_masked_out_ids_are_checked(bert):
   spec, params = bert
   ids, mask = _ids(spec, -100), np.ones((2, 4), np.int32)
   mask[1, 2] = 0
@@ -47,7 +47,7 @@ def test_ids_under_the_attention_mask_are_checked_too(bert):
   ('name', 'value', 'kind'),
   [('token_type_ids', 2, 'token types'), ('position_ids', -1, 'positions')],
 )
-def test_other_ids_are_checked_against_their_tables(bert, name, value, kind):
+def test_type_and_position_ids_are_checked(bert, name, value, kind):
   spec, params = bert
   other = np.zeros((2, 4), np.int32)
   other[0, 3] = value
@@ -66,7 +66,7 @@ def test_lists_of_ids_equal_arrays(bert):
     run([[1, 2], [3]])
 
 
-def test_traced_ids_are_not_read(bert):
+def test_traced_ids_are_not_checked(bert):
   spec, params = bert
   run = jax.jit(lambda ids: apply(spec, params, input_ids=ids)['last_hidden_state'])
   assert run(_ids(spec, -1)).shape == (2, 4, spec.d_model)

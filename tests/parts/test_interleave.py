@@ -1,4 +1,4 @@
-"""Streams that take turns, as in a decision transformer."""
+"""Interleaved streams, as in a decision transformer."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ B, T = 2, 6
 
 
 def decision(mask=True, **fields) -> Model:
-  """Return a decision transformer of states of 5 and actions of 2 numbers."""
+  """Return a decision transformer with states of width 5 and actions of width 2."""
   parts = (
     Stream('returns', Features('returns_to_go', 1)),
     Stream('states', Features('states', 5)),
@@ -42,26 +42,29 @@ def decision(mask=True, **fields) -> Model:
 
 
 def trajectory(length: int = 4) -> dict[str, jax.Array]:
-  """Return the inputs of `decision` for B trajectories that begin at different times."""
+  """Return the inputs of `decision` for B trajectories with different start times."""
   time = jnp.arange(length)[None] + jnp.asarray([[0], [5]])
   given = {'returns_to_go': normal(B, length, 1, seed=1), 'states': normal(B, length, 5, seed=2)}
   return given | {'actions': normal(B, length, 2, seed=3), 'timesteps': time}
 
 
-def test_streams_take_turns_with_the_time_of_their_step():
+def test_streams_are_interleaved_with_their_time_steps():
   spec = decision()
   p, given = params(spec), trajectory()
-  own = p['embed']
-  time = np.asarray(own['timesteps'])[given['timesteps']]
+  weights = p['embed']
+  time = np.asarray(weights['timesteps'])[given['timesteps']]
   streams = {'returns': 'returns_to_go', 'states': 'states', 'actions': 'actions'}
-  each = [linear(given[name], own[stream]['project']) + time for stream, name in streams.items()]
+  each = [
+    linear(given[name], weights[stream]['project']) + time for stream, name in streams.items()
+  ]
   x = normalised(np.stack(each, 2).reshape(B, 12, 32))
   close(
-    embedded(spec, p, given), x * np.asarray(own['norm']['scale']) + np.asarray(own['norm']['bias'])
+    embedded(spec, p, given),
+    x * np.asarray(weights['norm']['scale']) + np.asarray(weights['norm']['bias']),
   )
 
 
-def test_heads_pick_the_tokens_of_their_stream():
+def test_heads_use_the_tokens_of_their_stream():
   spec = decision()
   p = params(spec)
   out = apply(spec, p, trajectory())
@@ -70,7 +73,7 @@ def test_heads_pick_the_tokens_of_their_stream():
   assert out['state_preds'].shape == (B, 4, 5)
 
 
-def test_an_action_depends_on_the_state_of_its_step_and_not_on_itself():
+def test_predicted_action_depends_on_the_state_not_on_itself():
   spec = decision()
   p, given = params(spec), trajectory()
   before = apply(spec, p, given)['action_preds']
@@ -91,7 +94,7 @@ def test_padded_steps_are_ignored():
   close(padded['action_preds'][:, 2:], alone)
 
 
-def test_acting_by_whole_cached_steps_matches_the_full_pass():
+def test_cached_steps_match_the_full_forward_pass():
   spec = decision(absolute=Learned(24))
   p, given = params(spec), trajectory()
   whole = apply(spec, p, given)['action_preds']

@@ -1,4 +1,4 @@
-"""Mixtures of experts: identities, routers against their formulas, capacity, losses, refusals."""
+"""Mixtures of experts: identities, routers, capacity, losses and errors."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from tfm.parts import init
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
-from tfm.parts.ffn.moe import within
+from tfm.parts.ffn.moe import limit_capacity
 from tfm.parts.mixer import Attention
 from tfm.parts.router import ExpertChoice, Grouped, TopK
 from tfm.parts.router.base import Route
@@ -34,7 +34,7 @@ def ctx(segment_BT=None):
 
 
 def start(part, seed=0):
-  """The parameters of a part, biases drawn too."""
+  """Return the parameters of a part, with random biases."""
   from flax import linen as nn
 
   params = nn.unbox(part.make(DIMS).init(jax.random.key(seed), X, ctx())['params'])
@@ -45,8 +45,10 @@ def start(part, seed=0):
   return jax.tree_util.tree_map_with_path(noisy, params)
 
 
-def run(part, params, x=X, where=None):
-  return jax.jit(lambda p, x: part.make(DIMS).apply({'params': p}, x, where or ctx())[0])(params, x)
+def run(part, params, x=X, context=None):
+  return jax.jit(lambda p, x: part.make(DIMS).apply({'params': p}, x, context or ctx())[0])(
+    params, x
+  )
 
 
 def routed(router, x=X, real=None, params=None, experts=E):
@@ -65,7 +67,7 @@ FFNS = {'glu': Glu(24), 'biased': Glu(24, bias=True), 'mlp': Mlp(24)}
 
 
 @pytest.mark.parametrize('name', FFNS)
-def test_one_expert_is_that_feed_forward(name):
+def test_one_expert_equals_the_feed_forward_network(name):
   ffn = FFNS[name]
   moe, params = Moe(1, TopK(k=1, renormalize=False), ffn), start(ffn)
   mixture = start(moe) | {'expert': stacked(params, 1)}
@@ -74,7 +76,7 @@ def test_one_expert_is_that_feed_forward(name):
 
 @pytest.mark.parametrize('router', [TopK(k=3), Grouped()])
 @pytest.mark.parametrize('name', FFNS)
-def test_experts_that_are_alike_are_one_dense_feed_forward(name, router):
+def test_equal_experts_equal_one_feed_forward_network(name, router):
   ffn = FFNS[name]
   moe, params = Moe(E, router, ffn), start(ffn)
   np.testing.assert_allclose(
@@ -83,7 +85,7 @@ def test_experts_that_are_alike_are_one_dense_feed_forward(name, router):
 
 
 def all_experts(moe, params, x, route):
-  """sum_e g_e FFN_e(x), every token through every expert."""
+  """Return sum_e g_e FFN_e(x), with every expert applied to every token."""
   one = lambda p: moe.expert.make(DIMS).apply({'params': p}, x, ctx())[0]
   y_EBTD = jax.vmap(one)(params['expert'])
   gate = jnp.sum(jax.nn.one_hot(route.expert_BTC, moe.experts) * route.weight_BTC[..., None], 2)
@@ -102,7 +104,7 @@ KEPT = ('glu', 'softmax'), ('glu', 'grouped'), ('glu', 'expert_choice'), ('biase
 @pytest.mark.parametrize('router', ROUTERS)
 @pytest.mark.parametrize('ffn', FFNS)
 @pytest.mark.large(when=lambda ffn, router: (ffn, router) not in KEPT)
-def test_nothing_is_dropped_and_gradients_are_those_of_all_experts_run(ffn, router):
+def test_outputs_and_gradients_equal_dense_evaluation(ffn, router):
   moe = Moe(E, ROUTERS[router], FFNS[ffn])
   params, weights = start(moe), jnp.asarray(RNG.normal(size=X.shape), jnp.float32)
 
@@ -111,8 +113,8 @@ def test_nothing_is_dropped_and_gradients_are_those_of_all_experts_run(ffn, rout
     route = moe.router.make(dims).apply({'params': params['router']}, x, jnp.ones((B, T), bool))
     return all_experts(moe, params, x, route)
 
-  ours = lambda params, x: moe.make(DIMS).apply({'params': params}, x, ctx())[0]
-  for f, g in ((ours, dense),):
+  sparse = lambda params, x: moe.make(DIMS).apply({'params': params}, x, ctx())[0]
+  for f, g in ((sparse, dense),):
     np.testing.assert_allclose(jax.jit(f)(params, X), jax.jit(g)(params, X), atol=1e-5)
     grads = [
       jax.jit(jax.grad(lambda p, x, h=h: jnp.sum(weights * h(p, x)), (0, 1)))(params, X)
@@ -122,7 +124,7 @@ def test_nothing_is_dropped_and_gradients_are_those_of_all_experts_run(ffn, rout
       np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_a_shared_expert_sees_every_token():
+def test_shared_expert_is_added_for_every_token():
   moe = Moe(E, TopK(), Glu(24), Mlp(12))
   params = start(moe)
   routed_alone = run(
@@ -133,7 +135,7 @@ def test_a_shared_expert_sees_every_token():
   )
 
 
-def test_weights_of_mixtral_are_the_softmax_of_the_two_largest_logits():
+def test_mixtral_weights_are_a_softmax_of_the_top_two():
   router = TopK(k=2)
   module = router.make(DIMS.replace(experts=E))
   params = module.init(jax.random.key(0), X, jnp.ones((B, T), bool))
@@ -144,13 +146,13 @@ def test_weights_of_mixtral_are_the_softmax_of_the_two_largest_logits():
   np.testing.assert_allclose(route.weight_BTC, jax.nn.softmax(top), atol=1e-6)
 
 
-def test_only_the_best_groups_are_chosen_from():
+def test_experts_are_chosen_from_the_best_groups():
   router = Grouped(k=2, groups=4, keep=1)
   route = routed(router)
   assert (np.asarray(route.expert_BTC) // 2 == np.asarray(route.expert_BTC[..., :1]) // 2).all()
 
 
-def test_a_bias_changes_who_is_chosen_and_never_the_weight_of_a_chosen_one():
+def test_bias_changes_the_choice_but_not_the_weights():
   router = Grouped(k=3, groups=2, keep=2, renormalize=False)
   kernel = {'score': {'kernel': jnp.asarray(RNG.normal(size=(D, E)), jnp.float32)}}
   plain = routed(router, params=kernel | {'bias': jnp.zeros(E)})
@@ -170,15 +172,15 @@ def test_a_bias_changes_who_is_chosen_and_never_the_weight_of_a_chosen_one():
   assert not np.asarray(grad).any()
 
 
-def test_an_expert_takes_its_share_of_each_row_and_padding_is_not_of_it():
+def test_expert_choice_ignores_padding():
   real = jnp.arange(T)[None] < jnp.asarray([[T], [4]])
   taken = np.asarray(routed(ExpertChoice(capacity=2.0), real=real).expert_BTC) < E
-  # ceil(10 * 2 / 8) = 3 of the first row, ceil(4 * 2 / 8) = 1 of the second.
+  # ceil(10 * 2 / 8) = 3 tokens of the first sequence, ceil(4 * 2 / 8) = 1 of the second.
   assert (taken.sum(1) == [[3] * E, [1] * E]).all()
   assert not taken[1, 4:].any()
 
 
-def test_padding_goes_to_no_expert_takes_no_room_and_counts_in_no_loss():
+def test_padding_is_not_routed_and_not_counted():
   segment = jnp.ones((B, T), jnp.int32).at[0, :4].set(0)
   other = X.at[0, :4].set(7.0)
   for moe in (Moe(E, TopK(), Glu(24)), Moe(E, TopK(), Glu(24), capacity=0.5)):
@@ -192,10 +194,10 @@ def test_padding_goes_to_no_expert_takes_no_room_and_counts_in_no_loss():
     assert float(aux) == float(other_aux) > 0
 
 
-def test_what_is_beyond_the_capacity_is_dropped_in_the_order_of_tokens():
+def test_choices_beyond_the_capacity_are_dropped():
   choices = jnp.asarray([[[0, 1], [0, 2], [3, 0], [0, 1]], [[0, 1], [1, 3], [1, 2], [2, 0]]])
-  route = within(Route(choices, jnp.ones((2, 4, 2)), jnp.zeros(()), 8), 4, 2)
-  # None is written 4.
+  route = limit_capacity(Route(choices, jnp.ones((2, 4, 2)), jnp.zeros(()), 8), 4, 2)
+  # The number 4 is no expert.
   expected = [[[0, 1], [0, 2], [3, 4], [4, 1]], [[0, 1], [1, 3], [4, 2], [2, 0]]]
   np.testing.assert_array_equal(route.expert_BTC, expected)
 
@@ -209,7 +211,7 @@ def test_a_large_capacity_drops_nothing():
   assert not np.allclose(run(dataclasses.replace(moe, capacity=0.3), params), run(moe, params))
 
 
-def test_slots_are_a_capacity_that_does_not_grow_with_the_row():
+def test_slots_are_a_capacity_independent_of_length():
   moe = Moe(4, TopK(k=1, renormalize=False), Glu(24))
   params = start(moe)
   for n in (1, 2):
@@ -218,7 +220,7 @@ def test_slots_are_a_capacity_that_does_not_grow_with_the_row():
   np.testing.assert_array_equal(run(dataclasses.replace(moe, slots=T), params), run(moe, params))
 
 
-def test_the_balance_loss_is_one_where_load_is_even_and_e_where_one_expert_has_it_all():
+def test_balance_loss_of_even_and_of_collapsed_routing():
   x = jnp.ones((1, E, E)) * jnp.eye(E)[None] * 50
   dims = dataclasses.replace(DIMS, d_model=E, experts=E)
   aux = lambda router, kernel: float(
@@ -234,38 +236,40 @@ def test_the_balance_loss_is_one_where_load_is_even_and_e_where_one_expert_has_i
   assert aux(dataclasses.replace(router, balance=0.0, z=0.5), even) == pytest.approx(0.5 * 50**2)
 
 
-def test_a_wrong_mixture_is_refused_by_field():
+def test_inconsistent_mixtures_are_errors():
   wrong = {
-    'router.k: 9 of 8 experts cannot be chosen. Expected at most 8.': Moe(8, TopK(k=9)),
-    'experts: 0 experts are none. Expected 1 or more.': Moe(0),
-    'expert: moe cannot be stacked to experts. Expected one of glu, mlp.': Moe(8, expert=Moe()),
-    'capacity: is 0.0. Expected more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
-    'capacity: is 1.0, and the router fills its experts evenly. Expected none.': Moe(
+    'router: k=9 is more than the 8 experts. Expected at most 8.': Moe(8, TopK(k=9)),
+    'experts=0 is too small. Expected at least 1.': Moe(0),
+    'expert=moe cannot be used as an expert. Expected any of glu, mlp.': Moe(8, expert=Moe()),
+    'capacity=0.0 is too small. Expected more than 0, or none to drop nothing.': Moe(
+      8, capacity=0.0
+    ),
+    'capacity=1.0 limits the choices of an expert, and router=expert_choice already does.': Moe(
       8, ExpertChoice(), capacity=1.0
     ),
-    'slots: is 0. Expected 1 or more, or none to drop nothing.': Moe(8, slots=0),
-    'slots: is 2, and capacity is 1.0: both say how much': Moe(8, slots=2, capacity=1.0),
-    'slots: is 2, and the router fills its experts evenly. Expected none.': Moe(
+    'slots=0 is too small. Expected at least 1, or none to drop nothing.': Moe(8, slots=0),
+    'slots=2 and capacity=1.0 both limit the choices of an expert.': Moe(8, slots=2, capacity=1.0),
+    'slots=2 limits the choices of an expert, and router=expert_choice already does.': Moe(
       8, ExpertChoice(), slots=2
     ),
-    'router.groups: 3 groups do not divide 8 experts. Expected a divisor of 8.': Moe(
+    'router: groups=3 does not divide 8 experts. Expected a divisor of 8.': Moe(
       8, Grouped(groups=3)
     ),
-    'router.groups: a group of 1 has no 2 best experts. Expected at most 4 groups.': Moe(
+    'router: groups=8 makes groups of 1 experts, and group_score=top2 needs 2. Expected at': Moe(
       8, Grouped(groups=8)
     ),
-    'router.keep: 1 groups of 2 hold no 3 experts. Expected at least 2.': Moe(
+    'router: keep=1 groups of 2 experts are fewer than k=3 experts. Expected at least 2': Moe(
       8, Grouped(k=3, keep=1)
     ),
-    'router.keep: 5 of 4 groups cannot be kept. Expected 1 to 4.': Moe(8, Grouped(keep=5)),
+    'router: keep=5 is not from 1 to groups=4. Expected 1 to 4.': Moe(8, Grouped(keep=5)),
     "router.score: unknown score 'softmx'. Did you mean 'softmax'": Moe(8, TopK(score='softmx')),
     "router.group_score: unknown group score 'top3'. Did you mean 'top2'": Moe(
       8, Grouped(group_score='top3')
     ),
-    'router: k=1, renormalize: the one weight is always 1': Moe(8, TopK(k=1)),
-    'router.k: is 0. Expected 1 or more experts a token.': Moe(8, TopK(k=0)),
-    'router.capacity: is -1.0. Expected more than 0': Moe(8, ExpertChoice(capacity=-1.0)),
-    'router.z: is -1.0. Expected 0 or more.': Moe(8, TopK(z=-1.0)),
+    'router: k=1 with renormalize=true makes every weight 1': Moe(8, TopK(k=1)),
+    'router: k=0 is too small. Expected at least 1 expert per token.': Moe(8, TopK(k=0)),
+    'router: capacity=-1.0 is too small. Expected more than 0': Moe(8, ExpertChoice(capacity=-1.0)),
+    'router: z=-1.0 is negative. Expected at least 0.': Moe(8, TopK(z=-1.0)),
   }
   for sentence, moe in wrong.items():
     with pytest.raises(errors.ConfigError) as e:
@@ -273,7 +277,7 @@ def test_a_wrong_mixture_is_refused_by_field():
     assert sentence in str(e.value)
 
 
-def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_ahead_does_not_train_left_to_right():
+def test_routing_across_tokens_forbids_generation():
   model = lambda moe: Model(Tokens(32), D, (Segment((Block(Attention(2), moe),), 1),))
   full, ahead = model(Moe(4, capacity=1.0)), model(Moe(4, ExpertChoice()))
   assert full.causal
@@ -288,7 +292,7 @@ def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_
 
 
 @pytest.mark.large
-def test_generating_reads_experts_where_they_stand():
+def test_unrolled_and_scanned_generation_are_equal():
   spec = Model(
     Tokens(32),
     D,

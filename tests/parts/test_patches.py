@@ -1,4 +1,4 @@
-"""The patch embedding is a strided convolution; its positions, special tokens and errors."""
+"""Patches equal a convolution; their positions, special tokens and errors."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Dims, Run
 from tfm.parts.embed.patches import Patches
-from tfm.parts.embed.resize import bicubic, resized
+from tfm.parts.embed.resize import bicubic, resize_positions
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.head.classify import Classify
 from tfm.parts.init.normal import Normal
@@ -45,19 +45,19 @@ def test_patches_are_a_strided_convolution(shape):
   params, start = _start(spec, x)
   kernel, strides = params['patches']['kernel'], (4, 4)
   layout = ('NCHW', 'IHWO', 'NHWC')
-  wanted = jax.lax.conv_general_dilated(x, kernel, strides, 'VALID', dimension_numbers=layout)
-  np.testing.assert_allclose(start.x_BTD, wanted.reshape(2, -1, D), atol=1e-5)
+  expected = jax.lax.conv_general_dilated(x, kernel, strides, 'VALID', dimension_numbers=layout)
+  np.testing.assert_allclose(start.x_BTD, expected.reshape(2, -1, D), atol=1e-5)
   assert start.grid == (shape[2] // 4, shape[3] // 4)
 
 
-def test_tubes_are_a_strided_convolution_over_time():
+def test_video_patches_are_a_strided_convolution():
   spec = Patches((2, 4, 4), (4, 8, 12), class_token=False, positions='none')
   x = jax.random.normal(jax.random.key(1), (2, 4, 3, 8, 12))
   params, start = _start(spec, x)
   layout = ('NDCHW', 'IDHWO', 'NDHWC')
   kernel = params['patches']['kernel']
-  wanted = jax.lax.conv_general_dilated(x, kernel, (2, 4, 4), 'VALID', dimension_numbers=layout)
-  np.testing.assert_allclose(start.x_BTD, wanted.reshape(2, -1, D), atol=1e-5)
+  expected = jax.lax.conv_general_dilated(x, kernel, (2, 4, 4), 'VALID', dimension_numbers=layout)
+  np.testing.assert_allclose(start.x_BTD, expected.reshape(2, -1, D), atol=1e-5)
   time, at = start.info.get('time')[0], start.info.get('grid')[0]
   assert time.tolist() == [0] * 6 + [1] * 6
   assert at.tolist() == 2 * [[i, j] for i in range(2) for j in range(3)]
@@ -67,13 +67,13 @@ def test_registers_follow_the_class_token_without_positions():
   spec = Patches(4, 8, distillation_token=True, registers=2)
   params, start = _start(spec, jnp.zeros((1, 3, 8, 8)))
   place = params['positions']
-  wanted = [
+  expected = [
     params['class'] + place[0],
     *params['registers'],
     params['distillation'] + place[1],
     *place[2:],
   ]
-  np.testing.assert_allclose(start.x_BTD[0], jnp.stack(wanted), atol=1e-6)
+  np.testing.assert_allclose(start.x_BTD[0], jnp.stack(expected), atol=1e-6)
   assert start.info.get('grid')[0].tolist() == 4 * [[-1, -1]] + [[0, 0], [0, 1], [1, 0], [1, 1]]
   assert start.info.positions[0].tolist() == list(range(8))
   assert spec.tokens(0) == 8
@@ -91,9 +91,9 @@ def test_mask_token_replaces_masked_patches_only():
 def test_learned_positions_are_resized_to_other_images():
   spec = Patches(4, 16)
   params, start = _start(spec, jnp.zeros((1, 3, 24, 8)))
-  wanted = resized(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
-  np.testing.assert_allclose(start.x_BTD[0, 1:], wanted, atol=1e-5)
-  # A fixed table needs no resizing: patches of both grids have the same waves.
+  expected = resize_positions(params['positions'][1:], (4, 4), (6, 2), 'bicubic')
+  np.testing.assert_allclose(start.x_BTD[0, 1:], expected, atol=1e-5)
+  # Fixed positions need no interpolation: patches of both grids have the same waves.
   fixed = dataclasses.replace(spec, positions='sincos')
   params, large = _start(fixed, jnp.zeros((1, 3, 24, 24)))
   _, small = _start(fixed, jnp.zeros((1, 3, 24, 8)), params)
@@ -102,13 +102,9 @@ def test_learned_positions_are_resized_to_other_images():
   )
 
 
-def test_bicubic_weights_are_those_of_torch():
-  half = [
-    0.5,
-    0.59375,
-    -0.09375,
-    0,
-  ]  # halfway between points, a = -3/4; the tap beyond the edge reads the edge
+def test_bicubic_weights_equal_torch():
+  # Weights halfway between two points with a = -3/4. The tap beyond the edge uses the edge.
+  half = [0.5, 0.59375, -0.09375, 0]
   np.testing.assert_allclose(bicubic(4, 2), [half, half[::-1]], atol=1e-6)
   np.testing.assert_allclose(bicubic(5, 5), np.eye(5), atol=1e-6)
   np.testing.assert_allclose(bicubic(14, 9).sum(1), 1, atol=1e-6)
@@ -120,19 +116,19 @@ ERRORS = {
   'size': (jnp.zeros((1, 3, 16, 18)), r'16 x 18 is not divisible into patches of 4 x 4'),
   'nan': (jnp.full((1, 3, 16, 16), jnp.nan), 'NaN'),
   'dtype': (jnp.zeros((1, 3, 16, 16), jnp.uint8), 'uint8'),
-  'resize': (jnp.zeros((1, 3, 20, 16)), r'20 x 16, the position table is for 16 x 16'),
+  'resize': (jnp.zeros((1, 3, 20, 16)), r'20 x 16, and the position table is for 16 x 16'),
 }
 
 
 @pytest.mark.parametrize('name', ERRORS)
-def test_images_that_do_not_fit_are_refused(name):
+def test_wrong_images_are_errors(name):
   model, (pixels, message) = _model(resize=None), ERRORS[name]
   params = transformer.init(model, jax.random.key(0))
   with pytest.raises(errors.UserError, match=f'^apply: pixel_values.*{message}'):
     transformer.apply(model, params, pixel_values=pixels)
 
 
-def test_masks_without_a_mask_token_are_refused():
+def test_patch_masks_without_a_mask_token_are_errors():
   model = _model()
   params = transformer.init(model, jax.random.key(0))
   with pytest.raises(errors.UserError, match='no mask token'):
@@ -147,12 +143,12 @@ def test_masks_without_a_mask_token_are_refused():
 @pytest.mark.parametrize(
   'fields', [{'size': 5}, {'registers': 1, 'class_token': False}, {'size': (2, 4, 4)}]
 )
-def test_fields_that_do_not_fit_are_refused(fields):
+def test_inconsistent_patch_fields_are_errors(fields):
   with pytest.raises(errors.ConfigError, match='embed'):
     config.validate(_model(**fields))
 
 
-def test_images_are_a_model_like_any_other():
+def test_image_model_runs_and_survives_json():
   model = _model(registers=1, mask_token=True)
   config.validate(model)
   assert serial.from_json(Model, serial.to_json(model)) == model

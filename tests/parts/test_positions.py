@@ -98,7 +98,7 @@ def test_buckets_are_the_published_ones(bidirectional, expected):
   [
     (T5Bias(buckets=6), 'buckets=6 is not a positive multiple of 4'),
     (T5Bias(far=16), 'far=16 leaves the logarithmic buckets empty'),
-    (Sinusoidal(base=1.0), r'base=1\.0 does not make wavelengths longer'),
+    (Sinusoidal(base=1.0), r'base=1\.0 is too small'),
     (ALiBi(scale=0.0), r'scale=0\.0 is not positive'),
   ],
 )

@@ -1,4 +1,4 @@
-"""What travels from block to block: averages over depth, and two streams that can be undone."""
+"""Residual connections: averages over depth, and reversible streams."""
 
 import dataclasses
 import functools
@@ -46,7 +46,7 @@ def loss(spec, params, run=Run(), key=None, **inputs):
 
 @pytest.mark.parametrize('residual', [Dwa(), Dwa(2, 1), Dwa(2, 3)])
 @pytest.mark.large(when=lambda residual: residual != Dwa())
-def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
+def test_depth_weighted_average_starts_as_the_plain_stack(residual):
   key = jax.random.key(0)
   plain, spec = model(depth=5), model(residual, depth=5)
   np.testing.assert_array_equal(
@@ -64,7 +64,7 @@ def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
     (6, Dlcl(), 7 * 8 // 2),
   ],
 )
-def test_averages_have_the_published_number_of_weights(depth, residual, weights):
+def test_averages_have_the_published_size(depth, residual, weights):
   plain, spec = model(depth=depth), model(residual, depth)
   norms = (depth + 1) * 2 * 8 if isinstance(residual, Dlcl) else 0
   assert count.count_params(spec) - count.count_params(plain) == weights + norms
@@ -74,51 +74,49 @@ def test_averages_have_the_published_number_of_weights(depth, residual, weights)
   assert sum(row.flops * row.repeats for row in rows) == count.flops_per_token(spec, 4)
 
 
-def through(residual, params, blocks, x_BTD):
-  """x_BTD through functions in place of blocks."""
-  piece = residual.make(Dims(8, len(blocks), Normal(), Run()))
-  way = piece.apply({'params': params})
-  x_BTD, carry = way.start(x_BTD)
-  read = [x_BTD]
+def run_stack(residual, params, blocks, x_BTD):
+  """Return the stream before and after each of `blocks`, which are functions."""
+  module = residual.make(Dims(8, len(blocks), Normal(), Run()))
+  connection = module.apply({'params': params})
+  x_BTD, carry = connection.start(x_BTD)
+  inputs = [x_BTD]
   for i, block in enumerate(blocks):
-    x_BTD, carry = way.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
-    x_BTD, carry = way.after(x_BTD, carry, jnp.int32(i))
-    read.append(x_BTD)
-  return read
+    x_BTD, carry = connection.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
+    x_BTD, carry = connection.after(x_BTD, carry, jnp.int32(i))
+    inputs.append(x_BTD)
+  return inputs
 
 
 BLOCKS = [lambda x, *_, i=i: jnp.cos((i + 1) * x) for i in range(5)]
 
 
 @pytest.mark.parametrize(('dilation', 'period'), [(1, 1), (2, 1), (1, 2), (2, 3)])
-def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, period):
+def test_depth_weighted_average_equals_its_formula(dilation, period):
   rng = np.random.default_rng(0)
   spec, x = Dwa(dilation, period), jnp.asarray(rng.standard_normal((1, 2, 8)), jnp.float32)
   a = {(s.target, j): 0.3 * rng.standard_normal() for s in spec.sums(5) for j in s.sources}
-  wrote, read = [x], [x]
+  outputs, inputs = [x], [x]
   for i, block in enumerate(BLOCKS, start=1):
-    wrote.append(read[-1] + block(read[-1]))
-    own = (
-      [a[i, j] * wrote[j] for j in range(i + 1) if (i - j) % dilation == 0]
-      if i % period == 0
-      else [wrote[i]]
-    )
-    read.append(sum(own))
+    outputs.append(inputs[-1] + block(inputs[-1]))
+    terms = [outputs[i]]
+    if i % period == 0:
+      terms = [a[i, j] * outputs[j] for j in range(i + 1) if (i - j) % dilation == 0]
+    inputs.append(sum(terms))
   weights = jnp.asarray(list(a.values()), jnp.float32)
-  for y, z in zip(through(spec, {'weights': weights}, BLOCKS, x), read, strict=True):
+  for y, z in zip(run_stack(spec, {'weights': weights}, BLOCKS, x), inputs, strict=True):
     np.testing.assert_allclose(y, z, atol=1e-5)
 
 
-def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
+def test_dynamic_combination_starts_as_the_mean_of_norms():
   spec, x = (
     Dlcl(LayerNorm(0.0)),
     jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32),
   )
   normed = lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True))
-  wrote, read = [x], [normed(x)]
+  outputs, inputs = [x], [normed(x)]
   for block in BLOCKS:
-    wrote.append(read[-1] + block(read[-1]))
-    read.append(sum(map(normed, wrote)) / len(wrote))
+    outputs.append(inputs[-1] + block(inputs[-1]))
+    inputs.append(sum(map(normed, outputs)) / len(outputs))
   params = {
     'weights': jnp.concatenate([jnp.full(l + 1, 1 / (l + 1)) for l in range(6)]),
     'norms': {'scale': jnp.ones((6, 8)), 'bias': jnp.zeros((6, 8))},
@@ -127,19 +125,19 @@ def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
   np.testing.assert_allclose(
     transformer.init(full, jax.random.key(0))['residual']['weights'], params['weights']
   )
-  for y, z in zip(through(spec, params, BLOCKS, x), read, strict=True):
+  for y, z in zip(run_stack(spec, params, BLOCKS, x), inputs, strict=True):
     np.testing.assert_allclose(y, z, atol=1e-5)
 
 
 def sizes(jaxpr):
-  """The number of elements of every array of a program, inner ones too."""
+  """Yield the number of elements of every array of a jaxpr, including nested ones."""
   for eqn in jaxpr.eqns:
     yield from (v.aval.size for v in eqn.outvars if hasattr(v.aval, 'size'))
     for inner in jaxprs_in_params(eqn.params):
       yield from sizes(inner)
 
 
-def test_the_gradient_of_averages_keeps_what_each_block_wrote_once():
+def test_gradient_of_averages_saves_each_output_once():
   L, (B, T), D = 16, IDS.shape, 8
   spec = model(Dwa(), L)
   program = jax.make_jaxpr(jax.grad(functools.partial(loss, spec)))(transformer.param_shapes(spec))
@@ -148,11 +146,11 @@ def test_the_gradient_of_averages_keeps_what_each_block_wrote_once():
 
 def toy(x_BTD, other_BTD):
   f, g = (lambda x, *_, wave=wave: wave(x) for wave in (jnp.cos, jnp.sin))
-  way = Reversible().make(Dims(8, 1, Normal(), Run()))()
-  return way.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
+  connection = Reversible().make(Dims(8, 1, Normal(), Run()))()
+  return connection.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
 
 
-def test_two_streams_are_written_from_each_other_and_read_back():
+def test_reversible_streams_can_be_inverted():
   x2, x1 = jax.random.normal(jax.random.key(0), (2, 1, 3, 8))
   y2, y1 = toy(x2, x1)
   np.testing.assert_allclose(y1, x1 + jnp.cos(x2), atol=1e-6)
@@ -163,15 +161,19 @@ def test_two_streams_are_written_from_each_other_and_read_back():
 
 
 def encdec():
-  """Everything that a step may close over: a memory, shared biases; and every chance of dropout."""
-  loud = {'dropout': 0.2, 'drop_path': 0.3}
-  writer = Block(
-    Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud
+  """Return a reversible encoder-decoder with shared biases and all kinds of dropout."""
+  dropout = {'dropout': 0.2, 'drop_path': 0.3}
+  decoder_block = Block(
+    Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **dropout
   )
-  reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **loud)
+  encoder_block = Block(
+    Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **dropout
+  )
   shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
-  read = Tower(segments=(Segment((reader,), 2),), **shared)
-  return Model(Tokens(32), 8, (Segment((BLOCK, writer), 2),), towers={'encoder': read}, **shared)
+  encoder = Tower(segments=(Segment((encoder_block,), 2),), **shared)
+  return Model(
+    Tokens(32), 8, (Segment((BLOCK, decoder_block), 2),), towers={'encoder': encoder}, **shared
+  )
 
 
 DOUBLE = Precision('float64', 'float64', 'float64')
@@ -179,7 +181,7 @@ DOUBLE = Precision('float64', 'float64', 'float64')
 
 @pytest.mark.parametrize(('jitted', 'loop'), [('outside', 'unroll'), ('inside', 'scan')])
 @pytest.mark.large
-def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
+def test_reversible_gradient_equals_autodiff_with_dropout(monkeypatch, jitted, loop):
   spec = encdec()
   params, key = (
     transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)),
@@ -193,53 +195,51 @@ def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeyp
       jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of))
     )(params)
 
-  # In float32 both are 1e-4 from each other, each as far from this.
+  # In float32 the two differ by 1e-4, and both differ by as much from this result in float64.
   with jax.enable_x64(True):
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
-    own = gradient()
+    reversible = gradient()
     monkeypatch.setattr(Reversible, 'reversible', False)
     jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient()
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), reversible, gradient()
     )
 
 
-def test_undoing_many_layers_loses_little(monkeypatch):
+def test_reversible_gradient_of_many_layers_is_accurate(monkeypatch):
   spec = model(Reversible(), 64, init=Normal(0.3))
   params = transformer.init(spec, jax.random.key(0))
-  own = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
+  reversible = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
   monkeypatch.setattr(Reversible, 'reversible', False)
   plain = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
-  for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(plain), strict=True):
+  for a, b in zip(jax.tree.leaves(reversible), jax.tree.leaves(plain), strict=True):
     assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
 
 
-def kept(spec):
-  """Elements of the largest array of a training step that has time in it, beside those of one
-  block.
-  """
+def temporary_bytes(spec):
+  """Return the temporary memory of a training step, in bytes."""
   ids = jnp.ones((4, 64), jnp.int32)
   of = lambda p: transformer.apply(spec, p, input_ids=ids)['last_hidden_state'].sum()
   compiled = jax.jit(jax.grad(of)).lower(transformer.param_shapes(spec)).compile()
   return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
+def test_reversible_memory_is_independent_of_depth(monkeypatch):
   shallow, deep = model(Reversible(), 4), model(Reversible(), 24)
   params = 4 * (count.count_params(deep) - count.count_params(shallow))
   stream = 4 * 4 * 64 * 8
-  assert kept(deep) - kept(shallow) < 2 * params + stream
+  assert temporary_bytes(deep) - temporary_bytes(shallow) < 2 * params + stream
   monkeypatch.setattr(Reversible, 'reversible', False)
-  assert kept(deep) - kept(shallow) > 20 * stream
+  assert temporary_bytes(deep) - temporary_bytes(shallow) > 20 * stream
 
 
-def test_what_cannot_be_undone_is_refused():
+def test_layouts_that_cannot_be_inverted_are_errors():
   post = dataclasses.replace(BLOCK, residual_layout=Post())
   with pytest.raises(errors.ConfigError) as e:
     config.validate(model(Reversible(), block=post))
   assert (
-    'segments.0.pattern.0: residual_layout=post normalises the stream itself, which '
-    'residual=reversible cannot undo. '
-    'Expected after, bare, parallel, pre, sandwich.'
+    'segments.0.pattern.0: residual_layout=post normalises the residual stream, which '
+    'residual=reversible cannot invert. '
+    'Expected any of after, parallel, pre, sandwich, unnormalised.'
   ) in str(e.value)
-  with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):
+  with pytest.raises(errors.ConfigError, match='dilation=0, period=1 must be positive'):
     config.validate(model(Dwa(0)))

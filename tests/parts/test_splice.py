@@ -1,4 +1,4 @@
-"""Vectors of another tower among token embeddings."""
+"""Vectors of another tower in place of placeholder tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,7 @@ def llava(act=True, lead=0, **fields) -> Model:
 
 
 def prompt(*places: int, length: int = T) -> jax.Array:
-  """Return ids `[B, length]` with placeholders at these places of row 0, and two places later in
-  row 1.
-  """
+  """Return ids `[B, length]` with placeholders at `places`, shifted by 2 per sequence."""
   ids = np.random.default_rng(0).integers(0, WORDS, (B, length))
   for row in range(B):
     ids[row, [p + 2 * row for p in places]] = PLACE
@@ -45,17 +43,17 @@ def test_projected_vectors_replace_placeholders(act):
   spec = llava(act)
   p, ids, x = params(spec), prompt(1, 2, 3), normal(B, 3, 5)
   found = embedded(spec, p, {'input_ids': ids, 'pixel_values': x})
-  own = p['embed']['project']
-  y = linear(linear(x, p['vision']['embed']['project']), own['in'])
+  weights = p['embed']['project']
+  y = linear(linear(x, p['vision']['embed']['project']), weights['in'])
   if act:
-    y = linear(jax.nn.gelu(y, approximate=False), own['out'])
+    y = linear(jax.nn.gelu(y, approximate=False), weights['out'])
   expected = np.array(p['embed']['text']['table'])[np.where(ids == PLACE, 0, ids)]
   for row in range(B):
     expected[row, np.asarray(ids[row] == PLACE)] = y[row]
   close(found, expected + np.asarray(p['absolute']['table'])[:T])
 
 
-def test_a_row_can_have_two_images_and_another_none():
+def test_sequences_can_have_any_number_of_images():
   spec = llava()
   p, x = params(spec), normal(2, 2, 5)
   ids = prompt()
@@ -76,7 +74,7 @@ def test_leading_tokens_of_the_tower_are_left_out():
   assert np.isfinite(found).all()
 
 
-def test_an_image_in_the_prompt_is_decoded_from_the_cache():
+def test_cached_decoding_after_an_image_matches_the_full_pass():
   spec = llava()
   p, ids, x = params(spec), prompt(0, 1), normal(B, 2, 5)
   whole = apply(spec, p, {'input_ids': ids, 'pixel_values': x})
@@ -88,7 +86,7 @@ def test_an_image_in_the_prompt_is_decoded_from_the_cache():
   close(jnp.concatenate(found, 1), whole['logits'])
 
 
-def test_outputs_of_the_tower_can_be_given():
+def test_precomputed_tower_outputs_are_accepted():
   spec = llava()
   p, ids, x = params(spec), prompt(1, 2), normal(B, 2, 5)
   whole = apply(spec, p, {'input_ids': ids, 'pixel_values': x})
@@ -96,12 +94,12 @@ def test_outputs_of_the_tower_can_be_given():
   close(apply(spec, p, given)['logits'], whole['logits'])
 
 
-def test_a_wrong_number_of_placeholders_is_never_silent():
+def test_wrong_number_of_placeholders_is_an_error_or_nan():
   spec = llava()
   p, ids, x = params(spec), prompt(1, 2), normal(B, 3, 5)
   with pytest.raises(
     errors.UserError,
-    match=r"4 placeholders \(id 63\), and tower 'vision' gives 6 vectors: 2 inputs",
+    match=r"4 placeholders \(id 63\), and tower 'vision' returns 6 vectors: 2 inputs",
   ):
     transformer.apply(spec, p, input_ids=ids, pixel_values=x)
   for wrong in (x, x[:, :1]):
@@ -110,7 +108,7 @@ def test_a_wrong_number_of_placeholders_is_never_silent():
     apply(spec, p, {'input_ids': ids, 'pixel_values': normal(B, T + 1, 5)})
 
 
-def test_a_query_tower_between_runs_only_with_its_images():
+def test_query_tower_runs_only_with_images():
   reader = block(mixer=None, cross=CrossAttention(4, tower='vision'))
   towers = {
     'vision': source('pixel_values'),

@@ -1,4 +1,4 @@
-"""Task types, mask tokens and early norms of token embeddings, and what rules them out."""
+"""Task types, mask tokens and early norms of token embeddings, and their errors."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def test_mask_tokens_are_zero_and_rescale_the_others():
   assert not found[0, [0, 4, 5]].any()
 
 
-def test_mask_tokens_rescale_only_their_own_document():
+def test_mask_tokens_rescale_their_own_document_only():
   spec = _encoder(Tokens(61, mask_token=MASK))
   packed = _embeddings(
     spec, input_ids=IDS, segment_ids=np.asarray([[1, 1, 1, 1, 2, 2, 2, 0]], np.int32)
@@ -49,7 +49,7 @@ def test_mask_tokens_rescale_only_their_own_document():
   np.testing.assert_allclose(packed[:, 4:7], alone, rtol=1e-6)
 
 
-def test_task_types_add_a_row_of_their_table():
+def test_task_types_add_a_table_entry():
   spec = _encoder(Tokens(61, tasks=3))
   params, first = _embeddings(spec, input_ids=IDS)
   other = _embeddings(spec, input_ids=IDS, task_type_ids=np.full_like(IDS, 2))[1]
@@ -70,7 +70,7 @@ def test_task_types_add_a_row_of_their_table():
     ),
   ],
 )
-def test_inputs_that_the_embedding_cannot_use_are_refused(embed, inputs, message):
+def test_inputs_without_a_use_are_errors(embed, inputs, message):
   spec = Model(embed, 16, (Segment((Block(Attention(4), Mlp(16)),), 1),))
   if 'cache' in inputs:
     inputs = {'cache': init_cache(spec, 1, inputs['cache'])}
@@ -84,16 +84,16 @@ def test_inputs_that_the_embedding_cannot_use_are_refused(embed, inputs, message
   [
     (
       _encoder(Tokens(61, early_norm=True)),
-      'early_norm moves the norm of the embeddings, and there is none',
+      'early_norm=true needs a norm, and norm=none',
     ),
-    (_encoder(Tokens(61, mask_token=61)), 'mask_token=61 is no token id'),
+    (_encoder(Tokens(61, mask_token=61)), 'mask_token=61 is not a token id'),
     (
       _encoder(Tokens(61), heads={'classify': Classify(late=True)}),
-      'late pools after the hidden layer',
+      'late=true pools after the hidden layer',
     ),
     (
       _encoder(Tokens(61), heads={'classify': Classify(hidden=Tanh(), pick='each', late=True)}),
-      'late pools after the hidden layer',
+      'late=true pools after the hidden layer',
     ),
     (
       _encoder(Tokens(61), heads={'lm': Lm(transform=Transform(norm=LayerNorm(), dim=24))}),
@@ -101,6 +101,6 @@ def test_inputs_that_the_embedding_cannot_use_are_refused(embed, inputs, message
     ),
   ],
 )
-def test_specs_that_contradict_themselves_are_refused(spec, message):
+def test_inconsistent_token_fields_are_errors(spec, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(spec)

@@ -136,6 +136,7 @@ class Undeclared(Mask):
 
 
 ORDERED = {'ordered': True}
+DROPOUT = Dropout.of(jax.random.key(0), B, N, 0.1)
 NO_SPLASH = {
   'does not support biases': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
   'does not support content terms': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),

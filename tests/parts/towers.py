@@ -18,7 +18,7 @@ from tfm.parts.mask import Causal, Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm, Norm
 
-#: Compares to the rounding of float32.
+#: Compare up to the rounding of float32.
 close = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4)
 
 
@@ -30,8 +30,9 @@ def block(mask: Mask = Mask(), **fields: Any) -> Block:
 
 
 def model(embed: Embed, *pattern: Block, norm: Norm | None = LayerNorm(), **fields: Any) -> Model:
-  """Return a valid model of width 32 with two repeats of the pattern, and a head of 3 values for
-  each token.
+  """Return a valid model of width 32 with two repeats of the pattern.
+
+  Its head returns 3 values for each token.
   """
   usual = {'heads': {'regress': Regress(3)}, 'segments': (Segment(pattern or (block(),), 2),)}
   return config.validate(Model(embed, 32, norm=norm, **(usual | fields)))
@@ -48,7 +49,7 @@ def source(name: str = 'vectors', size: int = 5, norm: Norm | None = None) -> To
 
 
 def params(spec: Model, seed: int = 1) -> Any:
-  """Return parameters none of which is at an idle start: scales near 1, all others N(0, 0.2^2)."""
+  """Return random parameters: scales near 1, all others N(0, 0.2^2)."""
   rng = np.random.default_rng(seed)
 
   def leaf(path, shape):

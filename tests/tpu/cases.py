@@ -1,4 +1,4 @@
-"""Attention as it is compiled for TPUs ahead of time."""
+"""Attention programs that are compiled for TPUs ahead of time."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What is attended, and how."""
+  """Shapes and options of one attention call."""
 
   mask: Mask = Causal()
   biases: str = ''
@@ -36,7 +36,7 @@ class Case:
 
 
 def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
-  """Value and gradients by q, k, v, table and sink, for a chip or for a mesh of them."""
+  """Return the lowered value and gradients of attention, for one chip or a mesh."""
   mesh = mesh or jax.sharding.Mesh(np.array(chips[:1]).reshape(1, 1), ('data', 'tensor'))
   names = dict(rules)
 
@@ -52,19 +52,20 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
       {'prefix': like('BT', case.B, n, dtype=bool)} if 'prefix' in case.mask.reads else {},
     )
 
-  def loss(q, k, v, table, sink, asking, seen, key):
+  def loss(q, k, v, table, sink, q_info, k_info, key):
     biases = [t5(table)] if 't5' in case.biases else []
     biases += [lambda a, b: ALiBi().bias(case.N, a, b)] if 'alibi' in case.biases else []
+    drop = Dropout.of(key, case.B, case.N, case.drop) if case.drop else None
     scores = Scores(
       case.H**-0.5,
       case.mask & Segments(),
       tuple(biases),
       cap=case.cap,
       sink_N=sink if case.sink else None,
-      drop=Dropout.of(key, case.B, case.N, case.drop) if case.drop else None,
+      drop=drop,
       ordered=case.mask.causal and case.S is None,
     )
-    y = kernel(q, k, v, asking, seen, scores, 'float32').astype(jnp.float32)
+    y = kernel(q, k, v, q_info, k_info, scores, 'float32').astype(jnp.float32)
     return jnp.sum(y * y)
 
   def program(*args):

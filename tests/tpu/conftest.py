@@ -1,6 +1,4 @@
-"""Compiling for TPUs without one: libtpu describes the chips of a topology and compiles for them on
-any machine.
-"""
+"""Compilation for TPUs on any machine: libtpu describes the chips and compiles for them."""
 
 import importlib.util
 import os
@@ -9,11 +7,11 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 import pytest
 
-# Otherwise libtpu asks the cloud which TPU it stands on, and lets one process at a time ask.
+# By default, libtpu queries the cloud for the TPU of this machine, from one process at a time.
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
 os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
 if importlib.util.find_spec('libtpu') is not None:
-  # It reads XLA's flags too, and ends the process over those that are for CPUs.
+  # libtpu parses XLA_FLAGS too, and exits on flags of the CPU backend.
   flags = os.environ.get('XLA_FLAGS', '').split()
   os.environ['XLA_FLAGS'] = ' '.join(flag for flag in flags if not flag.startswith('--xla_cpu'))
 
@@ -29,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def chips():
-  """The four chips of a TPU v5e that is not there."""
+  """Return the four chips of a TPU v5e topology, without hardware."""
   from jax.experimental import topologies
 
-  # A program for a chip that is not there is no program that can be read back.
+  # A cached program cannot be loaded without the chip.
   before = jax.config.jax_enable_compilation_cache
   jax.config.update('jax_enable_compilation_cache', False)
   compilation_cache.reset_cache()

@@ -1,6 +1,4 @@
-"""The kernel for TPUs compiles for them, forward and backward: Mosaic refuses much that the
-interpreter lets pass.
-"""
+"""The Pallas kernel compiles for TPUs, where Mosaic is stricter than the interpreter."""
 
 import functools
 
@@ -53,7 +51,7 @@ CASES = {
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_the_kernels_compile_for_a_tpu(name, chips):
+def test_pallas_kernels_compile_for_a_tpu(name, chips):
   case = CASES[name]
   views = len(useful_views(case.mask, case.T / Pallas().queries))
   assert (
@@ -62,21 +60,21 @@ def test_the_kernels_compile_for_a_tpu(name, chips):
   )
 
 
-def test_the_program_decides_not_the_machine_at_hand(chips):
+def test_lowering_depends_on_the_target_not_the_host(chips):
   assert jax.default_backend() == 'cpu'
   assert 'tpu_custom_call' in lowered(Case(T=128), chips).as_text()
 
 
 @pytest.mark.parametrize('T', [16_384, 65_536])
-def test_memory_is_a_few_arrays_as_long_as_the_queries_whatever_the_length(T, chips):
+def test_pallas_memory_is_linear_in_the_length(T, chips):
   case = Case(B=1, T=T, biases='alibi')
   compiled = lowered(case, chips).compile()
-  # What fits is kept on the chip and not counted: at most, not about.
+  # Arrays in the memory of the chip are not counted, so this is an upper bound.
   assert compiled.memory_analysis().temp_size_in_bytes <= 5 * 2 * T * case.N * case.H
 
 
 @pytest.mark.parametrize(('tensor', 'K'), [(2, 2), (4, 2), (2, 1)])
-def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
+def test_pallas_over_a_mesh_needs_no_gather(tensor, K, chips):
   shape = (4 // tensor, tensor)
   axes = (jax.sharding.AxisType.Auto,) * 2
   mesh = jax.sharding.Mesh(np.array(chips).reshape(shape), ('data', 'tensor'), axis_types=axes)
@@ -87,7 +85,7 @@ def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
   assert 'all-to-all' not in text
 
 
-def test_a_model_of_scanned_blocks_compiles_with_it(chips):
+def test_scanned_model_compiles_with_pallas(chips):
   spec = mixing(relative=T5Bias(), head_dim=64)
   run = Run(attend=Pallas())
   on_chip = functools.partial(
@@ -99,7 +97,7 @@ def test_a_model_of_scanned_blocks_compiles_with_it(chips):
   assert 'tpu_custom_call' in text
 
 
-#: A relative position, and what of `told` is other than its defaults.
+#: A relative position, and the arguments of `lowered_relative` that differ from its defaults.
 RELATIVES = {
   'alibi': (ALiBi(), {}),
   'shaw': (Shaw(), {}),
@@ -117,8 +115,10 @@ RELATIVES = {
 }
 
 
-def told(spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=None, drop=0.0):
-  """Value and gradients of causal attention that is told of places by `spec`, for a chip."""
+def lowered_relative(
+  spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=None, drop=0.0
+):
+  """Return the lowered value and gradients of causal attention with a relative position."""
   like = functools.partial(
     jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0])
   )
@@ -141,7 +141,7 @@ def told(spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=
 
 
 @pytest.mark.parametrize('name', RELATIVES)
-def test_every_relative_position_compiles_for_a_tpu(name, chips):
+def test_relative_positions_compile_for_a_tpu(name, chips):
   spec, sizes = RELATIVES[name]
-  text = told(spec, chips, **sizes).compile().as_text()
+  text = lowered_relative(spec, chips, **sizes).compile().as_text()
   assert text.count('custom_call_target="tpu_custom_call"') == 3

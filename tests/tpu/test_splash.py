@@ -1,4 +1,4 @@
-"""JAX's own kernel for TPUs compiles for them as it is called, forward and backward."""
+"""JAX's splash attention compiles for TPUs with the arguments of `tfm`, forward and backward."""
 
 import jax
 import numpy as np
@@ -28,15 +28,15 @@ def test_splash_compiles_for_a_tpu(name, chips):
   assert text.count('custom_call_target="tpu_custom_call"') == 3
 
 
-def test_memory_is_a_few_arrays_as_long_as_the_queries(chips):
+def test_splash_memory_is_linear_in_the_length(chips):
   case = Case(B=1, T=16_384)
   compiled = lowered(case, chips, kernel=Splash()).compile()
-  # Sums of exponentials are kept 128 times over while the kernel runs, in float32.
+  # The kernel stores every sum of exponentials 128 times, in float32.
   assert compiled.memory_analysis().temp_size_in_bytes <= 8 * 2 * case.T * case.N * case.H
 
 
 @pytest.mark.parametrize(('tensor', 'K'), [(2, 2), (4, 2)])
-def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
+def test_splash_over_a_mesh_needs_no_gather(tensor, K, chips):
   axes = (jax.sharding.AxisType.Auto,) * 2
   mesh = jax.sharding.Mesh(
     np.array(chips).reshape(4 // tensor, tensor), ('data', 'tensor'), axis_types=axes

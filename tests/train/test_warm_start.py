@@ -69,7 +69,9 @@ def test_vocabulary_with_other_characters_is_an_error(tmp_path, base):
   message = str(error.value)
   differ = sum(a != b for a, b in zip(base[2], characters, strict=True))
   assert f'{len(characters) - differ} of {len(characters)} shared token ids agree' in message
-  assert f'  id {first}: {base[2][first]!r} in the model, {characters[first]!r} in the data' in message
+  assert (
+    f'  id {first}: {base[2][first]!r} in the model, {characters[first]!r} in the data' in message
+  )
   for choice in ('remap', 'new', 'keep'):
     assert f'init_vocab={choice}' in message
 
@@ -86,8 +88,7 @@ def test_remap_moves_rows_by_token_text(tmp_path, base, capsys):
     np.testing.assert_allclose(found[TABLE][i], row, atol=1e-6, err_msg=character)
     np.testing.assert_allclose(found[HEAD][:, i], column, atol=1e-6, err_msg=character)
   assert (
-    f'{len(old) - 1} of {len(new)} tokens of the data match an old token'
-    in capsys.readouterr().out
+    f'{len(old) - 1} of {len(new)} tokens of the data match an old token' in capsys.readouterr().out
   )
 
 

@@ -20,7 +20,7 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.embed.base import Outputs, whole
+from tfm.parts.embed.base import Outputs, unpadded
 from tfm.parts.head.base import HeadContext
 from tfm.parts.mtp.base import MTP
 
@@ -224,8 +224,8 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
   assert spec.lm is not None
   table_VD = None
   if spec.lm.tied:
-    table_VD = spec.embed.make(dims).apply({'params': params['embed']}, method='words')
-  context = HeadContext(whole(*x_BTD.shape[:2]), {}, {}, table_VD)
+    table_VD = spec.embed.make(dims).apply({'params': params['embed']}, method='tied_table')
+  context = HeadContext(unpadded(*x_BTD.shape[:2]), {}, {}, table_VD)
   logits: Any = spec.lm.make(dims).apply({'params': params.get('head', {})}, x_BTD, context)
   return logits[spec.lm.name or 'logits']
 

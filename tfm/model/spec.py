@@ -266,7 +266,7 @@ class Model(Tower):
   def apart(self) -> bool:
     """True if the outputs of an example do not depend on the rest of its batch."""
     towers = (self, *self.towers.values())
-    return all(b.ffn is None or b.ffn.apart for tower in towers for b in blocks(tower))
+    return all(b.ffn is None or b.ffn.per_token for tower in towers for b in blocks(tower))
 
   @property
   def masked(self) -> bool:
@@ -279,7 +279,7 @@ class Model(Tower):
     for block in blocks(self):
       if not all(m.masked for m in block.mixers):
         return False
-      if block.ffn is not None and not block.ffn.apart:
+      if block.ffn is not None and not block.ffn.per_token:
         return False
     return True
 

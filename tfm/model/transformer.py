@@ -22,10 +22,10 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.capture import ATTENTIONS, CROSS, HIDDEN
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.embed.base import Embedded, Outputs, whole
+from tfm.parts.embed.base import Embedded, Outputs, unpadded
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
-from tfm.parts.head.pick import of_stream
+from tfm.parts.head.pick import select_stream
 from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 RUN = Run()
@@ -81,7 +81,7 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
     if embed := _boxed_embed(spec, name, embed_key, run, outputs):
       tower_params['embed'] = embed
     width = _d_out(tower)
-    outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), whole(1, 1)
+    outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), unpadded(1, 1)
     if name:
       params[name] = tower_params
     else:
@@ -99,7 +99,11 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
     context = HeadContext(
-      with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+      with_grid(unpadded(1, 1), (1, 1)),
+      _zeros(tower, 1),
+      head.examples(x_BTD.dtype),
+      table_VR,
+      (1, 1),
     )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     variables = module.init(named_key(key, head_params(name)), x_BTD, context)
@@ -306,7 +310,7 @@ class _TowerCall(NamedTuple):
     stack = stack_lib.apply_stack(
       self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture
     )
-    return embedded, stack, self.embed('leave', stack.x_BTD)
+    return embedded, stack, self.embed('project_out', stack.x_BTD)
 
   def captured(
     self, stack: stack_lib.StackOutput, x_BTD: jax.Array
@@ -357,7 +361,7 @@ class _TowerCall(NamedTuple):
         continue
       head_BTD, head_info = x_BTD, info
       if head.stream is not None:
-        head_BTD, head_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
+        head_BTD, head_info = select_stream(x_BTD, info, streams.index(head.stream), len(streams))
       if head.decodes and logits_to_keep:
         head_BTD = head_BTD[:, -logits_to_keep:]
       new = self._head(name, head_BTD, head_info, grid, given, out)
@@ -384,7 +388,7 @@ class _TowerCall(NamedTuple):
   ) -> dict[str, Any]:  # fmt: skip
     """Return the outputs of one head, under the names of `apply`."""
     head, dims = self.tower.heads[name], self.dims.replace(d_model=x_BTD.shape[-1])
-    table = self.embed('words') if head.tied else None
+    table = self.embed('tied_table') if head.tied else None
     alone = outputs_lib.without_lm(self.tower)
     context = HeadContext(info, given.arrays, out, table, grid, alone, self.key is not None)
     rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}

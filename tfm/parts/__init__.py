@@ -1,1 +1,1 @@
-"""The interchangeable pieces: one folder a kind, one file a piece, one row a name."""
+"""Interchangeable parts of a model: one package per kind, one table entry per part."""

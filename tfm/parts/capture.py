@@ -1,18 +1,24 @@
-"""What a layer can tell of itself beside its output, where somebody asks: nothing is computed
-otherwise.
-"""
+"""Capture of intermediate values of a layer, computed only when they are requested."""
 
 from collections.abc import Callable
 
 from flax import linen as nn
 import jax
 
-#: What enters each block `[B, T, D]`; the weights of who looks at whom `[B, N, T, S]`, of a
-#: decoder's and of an encoder's tokens.
+#: Collections: the input of each block `[B, T, D]`, the attention weights of self-attention and of
+#: cross-attention `[B, N, T, S]`.
 HIDDEN, ATTENTIONS, CROSS = 'hidden_states', 'attentions', 'cross_attentions'
 
 
 def capture(module: nn.Module, what: str, value: Callable[[], jax.Array]) -> None:
-  """Says `value()` of the layer that `module` stands in, if `what` is asked for."""
+  """Store a value of a layer in the collection `what`, if that collection is mutable.
+
+  Without the collection, and during initialisation, `value` is never called.
+
+  Args:
+    module: the layer that stores the value, under the name `value`.
+    what: collection, such as `HIDDEN`, `ATTENTIONS` or `CROSS`.
+    value: returns the array to store.
+  """
   if module.is_mutable_collection(what) and not module.is_initializing():
     module.sow(what, 'value', value(), reduce_fn=lambda _, new: new, init_fn=lambda: None)

@@ -1,4 +1,4 @@
-"""The products of activations with weights, with gradients in the weights' own layout."""
+"""Products of activations and weights, with gradients in the layout of the weights."""
 
 import functools
 import math
@@ -10,13 +10,21 @@ from tfm.parts.stored import matmul_transposed
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
-  """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the
-  weight's own layout.
+  """Multiply activations by a weight, x W.
 
-  *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a
-  copy of every weight each step; contracting the tokens straight into W's layout needs none. As
-  matrices (the reshapes are bitcasts) none of the three products copies its operands. Elsewhere
-  they are the same three matmuls. It has no forward-mode derivative."""
+  The function has its own VJP. XLA's CPU compiler transposes the weight gradient of autodiff, which
+  copies every weight in each step. Here the gradient is computed in the layout of W, without a
+  copy. On other devices autodiff has the same three products. There is no
+  forward-mode derivative.
+
+  Args:
+    x: activations. The last `n_in` axes are contracted.
+    w: weight. The first `n_in` axes are contracted.
+    n_in: number of contracted axes.
+
+  Returns:
+    The other axes of `x`, then the other axes of `w`.
+  """
   y = _dot(matrix(x, x.ndim - n_in), matrix(w, n_in), 1, 0)
   return y.reshape(*x.shape[: x.ndim - n_in], *w.shape[n_in:])
 
@@ -35,9 +43,10 @@ contract.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
-  """x W^T: the last axis of x matmul_transposed each row of a table `[V, D]`, with the table's gradient in
-  its own layout.
+def contract_table(x: jax.Array, w: jax.Array) -> jax.Array:
+  """Multiply activations by a transposed table, x W^T, for a table `[V, D]`.
+
+  The gradient of the table is computed in the layout of the table, as in `contract`.
   """
   return matmul_transposed(matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
 
@@ -48,11 +57,11 @@ def _rows_backward(residuals, g):
   return _dot(g2, w, 1, 0).reshape(x.shape), _dot(g2, x2, 0, 0)
 
 
-against_rows.defvjp(lambda x, w: (against_rows(x, w), (x, w)), _rows_backward)
+contract_table.defvjp(lambda x, w: (contract_table(x, w), (x, w)), _rows_backward)
 
 
 def matrix(x: jax.Array, rows: int) -> jax.Array:
-  """x with its first `rows` axes folded into one and the others into another."""
+  """Return x as a matrix: the first `rows` axes are merged, and so are the others."""
   return x.reshape(math.prod(x.shape[:rows]), -1)
 
 

@@ -1,4 +1,4 @@
-"""The projection every part is made of: y = x W + b over named axes."""
+"""The linear projection y = x W + b, over named axes."""
 
 from collections.abc import Callable
 import math
@@ -17,16 +17,19 @@ from tfm.parts.stored import Joined, Stored
 
 
 class Dense(Module):
-  """y = x W + b, contracting the last `n_in` axes of x with the first `n_in` of W.
+  """Linear projection y = x W + b of the last `n_in` axes of x.
 
-  `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's
-  parameter dtype and is cast to x's. `role` (by default the module's name) tells the init what the
-  weight is for, and the model's adapter whether to add to it.
+  The weight is stored in the parameter dtype of the run and cast to the dtype of x.
 
-  Given `product`, which is x W, only what comes after it is done.
-
-  Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the
-  rows of x are each expert's in turn."""
+  Attributes:
+    letters: axes of W, such as 'DNH' (`n_in` 1) or 'NHD' (`n_in` 2).
+    shape: sizes of these axes.
+    dims: sizes and settings of the model.
+    n_in: number of axes of W that are inputs; they come first.
+    bias: add b.
+    role: purpose of the weight, which selects its initializer and adapter. Default: the name of the
+      module.
+  """
 
   letters: str
   shape: tuple[int, ...]
@@ -39,6 +42,17 @@ class Dense(Module):
   def __call__(
     self, x: jax.Array, sizes_E: jax.Array | None = None, product: jax.Array | None = None
   ) -> jax.Array:
+    """Return the projection of `x`.
+
+    Args:
+      x: input; its last `n_in` axes are contracted.
+      sizes_E: number of tokens of each of E experts. The weights then have a leading axis E, and
+        `x` holds the tokens of the experts in turn.
+      product: x W if it is already known. Only the adapter and the bias are added to it.
+
+    Returns:
+      The leading axes of `x`, then the output axes of W.
+    """
     if sizes_E is not None:
       return self._of_experts(x, sizes_E)
     dtype = self.dims.run.precision.dtype('param')
@@ -47,9 +61,8 @@ class Dense(Module):
       y = y + adapter.make(self.letters, self.shape, self.n_in, self.dims)(x)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
-      y = y + trailing(
-        self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim
-      )
+      bias = self.param('bias', zeros, self.shape[self.n_in :], dtype)
+      y = y + trailing(bias.astype(x.dtype), y.ndim)
     return y
 
   def _product(self, x: jax.Array, dtype: Any) -> jax.Array:
@@ -58,7 +71,7 @@ class Dense(Module):
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
     if isinstance(kernel, Stored):
       return kernel.contract(x, self.n_in)
-    if self.is_initializing():  # nobody asks what it makes of x
+    if self.is_initializing():  # only the shape of the result is used
       return jnp.zeros((*x.shape[: x.ndim - self.n_in], *self.shape[self.n_in :]), x.dtype)
     return contract(x, kernel.astype(x.dtype), self.n_in)
 
@@ -73,39 +86,62 @@ class Dense(Module):
       return jnp.zeros((*x.shape[:-1], n_out), x.dtype)
     y_ro = grouped_product(x_ri, kernel.astype(x.dtype), sizes_E)
     if bias is not None:
-      # As a product its gradient is one too, and no scatter.
-      y_ro = y_ro + grouped_product(
-        jnp.ones_like(x_ri[:, :1]), bias.astype(x.dtype)[:, None], sizes_E
-      )
+      # A product has a product as its gradient; an indexed read would have a scatter.
+      ones_r1 = jnp.ones_like(x_ri[:, :1])
+      y_ro = y_ro + grouped_product(ones_r1, bias.astype(x.dtype)[:, None], sizes_E)
     return y_ro.reshape(*x.shape[:-1], n_out)
 
 
-def together(
+def project_jointly(
   x: jax.Array, *projections: Dense, sizes_E: jax.Array | None = None
 ) -> list[jax.Array]:
-  """What each makes of x, by one product where `tfm.generate.prepare` has joined their weights."""
-  first = projections[0]
-  kernel = (
-    first.get_variable('params', 'kernel') if first.has_variable('params', 'kernel') else None
-  )
+  """Return the output of several projections of one input.
+
+  If `tfm.generate.prepare` has joined their weights, this is one product.
+
+  Args:
+    x: the input of all projections.
+    *projections: `Dense` modules with equal input axes.
+    sizes_E: number of tokens of each expert, as in `Dense`.
+
+  Returns:
+    One array per projection, in order.
+  """
+  kernel: Any = None
+  if projections[0].has_variable('params', 'kernel'):
+    kernel = projections[0].get_variable('params', 'kernel')
   if not isinstance(kernel, Joined):
     return [project(x, sizes_E) for project in projections]
   return [project(x, product=y) for project, y in zip(projections, kernel.products(x), strict=True)]
 
 
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:
-  """The initializer of a stack of weights, each drawn by itself."""
-  return lambda key, shape, dtype: jax.vmap(lambda k: init(k, shape[1:], dtype))(
-    jax.random.split(key, shape[0])
-  )
+  """Return an initializer of stacked weights that draws each weight with its own key."""
+
+  def stacked_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    draw = jax.vmap(lambda k: init(k, shape[1:], dtype))
+    return draw(jax.random.split(key, shape[0]))
+
+  return stacked_init
 
 
 def weight(
   module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any
 ) -> Any:
-  """The module's parameter `name`: an array, or what `tfm.generate.prepare` has put in its place."""
+  """Return the parameter `name` of a module, creating it if necessary.
+
+  Args:
+    module: the owner of the parameter.
+    name: name of the parameter.
+    init: initializer `(key, shape, dtype)`.
+    shape: shape of the parameter.
+    dtype: dtype of the parameter.
+
+  Returns:
+    An array, or the `Stored` form that `tfm.generate.prepare` has put in its place.
+  """
   if module.has_variable('params', name):
-    found: Any = module.get_variable('params', name)
-    if isinstance(found, Stored):  # flax would compare its arrays' shapes with the parameter's
-      return found
+    value: Any = module.get_variable('params', name)
+    if isinstance(value, Stored):  # `module.param` would reject the shapes of its arrays
+      return value
   return module.param(name, init, shape, dtype)

@@ -6,8 +6,16 @@ import jax.numpy as jnp
 
 
 def drop(x_BTD: jax.Array, rate: float, train: bool, module: nn.Module) -> jax.Array:
-  """Return `x_BTD` with inverted dropout in training, drawn with the module's key; unchanged
-  otherwise.
+  """Apply inverted dropout to activations in training.
+
+  Args:
+    x_BTD: activations.
+    rate: probability of a zero.
+    train: whether to apply dropout.
+    module: the module that provides the key `dropout`.
+
+  Returns:
+    Dropped activations in training, else `x_BTD` unchanged.
   """
   if not train or not rate:
     return x_BTD

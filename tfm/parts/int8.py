@@ -1,4 +1,4 @@
-"""Weights of one byte a number, for decoding, where reading them is what takes the time."""
+"""Weights in int8 for decoding, which is limited by the bandwidth of reading weights."""
 
 from collections.abc import Sequence
 import math
@@ -14,9 +14,12 @@ from tfm.parts.stored import Stored, matmul_transposed
 
 @struct.dataclass
 class Int8(Stored):
-  """W[o, i] = q[o, i] scale[o], in place of a weight: q int8 `[out, in]`.
+  """An int8 weight with a scale per output, W[o, i] = q[o, i] scale[o].
 
-  `out` are the sizes of the output axes that the rows stand for.
+  Attributes:
+    q: quantized values, int8 `[out, in]`.
+    scale: float32 `[out]`.
+    out: sizes of the output axes that are merged to `out`.
   """
 
   q: jax.Array
@@ -25,9 +28,8 @@ class Int8(Stored):
 
   @classmethod
   def joined(cls, weights: Sequence[Self]) -> Self:
-    q_oi, scale_o = (
-      jnp.concatenate(arrays) for arrays in zip(*((w.q, w.scale) for w in weights), strict=True)
-    )
+    q_oi = jnp.concatenate([w.q for w in weights])
+    scale_o = jnp.concatenate([w.scale for w in weights])
     return cls(q_oi, scale_o, scale_o.shape)
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
@@ -44,15 +46,20 @@ class Int8(Stored):
 
 
 def quantize(w: jax.Array, n_in: int) -> Int8:
-  """w, its first `n_in` axes the inputs, to the nearest of 255 steps up to each output's largest
-  weight.
+  """Quantize a weight to int8, with a scale per output.
+
+  Args:
+    w: weight; its first `n_in` axes are inputs.
+    n_in: number of input axes.
+
+  Returns:
+    Values from -127 to 127; 127 is the largest absolute weight of each output.
   """
   out = w.shape[n_in:]
   w_oi = w.astype(jnp.float32).reshape(-1, math.prod(out)).T
   scale_o = jnp.max(jnp.abs(w_oi), axis=1) / 127
-  return Int8(
-    jnp.round(w_oi / jnp.where(scale_o > 0, scale_o, 1)[:, None]).astype(jnp.int8), scale_o, out
-  )
+  divisor_o = jnp.where(scale_o > 0, scale_o, 1)
+  return Int8(jnp.round(w_oi / divisor_o[:, None]).astype(jnp.int8), scale_o, out)
 
 
 def _converted(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:

@@ -1,6 +1,4 @@
-"""Vectors per example that shift, scale or gate the activations of its tokens (adaLN-Zero,
-arXiv:2212.09748).
-"""
+"""Shifts, scales and gates computed from a condition (adaLN-Zero, arXiv:2212.09748)."""
 
 import dataclasses
 
@@ -16,18 +14,18 @@ from tfm.parts.init.base import Init
 
 @dataclasses.dataclass(frozen=True)
 class _Zero(Init):
-  """Every weight starts at 0."""
+  """Initialize every weight to 0."""
 
   def weight(self, role, n_in, n_out, dims):
     return nn.initializers.zeros
 
 
-#: For projections that start at 0 whatever the init of the model.
+#: The init of projections that start at 0, independent of the init of the model.
 ZERO = _Zero()
 
 
 class Modulation(Module):
-  """act(c) W + b for a condition c, `[B, 1, D]`. W and b start at 0."""
+  """Linear map of a condition, act(c) W + b, as `[B, 1, D]`. W and b start at 0."""
 
   act: Act
   dims: Dims

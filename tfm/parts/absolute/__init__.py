@@ -1,4 +1,4 @@
-"""Every absolute position; a new one is a new file and a new row."""
+"""Table of absolute position encodings. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.absolute.base import Absolute

@@ -1,6 +1,7 @@
-"""A learned table, one row per position (GPT-2, BERT)."""
+"""Learned table of position embeddings."""
 
 import dataclasses
+import functools
 from typing import Literal
 
 from flax import linen as nn
@@ -16,14 +17,18 @@ from tfm.parts.context import Dims
 
 @dataclasses.dataclass(frozen=True)
 class Learned(Absolute):
-  """x + table[pos + offset]; `offset` rows are never used (RoBERTa 2, OPT 2).
+  """Learned position embeddings, x + table[position + offset].
 
-  `start` is what the table starts as: 'noise', or sinusoids in a layout of `Sinusoidal` (Whisper's
-  encoder, whose published code stores the table and does not train it; here it is a parameter like
-  any other).
+  Used by GPT-2 and BERT (arXiv:1810.04805). `tfm.apply` raises an error for sequences longer than
+  the table. Positions outside the table give NaN.
 
-  *Raises*: `tfm.apply` refuses rows longer than the table; a position beyond it is NaN, never
-  clamped."""
+  Attributes:
+    max_len: largest number of positions.
+    offset: number of unused entries at the start of the table (RoBERTa and OPT: 2).
+    start: initial values. 'noise' draws from the init of the model; the others are the layouts of
+      `Sinusoidal`. Whisper's encoder starts from sinusoids and does not train them; here they are
+      trained.
+  """
 
   max_len: int = 1024
   offset: int = 0
@@ -47,10 +52,15 @@ class _Learned(Module):
     shape = (s.max_len + s.offset, d.d_model)
     init = d.init.weight('positions', shape[0], d.d_model, d)
     if s.start != 'noise':
-      layout: Layout = s.start
-      init = lambda _, shape, dtype: waves(jnp.arange(shape[0])[None] - s.offset, shape[1], layout)[
-        0
-      ].astype(dtype)
+      init = functools.partial(_sinusoids, s.start, s.offset)
     table_PD = self.param('table', sharded(init, 'PD'), shape, d.run.precision.dtype('param'))
     rows_BTD = jnp.take(table_PD, pos_BT + s.offset, axis=0, mode='fill', fill_value=jnp.nan)
     return x_BTD + rows_BTD.astype(x_BTD.dtype)
+
+
+def _sinusoids(
+  layout: Layout, offset: int, key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype
+) -> jax.Array:
+  del key
+  positions_P = jnp.arange(shape[0]) - offset
+  return waves(positions_P[None], shape[1], layout)[0].astype(dtype)

@@ -1,4 +1,4 @@
-"""A feed-forward over waves whose frequencies are learned (LSPE, Wang et al., AACL 2022)."""
+"""Position encoding by a feed-forward network over learned sinusoids."""
 
 import dataclasses
 
@@ -18,10 +18,18 @@ from tfm.parts.dense import Dense
 
 @dataclasses.dataclass(frozen=True)
 class LSPE(Absolute):
-  """x + s + W2 act(W1 s + b1) + b2, s = sin(w pos + b), w and b learned from where `Sinusoidal` has
-  them.
+  """Learned sinusoids followed by a feed-forward network (LSPE, Wang et al., AACL 2022).
 
-  *Differs*: a reconstruction from the paper's abstract, whose text was not at hand.
+  Adds s + W2 act(W1 s + b1) + b2 with s = sin(w position + b). The learned w and b start at the
+  frequencies and phases of `Sinusoidal`.
+
+  Note:
+    This is a reconstruction from the abstract. The full paper was not available.
+
+  Attributes:
+    d_ff: width of the feed-forward network.
+    act: its activation.
+    base: largest wavelength at the start, divided by 2 pi.
   """
 
   d_ff: int = 256
@@ -40,15 +48,12 @@ class _LSPE(Module):
   def __call__(self, x_BTD: jax.Array, pos_BT: jax.Array) -> jax.Array:
     s, d = self.spec, self.dims
     D, dtype = d.d_model, d.run.precision.dtype('param')
-    w_D = self.param(
-      'frequency', sharded(lambda *_: _frequencies(D, s.base).astype(dtype), 'D'), (D,), dtype
-    )
-    b_D = self.param('phase', sharded(lambda *_: _phases(D).astype(dtype), 'D'), (D,), dtype)
+    start_frequency = sharded(lambda *_: _frequencies(D, s.base).astype(dtype), 'D')
+    start_phase = sharded(lambda *_: _phases(D).astype(dtype), 'D')
+    w_D = self.param('frequency', start_frequency, (D,), dtype).astype(jnp.float32)
+    b_D = self.param('phase', start_phase, (D,), dtype).astype(jnp.float32)
     pos_BT1 = pos_BT[..., None].astype(jnp.float32)
-    wave_BTD = jnp.sin(
-      pos_BT1 * w_D.astype(jnp.float32)[None, None] + b_D.astype(jnp.float32)[None, None]
-    )
-    wave_BTD = wave_BTD.astype(x_BTD.dtype)
+    wave_BTD = jnp.sin(pos_BT1 * w_D[None, None] + b_D[None, None]).astype(x_BTD.dtype)
     h_BTF = s.act(Dense('DF', (D, s.d_ff), d, bias=True, name='up')(wave_BTD))
     return x_BTD + wave_BTD + Dense('FD', (s.d_ff, D), d, bias=True, name='down')(h_BTF)
 
@@ -58,5 +63,5 @@ def _frequencies(D: int, base: float) -> jax.Array:
 
 
 def _phases(D: int) -> jax.Array:
-  """0 for a sine, pi / 2 for a cosine."""
+  """Return the initial phases: 0 for a sine, pi / 2 for a cosine."""
   return jnp.asarray(np.arange(D) % 2 * np.pi / 2, jnp.float32)

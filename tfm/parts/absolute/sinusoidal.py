@@ -1,4 +1,4 @@
-"""Fixed waves of geometric wavelengths (Attention is all you need, arXiv:1706.03762)."""
+"""Fixed sinusoidal position encoding."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,12 +15,18 @@ Layout = Literal['interleaved', 'halves', 't2t']
 
 @dataclasses.dataclass(frozen=True)
 class Sinusoidal(Absolute):
-  """x + [sin(w pos), cos(w pos)], w = base^(-2k / D).
+  """Sinusoidal position encoding, fixed (arXiv:1706.03762).
 
-  `layout`: 'interleaved' sin and cos alternate (the paper); 'halves' all sines, then all cosines
-  (Marian); 't2t' halves whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT,
-  Whisper). `max_len` is the longest row that is to be told, None any: longer ones are refused, as
-  by a table."""
+  Adds sin(w position) and cos(w position) for the frequencies w = base^(-2k / D).
+
+  Attributes:
+    layout: order of the channels. 'interleaved' alternates sine and cosine (the paper). 'halves'
+      has all sines first (Marian). 't2t' is as 'halves', with wavelengths spaced over D / 2 - 1
+      steps (tensor2tensor, FSMT, Whisper).
+    base: largest wavelength divided by 2 pi.
+    offset: added to every position.
+    max_len: largest number of positions, None for no limit.
+  """
 
   layout: Layout = 'interleaved'
   base: float = 10_000.0
@@ -33,16 +39,25 @@ class Sinusoidal(Absolute):
 
   def check(self) -> Iterator[str]:
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
+      yield f'base={self.base} is too small. Expected more than 1, usually 10000.'
 
   def __call__(self, x_BTD, pos_BT):
-    return x_BTD + waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base).astype(
-      x_BTD.dtype
-    )
+    wave_BTD = waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base)
+    return x_BTD + wave_BTD.astype(x_BTD.dtype)
 
 
 def waves(pos_BT: jax.Array, D: int, layout: Layout, base: float = 10_000.0) -> jax.Array:
-  """Return sines and cosines of positions, float32 `[B, T, D]`, with the layouts of `Sinusoidal`."""
+  """Return sines and cosines of positions.
+
+  Args:
+    pos_BT: positions, int.
+    D: number of channels. With an odd number the last channel is 0.
+    layout: order of the channels, as in `Sinusoidal`.
+    base: largest wavelength divided by 2 pi.
+
+  Returns:
+    float32 `[B, T, D]`.
+  """
   half = D // 2
   steps = max(half - 1, 1) if layout == 't2t' else D / 2
   w_h = jnp.asarray(base ** (-np.arange(half) / steps), jnp.float32)

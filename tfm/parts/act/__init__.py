@@ -1,4 +1,4 @@
-"""Every activation; a new one is a new class and a new row."""
+"""Table of activations. To add one, add a class and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.act.base import Act

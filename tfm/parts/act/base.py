@@ -1,4 +1,4 @@
-"""Activations: elementwise, without parameters."""
+"""Base class of activations: elementwise functions without parameters."""
 
 import dataclasses
 import functools
@@ -11,13 +11,14 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Act(Part):
-  """x: the identity, which makes a gated feed-forward bilinear.
+  """Identity, f(x) = x; it makes a gated feed-forward network bilinear.
 
-  A piece writes `value`; a call keeps its derivative, one number an element, for the backward pass.
+  Subclasses define `value`. A call saves the derivative for the backward pass, one number per
+  element.
   """
 
   def value(self, x: jax.Array) -> jax.Array:
-    """The activation of each element."""
+    """Return the activation of each element."""
     return x
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -26,8 +27,7 @@ class Act(Part):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _saving_derivative(act: Act, x: jax.Array) -> jax.Array:
-  # Autodiff would keep every intermediate of the formula and read them all again in the backward
-  # pass.
+  # Autodiff would save every intermediate value of the formula for the backward pass.
   return act.value(x)
 
 

@@ -1,4 +1,4 @@
-"""Exponential linear unit plus one: a positive feature map (arXiv:2006.16236)."""
+"""Exponential linear unit plus one."""
 
 import dataclasses
 
@@ -9,7 +9,10 @@ from tfm.parts.act.base import Act
 
 @dataclasses.dataclass(frozen=True)
 class EluPlusOne(Act):
-  """x + 1 for x > 0, else exp(x)."""
+  """ELU plus one: x + 1 for x > 0, else exp(x) (arXiv:2006.16236).
+
+  It is positive, as a feature map of linear attention must be.
+  """
 
   def value(self, x):
     return jax.nn.elu(x) + 1

@@ -1,4 +1,4 @@
-"""x times the normal distribution function, and two approximations (arXiv:1606.08415)."""
+"""Gaussian error linear units and two approximations."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tfm.parts.act.base import Act
 
 @dataclasses.dataclass(frozen=True)
 class Gelu(Act):
-  """x Phi(x), by erf (BERT)."""
+  """Gaussian error linear unit, x Phi(x), computed with erf (arXiv:1606.08415)."""
 
   def value(self, x):
     return jax.nn.gelu(x, approximate=False)
@@ -17,7 +17,10 @@ class Gelu(Act):
 
 @dataclasses.dataclass(frozen=True)
 class GeluTanh(Act):
-  """x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3))) (GPT-2)."""
+  """Tanh approximation of GELU, as in GPT-2 (arXiv:1606.08415).
+
+  Computes x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+  """
 
   def value(self, x):
     return jax.nn.gelu(x, approximate=True)
@@ -25,7 +28,7 @@ class GeluTanh(Act):
 
 @dataclasses.dataclass(frozen=True)
 class QuickGelu(Act):
-  """x sigmoid(1.702 x) (CLIP)."""
+  """Sigmoid approximation of GELU, x sigmoid(1.702 x), as in CLIP (arXiv:1606.08415)."""
 
   def value(self, x):
     return x * jax.nn.sigmoid(1.702 * x)

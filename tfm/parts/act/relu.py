@@ -1,4 +1,4 @@
-"""max(x, 0), and its square (Primer, arXiv:2109.08668)."""
+"""Rectified linear units."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tfm.parts.act.base import Act
 
 @dataclasses.dataclass(frozen=True)
 class Relu(Act):
-  """max(x, 0)."""
+  """Rectified linear unit, max(x, 0)."""
 
   def value(self, x):
     return jax.nn.relu(x)
@@ -17,7 +17,7 @@ class Relu(Act):
 
 @dataclasses.dataclass(frozen=True)
 class SquaredRelu(Act):
-  """max(x, 0)^2."""
+  """Squared rectified linear unit, max(x, 0)^2 (Primer, arXiv:2109.08668)."""
 
   def value(self, x):
     return jax.nn.relu(x) ** 2

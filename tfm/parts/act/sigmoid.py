@@ -1,4 +1,4 @@
-"""The logistic function and what it gates."""
+"""Sigmoid and the activations gated by it."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tfm.parts.act.base import Act
 
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(Act):
-  """1 / (1 + exp(-x)); as the gate of a GLU, the original one (arXiv:1612.08083)."""
+  """Logistic sigmoid, 1 / (1 + exp(-x)), the gate of the original GLU (arXiv:1612.08083)."""
 
   def value(self, x):
     return jax.nn.sigmoid(x)
@@ -17,7 +17,11 @@ class Sigmoid(Act):
 
 @dataclasses.dataclass(frozen=True)
 class Swish(Act):
-  """x sigmoid(beta x) (arXiv:1710.05941); beta = 1 is SiLU, the gate of SwiGLU."""
+  """Swish, x sigmoid(beta x); with beta = 1 it is SiLU (arXiv:1710.05941).
+
+  Attributes:
+    beta: factor inside the sigmoid.
+  """
 
   beta: float = 1.0
 

@@ -1,4 +1,4 @@
-"""The hyperbolic tangent."""
+"""Hyperbolic tangent."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tfm.parts.act.base import Act
 
 @dataclasses.dataclass(frozen=True)
 class Tanh(Act):
-  """tanh(x), of BERT's pooler."""
+  """Hyperbolic tangent, as in BERT's pooler."""
 
   def value(self, x):
     return jnp.tanh(x)

@@ -1,4 +1,4 @@
-"""Every adapter; a new one is a new file and a new row."""
+"""Table of adapters. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.adapter.base import Adapter

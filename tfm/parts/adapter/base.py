@@ -1,4 +1,4 @@
-"""What is added to projections that were trained before."""
+"""Base class of adapters, which add trainable terms to pretrained projections."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,35 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter(Part):
-  """Nothing is added."""
+  """No adapter."""
 
   def wraps(self, role: str) -> bool:
-    """Whether the projections of this name ('q', 'up', ...) are added to."""
+    """Return whether projections with this role ('q', 'up', ...) are adapted."""
     return False
 
   def make(self, letters: str, shape: tuple[int, ...], n_in: int, dims: 'Dims') -> Any:
-    """A module `x -> what is added to x W`, for a weight of these axes, the first `n_in` of them
-    inputs.
+    """Return a module that maps x to the term added to x W.
+
+    Args:
+      letters: axes of the weight W.
+      shape: sizes of these axes.
+      n_in: number of axes that are inputs; they come first.
+      dims: sizes and settings of the model.
+
+    Returns:
+      A fresh module.
     """
     raise AssertionError(f'{type(self).__name__} must be made')
 
-  def merge(self, kernel: jax.Array, own: dict[str, jax.Array], n_in: int) -> jax.Array:
-    """The weight that does what `kernel` and the adapter's `own` parameters do together."""
+  def merge(self, kernel: jax.Array, params: dict[str, jax.Array], n_in: int) -> jax.Array:
+    """Return the weight with the adapter merged into it.
+
+    Args:
+      kernel: the pretrained weight.
+      params: parameters of the adapter, by name.
+      n_in: number of input axes of the weight.
+
+    Returns:
+      An array with the shape and dtype of `kernel`.
+    """
     raise AssertionError(f'{type(self).__name__} must merge')

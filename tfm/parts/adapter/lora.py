@@ -1,4 +1,4 @@
-"""Low-rank adaptation (arXiv:2106.09685)."""
+"""Low-rank adaptation."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,13 +17,19 @@ from tfm.parts.contract import contract
 
 @dataclasses.dataclass(frozen=True)
 class LoRA(Adapter):
-  """x W + (alpha / rank) x A B on the projections named in `targets`; A drawn with variance 1 /
-  inputs, B zero.
+  """Low-rank adaptation, x W + (alpha / rank) x A B (arXiv:2106.09685).
 
-  Parameters stand under the projection's: `mixer/q/lora/a` and `.../b`. Training them alone is
-  `optim.only=*/lora/*`. With `stable` the factor is alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732).
+  The parameters are stored with the projection: `mixer/q/lora/a` and `mixer/q/lora/b`. To train
+  only them, use `optim.only=*/lora/*`. A starts with variance 1 / inputs, B at 0.
 
-  *Differs*: no dropout of x. Projections of experts are not adapted.
+  Note:
+    There is no dropout of x. Projections of experts are not adapted.
+
+  Attributes:
+    rank: columns of A.
+    alpha: numerator of the scale.
+    targets: roles of the adapted projections.
+    stable: divide by sqrt(rank) in place of rank (rsLoRA, arXiv:2312.03732).
   """
 
   rank: int = 8
@@ -33,13 +39,16 @@ class LoRA(Adapter):
 
   def check(self) -> Iterator[str]:
     if self.rank < 1:
-      yield f'rank={self.rank} adds nothing. Expected 1 or more.'
+      yield f'rank={self.rank} is too small. Expected at least 1.'
     if not self.targets:
-      yield 'targets: names no projection. Expected some of q, k, v, o, gate, up, down, or adapter=none.'
+      yield (
+        'targets is empty. Expected some of q, k, v, o, gate, up, down, or adapter=none for no '
+        'adapter.'
+      )
 
   @property
   def factor(self) -> float:
-    """What x A B is multiplied by."""
+    """Factor of x A B."""
     return self.alpha / (math.sqrt(self.rank) if self.stable else self.rank)
 
   def wraps(self, role):
@@ -48,8 +57,8 @@ class LoRA(Adapter):
   def make(self, letters, shape, n_in, dims):
     return _LoRA(self, letters, shape, n_in, dims, name='lora')
 
-  def merge(self, kernel, own, n_in):
-    a, b = own['a'].astype(jnp.float32), own['b'].astype(jnp.float32)
+  def merge(self, kernel, params, n_in):
+    a, b = params['a'].astype(jnp.float32), params['b'].astype(jnp.float32)
     added = jnp.tensordot(a, b, 1) * self.factor
     return (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
 

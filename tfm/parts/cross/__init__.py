@@ -1,4 +1,4 @@
-"""Every way to read an encoder; a new one is a new file and a new row."""
+"""Table of cross-attention layers. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.cross.attention import CrossAttention

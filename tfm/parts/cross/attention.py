@@ -1,4 +1,4 @@
-"""Attention of a decoder's tokens to an encoder's (arXiv:1706.03762)."""
+"""Multi-head cross-attention."""
 
 import dataclasses
 from typing import Any
@@ -21,10 +21,10 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class CrossAttention(Heads, Cross):
-  """softmax(q k scale) v Wo with queries from this tower, keys and values from the output of
-  another.
+  """Multi-head attention to the output of another tower (arXiv:1706.03762).
 
-  Its fields are those of `Heads`, and `tower`, the name of the other one.
+  Queries are computed from this tower, keys and values from the tower named `tower`. The other
+  fields are documented in `Heads`.
   """
 
   def make(self, dims):
@@ -66,16 +66,17 @@ class _CrossAttention(Module):
       v_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
       k_BSKH, v_BSKH = norm_and_clip(s, dims, k_BSKH, 'k', 'K'), norm_and_clip(s, dims, v_BSKH)
       if cache is not None:
-        # The encoder is read once; later calls find its keys and values here.
+        # Keys and values are computed once; later calls use the cached ones.
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
         new = {'k': k_BKSH, 'v': v_BKSH, 'info': TokenInfo(m_info.positions, m_info.segment_ids)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
     assert source is not None or cache is not None, (
-      f'cross-attention needs the output of {s.tower}, or a cache of it'
+      f'cross-attention needs the output of {s.tower}, or cached keys and values'
     )
     if source is None:
-      kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
-      (k_BSKH, v_BSKH), m_info = (jnp.swapaxes(a, 1, 2) for a in kept), cache['info']
+      k_BSKH = jnp.swapaxes(cache['k'].astype(x_BTD.dtype), 1, 2)
+      v_BSKH = jnp.swapaxes(cache['v'].astype(x_BTD.dtype), 1, 2)
+      m_info = cache['info']
     scores = make_scores(self, s, H, ctx, Segments(), ())
     capture(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.info, m_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(

@@ -1,4 +1,4 @@
-"""Every input layer; a new one is a new file and a new row."""
+"""Table of input layers. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.embed.base import Embed as Embed

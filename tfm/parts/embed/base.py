@@ -1,8 +1,8 @@
-"""How the inputs of a tower become a sequence of vectors."""
+"""Base class of input layers, which turn the inputs of a tower into vectors."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +11,27 @@ from tfm.core import errors
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo, positions
 
-#: The arrays a tower was given, by their names in `Embed.needs` and `Embed.takes`.
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
+
+#: The inputs of a tower, by their names in `Embed.needs` and `Embed.takes`.
 Inputs = Mapping[str, jax.Array]
-#: The outputs of towers: name -> (vectors `[B, S, D]`, their token info).
+#: The outputs of towers, by name: vectors `[B, S, D]` and their token info.
 Outputs = Mapping[str, tuple[jax.Array, TokenInfo]]
 #: Optional inputs `[B, T]` that describe the tokens of a sequence.
 SEQUENCE = ('attention_mask', 'segment_ids', 'position_ids')
 
 
 class Embedded(NamedTuple):
-  """A sequence before absolute positions are added.
+  """A sequence of vectors before absolute positions are added.
 
   Attributes:
     x_BTD: the vectors, `[B, T, D]`.
     info: their positions, segment ids and extras.
-    ordered: whether the tokens of a document stand in the order of their positions.
-    outputs: if not None, only the last `outputs` tokens are returned by the model.
-    cond_BD: a vector per example that norms and gates may be conditioned on.
-    grid: rows and columns of image patches, if the sequence has them.
+    ordered: whether the tokens of each document are in the order of their positions.
+    outputs: number of tokens at the end that the model returns; None: all.
+    cond_BD: a condition per example for norms and residual scales.
+    grid: rows and columns of image patches, or None.
   """
 
   x_BTD: jax.Array
@@ -41,40 +44,48 @@ class Embedded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Embed(Part):
-  """The input layer of a tower.
+  """Base class: the input layer of a tower.
 
-  `make(dims)` returns a module with the methods
+  `make(dims)` returns a module with four methods:
 
-  - `start(inputs, outputs, next_B) -> Embedded`: `inputs` has the arrays by name, `outputs` those of the towers in
-    `towers`, `next_B` the next position of each cached row (None: no cache);
-  - `finish(x_BTD, train) -> x_BTD`: what follows the absolute positions (norm, dropout, projection);
-  - `leave(x_BTD) -> x_BTD`: a projection of the last hidden state (most return it unchanged);
-  - `words() -> table_VD`: the token table for a tied head (only `tokens`).
+  - `start(inputs, outputs, next_B) -> Embedded`. `inputs` holds arrays by name, `outputs` the
+    outputs of the towers in `towers`. `next_B` is the next position of each cached sequence, or
+    None without a cache.
+  - `finish(x_BTD, train) -> x_BTD` is applied after absolute positions: norm, dropout, projection.
+  - `project_out(x_BTD) -> x_BTD` is applied to the last hidden state. Most return it unchanged.
+  - `tied_table() -> table_VD` returns the token table for a tied head, in layers that have one.
   """
 
-  #: Inputs that must be given, under Hugging Face's names.
+  #: Names of required inputs, as in Hugging Face's models.
   needs: ClassVar[tuple[str, ...]] = ()
-  #: Inputs that may be given.
+  #: Names of optional inputs.
   takes: ClassVar[tuple[str, ...]] = ()
-  #: Whether the last of `hidden_states` is the last hidden state, as in Hugging Face's text models.
-  #: In those of images it is the output of the last layer before the final norm.
+  #: Whether `hidden_states` ends with the last hidden state, as in Hugging Face's text models. In
+  #: image models it ends with the output of the last layer, before the final norm.
   ends_with_norm: ClassVar[bool] = True
-  #: Extras of `TokenInfo` that it can provide.
+  #: Names of the extras of `TokenInfo` that the layer can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   def shapes(self, batch: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return shapes of the needed inputs for `batch` examples of about `length` tokens."""
+    """Return shapes of the required inputs for `batch` examples of about `length` tokens."""
     raise AssertionError(f'{type(self).__name__} must give the shapes of its inputs')
 
   def example(self, key: jax.Array, batch: int, length: int) -> dict[str, jax.Array]:
-    """Return valid inputs of `shapes(batch, length)`, drawn with `key`: normal floats, and integers
-    0 or 1.
+    """Return random valid inputs: normal floats, and integers 0 or 1.
 
-    The towers that it reads are expected to have `length // 2` tokens.
+    Towers that provide inputs must have `length // 2` tokens.
+
+    Args:
+      key: random key.
+      batch: number of examples.
+      length: approximate number of tokens, as in `shapes`.
+
+    Returns:
+      Arrays by input name.
     """
 
     def draw(key: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -83,79 +94,81 @@ class Embed(Part):
       return jax.random.bernoulli(key, shape=like.shape).astype(like.dtype)
 
     shapes = self.shapes(batch, length)
-    return {
-      name: draw(jax.random.fold_in(key, i), like) for i, (name, like) in enumerate(shapes.items())
-    }
+    inputs = {}
+    for i, (name, like) in enumerate(shapes.items()):
+      inputs[name] = draw(jax.random.fold_in(key, i), like)
+    return inputs
 
   def tokens(self, length: int) -> int:
-    """Return the length of the sequence that inputs of `shapes(batch, length)` become."""
+    """Return the number of tokens of inputs with the shapes `shapes(batch, length)`."""
     return length
 
   def check_inputs(self, given: Inputs, name_of: Callable[[str], str], limit: int | None) -> None:
-    """Raise UserError for inputs of the wrong shape; `limit` is the number of positions of the
-    tower (None: any).
+    """Check the shapes and values of inputs.
 
-    `name_of` returns the name under which an input was passed to `apply`.
+    Args:
+      given: the inputs, by name.
+      name_of: returns the name under which an input was passed to `apply`.
+      limit: number of positions of the tower, None for no limit.
+
+    Raises:
+      UserError: an input has a wrong shape or value.
     """
     raise AssertionError(f'{type(self).__name__} must check its inputs')
 
   def info(self, inputs: Inputs, shape: tuple[int, int]) -> TokenInfo:
-    """Return the token info of outputs `[B, T]` that were computed before, such as
-    `encoder_outputs`.
-    """
+    """Return the token info of outputs `[B, T]` that are given, such as `encoder_outputs`."""
     del inputs
-    return whole(*shape)
+    return unpadded(*shape)
 
   @property
   def towers(self) -> tuple[str, ...]:
-    """The towers whose outputs it reads."""
+    """Names of the other towers that provide inputs."""
     return ()
 
   @property
   def optional(self) -> bool:
-    """Whether a call may leave out the towers that it reads."""
+    """Whether the outputs of these towers are optional."""
     return False
 
   @property
   def streams(self) -> tuple[str, ...]:
-    """Names of the streams that take turns in the sequence."""
+    """Names of interleaved streams."""
     return ()
 
   @property
   def conditions(self) -> bool:
-    """Whether it returns a vector per example for norms and residual scales that are conditioned."""
+    """Whether a condition per example is returned, for norms and residual scales."""
     return False
 
   @property
   def token_embed(self) -> Any:
-    """The input layer with the token table for a tied head: itself, or one inside it. None: there
-    is no table.
-    """
+    """The input layer that holds the token table for a tied head, or None."""
     return None
 
   @property
   def width(self) -> int | None:
-    """The width of the vectors before `finish`, if it is not that of the tower."""
+    """Width of the vectors before `finish`; None: the width of the tower."""
     return None
 
   @property
   def d_out(self) -> int | None:
-    """The width of the last hidden state, if `leave` changes that of the tower."""
+    """Width of the last hidden state after `project_out`; None: the width of the tower."""
     return None
 
   @property
   def shares(self) -> bool:
-    """Whether it uses the token table of the model's own tower."""
+    """Whether the token table of the main tower is used."""
     return False
 
   def resolved(self, of: 'Embed') -> 'Embed':
-    """Return the input layer with the sizes that it shares with that of the model filled in."""
+    """Return this layer with the sizes that it shares with the layer of the main tower."""
     del of
     return self
 
   @property
   def vocab(self) -> int:
-    """The number of token ids, 0 if it has no token table."""
+    """Number of token ids, 0 without a token table."""
     return 0
 
   def flops(self, d_model: int) -> float:
@@ -163,15 +176,15 @@ class Embed(Part):
     return 0.0
 
   def read_flops(self, d_model: int, width: int) -> float:
-    """Return the forward FLOPs per token of a tower that it reads, with outputs of this width."""
+    """Return the forward FLOPs per token of another tower, with outputs of this width."""
     return 0.0
 
   def fits(self, d_model: int) -> Iterator[str]:
-    """Yield a sentence for each reason why it cannot feed a tower of this width."""
+    """Yield a message for each reason why the layer cannot be used at this width."""
     yield from ()
 
 
-def whole(batch: int, length: int) -> TokenInfo:
+def unpadded(batch: int, length: int) -> TokenInfo:
   """Return the info of sequences without padding: positions 0, 1, ... in one document."""
   positions_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
   return TokenInfo(positions_BT, jnp.ones((batch, length), jnp.int32))
@@ -180,10 +193,18 @@ def whole(batch: int, length: int) -> TokenInfo:
 def sequence_info(
   inputs: Inputs, shape: tuple[int, int], next_B: jax.Array | None = None
 ) -> TokenInfo:
-  """Return the info of `[B, T]` tokens from `segment_ids`, or `attention_mask`, and `position_ids`,
-  all optional.
+  """Return the token info of sequences from optional inputs.
 
-  Positions count the tokens of a document from 0; with a cache they continue at `next_B`.
+  `segment_ids` or `attention_mask` mark documents and padding. Positions count from 0 in each
+  document, unless `position_ids` are given.
+
+  Args:
+    inputs: the inputs by name; those in `SEQUENCE` are used.
+    shape: batch size and length.
+    next_B: next position of each cached sequence; None without a cache.
+
+  Returns:
+    The info of `[B, T]` tokens.
   """
   if 'segment_ids' in inputs:
     info = TokenInfo(positions(inputs['segment_ids']), inputs['segment_ids'].astype(jnp.int32))
@@ -191,7 +212,7 @@ def sequence_info(
     segment_BT = (inputs['attention_mask'] != 0).astype(jnp.int32)
     info = TokenInfo(jnp.maximum(jnp.cumsum(segment_BT, axis=1) - 1, 0), segment_BT)
   else:
-    info = whole(*shape)
+    info = unpadded(*shape)
   if next_B is not None:
     info = info.at(info.positions + next_B[:, None])
   return info.at(inputs['position_ids'].astype(jnp.int32)) if 'position_ids' in inputs else info
@@ -204,37 +225,47 @@ def check_sequence(
   shape: tuple[int, int],
   limit: int | None,
 ) -> None:
-  """Raise UserError for masks and ids that are not `[B, T]` like the input `first`, or for too many
-  tokens.
+  """Check masks and ids that describe the tokens of another input.
 
   Args:
     given: the inputs; the names in `SEQUENCE` are checked.
     name_of: returns the name under which an input was passed to `apply`.
-    first: the input whose tokens they describe.
-    shape: its B and T.
-    limit: the number of positions of the tower, None for any.
+    first: the input with the described tokens.
+    shape: its batch size and length.
+    limit: number of positions of the tower, None for no limit.
+
+  Raises:
+    UserError: a shape differs, two inputs exclude each other, or there are too many tokens.
   """
   for name in (n for n in SEQUENCE if n in given):
     if given[name].shape != shape:
       raise errors.UserError(
         f'apply: {name_of(name)} has shape {given[name].shape}. Expected {shape}, as '
-        f'{name_of(first)} has {shape[1]} '
-        f'tokens for each of {shape[0]} examples.'
+        f'{name_of(first)} has {shape[0]} examples of {shape[1]} tokens.'
       )
   if {'attention_mask', 'segment_ids'} <= set(given):
     raise errors.UserError(
       f'apply: {name_of("attention_mask")} and {name_of("segment_ids")} are both given. '
-      'Expected one: segment 0 is padding.'
+      'Expected only one; in segment ids, 0 is padding.'
     )
   if limit is not None and limit < shape[1]:
     raise errors.UserError(
-      f'apply: {name_of(first)} makes {shape[1]} tokens, the position table has {limit} rows. '
+      f'apply: {name_of(first)} has {shape[1]} tokens, the position table has {limit} entries. '
       f'Expected at most {limit} tokens.'
     )
 
 
 def check_shape(name: str, value: jax.Array, letters: str, sizes: Mapping[str, int] = {}) -> None:
-  """Raise UserError unless `value` has an axis for each of `letters`, of the sizes given.
+  """Check that an array has the given axes and sizes.
+
+  Args:
+    name: name of the input.
+    value: the array.
+    letters: a letter for each axis.
+    sizes: required sizes of some axes, by letter.
+
+  Raises:
+    UserError: the number of axes or a size is wrong.
 
   Example:
     >>> check_shape('pixel_values', jnp.zeros((2, 1, 8, 8)), 'BCHW', {'C': 3})
@@ -242,11 +273,8 @@ def check_shape(name: str, value: jax.Array, letters: str, sizes: Mapping[str, i
     ...
     tfm.core.errors.UserError: apply: pixel_values has shape (2, 1, 8, 8). Expected [B, C=3, H, W].
   """
-  bad = value.ndim != len(letters)
-  if bad or any(
-    sizes.get(letter, size) != size for letter, size in zip(letters, value.shape, strict=True)
-  ):
-    axes = ', '.join(
-      f'{letter}={sizes[letter]}' if letter in sizes else letter for letter in letters
-    )
-    raise errors.UserError(f'apply: {name} has shape {value.shape}. Expected [{axes}].')
+  axes = dict(zip(letters, value.shape, strict=False))
+  if value.ndim != len(letters) or any(axes.get(letter, n) != n for letter, n in sizes.items()):
+    named = {letter: f'{letter}={size}' for letter, size in sizes.items()}
+    expected = ', '.join(named.get(letter, letter) for letter in letters)
+    raise errors.UserError(f'apply: {name} has shape {value.shape}. Expected [{expected}].')

@@ -1,4 +1,4 @@
-"""Codes of several codebooks as one vector per frame (MusicGen, arXiv:2306.05284)."""
+"""Embeddings of audio codes from several codebooks."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,19 +24,20 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class Codes(Embed):
-  """scale * sum_k E_k[code_k], then norm and dropout after positions are added.
+  """Sum of code embeddings, scale sum_k E_k[code_k] over codebooks k (MusicGen, arXiv:2306.05284).
 
   Inputs: `input_ids`, int32 `[B, T, books]`; optionally `attention_mask` or `segment_ids`, and
-  `position_ids`, int32 `[B, T]`. How codebooks are shifted against each other in time (MusicGen's
-  delays) is a matter of the data.
+  `position_ids`, int32 `[B, T]`. The delays between codebooks (MusicGen) are applied by the data,
+  not here.
 
-  *Differs*: MusicGen's `input_ids` in transformers are `[B * books, T]`.
+  Note:
+    MusicGen's `input_ids` in transformers are `[B * books, T]`.
 
   Attributes:
-    books: number of codebooks, each with a table of its own.
-    codes: rows of a table, with those of special codes.
+    books: number of codebooks, each with a separate table.
+    codes: entries of a table, including special codes.
     scale: factor of the sum.
-    norm, dropout: applied to the sum of embeddings and positions.
+    norm, dropout: applied after positions are added.
   """
 
   needs: ClassVar = ('input_ids',)
@@ -56,7 +57,7 @@ class Codes(Embed):
 
   def check(self) -> Iterator[str]:
     if self.books < 1 or self.codes < 1:
-      yield f'books={self.books} of codes={self.codes} make no table. Expected at least 1 of each.'
+      yield f'books={self.books}, codes={self.codes} must be positive. Expected at least 1 each.'
 
   def check_inputs(self, given, name_of, limit):
     ids = given['input_ids']
@@ -85,8 +86,8 @@ class _Codes(Module):
     """Return the sum of the embeddings of each frame's codes."""
     del outputs
     ids_BTU, dtype = inputs['input_ids'], self.dims.run.precision.dtype('compute')
-    rows = jax.vmap(lambda table_VD, ids_BT: jnp.take(table_VD, ids_BT, axis=0), in_axes=(0, 2))
-    x_BTD = jnp.sum(rows(constrained(self.table_UVD, '-V-'), ids_BTU).astype(dtype), axis=0)
+    lookup = jax.vmap(lambda table_VD, ids_BT: jnp.take(table_VD, ids_BT, axis=0), in_axes=(0, 2))
+    x_BTD = jnp.sum(lookup(constrained(self.table_UVD, '-V-'), ids_BTU).astype(dtype), axis=0)
     if self.spec.scale != 1:
       x_BTD = x_BTD * jnp.asarray(self.spec.scale, dtype)
     info = sequence_info(inputs, (ids_BTU.shape[0], ids_BTU.shape[1]), next_B)
@@ -97,6 +98,6 @@ class _Codes(Module):
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
     """Return the last hidden state unchanged."""
     return x_BTD

@@ -1,6 +1,4 @@
-"""A timestep, a class and pooled vectors as a condition for norms and gates (DiT,
-arXiv:2212.09748).
-"""
+"""Conditioning on a timestep, a class and pooled vectors."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -21,20 +19,22 @@ from tfm.parts.embed.features import Features
 
 @dataclasses.dataclass(frozen=True)
 class Conditioned(Embed):
-  """The sequence of another input layer, and a vector per example for parts that are `conditioned`.
+  """Input layer with a condition per example for norms and gates (DiT, arXiv:2212.09748).
 
-  The vector is the sum of W2 act(W1 waves(scale * timestep)), E[class label], and V2 act(V1
-  pooled). Blocks use it by `norm=adaptive` and `residual_scale=gate`.
+  The condition is the sum of W2 act(W1 waves(scale timestep)), E[class label] and V2 act(V1
+  pooled). Blocks use it with `norm=adaptive` and `residual_scale=gate`.
 
-  Inputs: the inputs of `of`, and for each term of the sum its own: `timestep`, `[B]`, int or float;
-  `class_labels`, int32 `[B]`; `pooled_projections`, float `[B, pooled]`.
+  Inputs: the inputs of `of`, and for each term of the sum one more: `timestep`, `[B]`, int or
+  float; `class_labels`, int32 `[B]`; `pooled_projections`, float `[B, pooled]`.
 
-  Attributes: of: the input layer of the sequence. waves: number of cosines and sines of the
-    timestep; 0 for no timestep. scale: factor of the timestep (flow matching, whose time runs from
-    0 to 1: 1000). classes: number of class labels; 0 for no labels. class_dropout: share of
-    examples in training whose label is replaced by `classes`, an extra row of the table
-      (classifier-free guidance). That id may be given, too, if the share is not 0.
-    pooled: width of the pooled vectors of another model, 0 for none.
+  Attributes:
+    of: the input layer of the sequence.
+    waves: number of cosines and sines of the timestep; 0 for no timestep.
+    scale: factor of the timestep. Flow matching, with times from 0 to 1, uses 1000.
+    classes: number of class labels; 0 for no labels.
+    class_dropout: share of training examples with their label replaced by `classes`, an extra table
+      entry (classifier-free guidance). If it is not 0, that id is also a valid input.
+    pooled: width of the pooled vectors of another model; 0 for none.
     act: activation of the two-layer networks.
   """
 
@@ -62,7 +62,7 @@ class Conditioned(Embed):
     return self.of.provides
 
   def vectors(self, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of the inputs that make the condition."""
+    """Return the shapes of the inputs of the condition."""
     shapes = {
       'timestep': (self.waves, jax.ShapeDtypeStruct((batch,), jnp.float32)),
       'class_labels': (self.classes, jax.ShapeDtypeStruct((batch,), jnp.int32)),
@@ -120,17 +120,22 @@ class Conditioned(Embed):
   def check(self) -> Iterator[str]:
     if min(self.waves, self.classes, self.pooled) < 0 or self.waves % 2:
       yield (
-        f'waves={self.waves}, classes={self.classes}, pooled={self.pooled} are not sizes. '
-        'Expected at least 0, and an even number of waves.'
+        f'waves={self.waves}, classes={self.classes}, pooled={self.pooled}: not valid sizes. '
+        'Expected at least 0 each, and an even number of waves.'
       )
     if not (self.waves or self.classes or self.pooled):
-      yield 'waves, classes and pooled are all 0, so there is no condition. Expected a positive one.'
-    if not 0 <= self.class_dropout < 1 or (self.class_dropout and not self.classes):
-      yield f'class_dropout={self.class_dropout} of classes={self.classes}. Expected a share below 1, and classes.'
+      yield (
+        'waves, classes and pooled are all 0, so there is no condition. '
+        'Expected at least one positive size.'
+      )
+    if not 0 <= self.class_dropout < 1:
+      yield f'class_dropout={self.class_dropout} is not a share. Expected at least 0 and below 1.'
+    elif self.class_dropout and not self.classes:
+      yield f'class_dropout={self.class_dropout} without classes. Expected class_dropout=0.'
     if self.of.shares:
       yield 'of.vocab=none shares a table, and there is none. Expected the number of token ids.'
     if self.of.conditions:
-      yield 'of: is conditioned itself. Expected one condition with all inputs.'
+      yield 'of: is conditioned itself. Expected one input layer with all conditions.'
 
   def fits(self, d_model):
     yield from (f'of: {message}' for message in self.of.fits(d_model))
@@ -139,9 +144,11 @@ class Conditioned(Embed):
     sequence = {name: given[name] for name in (*self.of.needs, *self.of.takes) if name in given}
     self.of.check_inputs(sequence, name_of, limit)
     batch = {given[name].shape[0] for name in self.of.needs}
-    for name, shape in self.vectors(1).items():
-      sizes = {'R': self.pooled} | ({'B': min(batch)} if batch else {})
-      check_shape(name_of(name), given[name], 'BR'[: len(shape.shape)], sizes)
+    for name, like in self.vectors(1).items():
+      sizes = {'B': min(batch)} if batch else {}
+      if len(like.shape) == 2:
+        sizes['R'] = self.pooled
+      check_shape(name_of(name), given[name], 'BR'[: len(like.shape)], sizes)
 
   def info(self, inputs, shape):
     return self.of.info(inputs, shape)
@@ -168,46 +175,45 @@ class _Conditioned(Module):
 
   def __call__(self, inputs, outputs):
     self.condition(inputs)
-    return self.leave(self.finish(self.start(inputs, outputs, None).x_BTD, False))
+    return self.project_out(self.finish(self.start(inputs, outputs, None).x_BTD, False))
 
   def start(self, inputs, outputs, next_B) -> Embedded:
     """Return the sequence with the condition."""
     return self.of.start(inputs, outputs, next_B)._replace(cond_BD=self.condition(inputs))
 
   def condition(self, inputs) -> jax.Array:
-    """Return the vector of each example, in the compute dtype."""
+    """Return the condition of each example, in the compute dtype."""
     s, dtype = self.spec, self.dims.run.precision.dtype('compute')
-    found = []
+    terms = []
     if s.waves:
       wave_BR = waves(inputs['timestep'].astype(jnp.float32) * s.scale, s.waves)
-      found.append(self.time_out(s.act(self.time_in(wave_BR.astype(dtype)))))
+      terms.append(self.time_out(s.act(self.time_in(wave_BR.astype(dtype)))))
     if s.classes:
       label_B = inputs['class_labels']
       if s.class_dropout and self.has_rng('dropout'):
         dropped_B = jax.random.bernoulli(self.make_rng('dropout'), s.class_dropout, label_B.shape)
         label_B = jnp.where(dropped_B, s.classes, label_B)
-      found.append(jnp.take(self.classes_YD, label_B, axis=0).astype(dtype))
+      terms.append(jnp.take(self.classes_YD, label_B, axis=0).astype(dtype))
     if s.pooled:
-      found.append(
-        self.pooled_out(s.act(self.pooled_in(inputs['pooled_projections'].astype(dtype))))
-      )
-    return sum(found[1:], found[0])
+      pooled_BR = inputs['pooled_projections'].astype(dtype)
+      terms.append(self.pooled_out(s.act(self.pooled_in(pooled_BR))))
+    return sum(terms[1:], terms[0])
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
-    """Apply what follows the absolute positions."""
+    """Apply norm and dropout of the sequence's input layer."""
     return self.of.finish(x_BTD, train)
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
-    """Apply the projection of the last hidden state, if the sequence's input layer has one."""
-    return self.of.leave(x_BTD)
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
+    """Apply the output projection of the sequence's input layer, if it has one."""
+    return self.of.project_out(x_BTD)
 
-  def words(self):
-    """Return the token table as a tied head uses it."""
-    return self.of.words()
+  def tied_table(self):
+    """Return the token table for a tied head."""
+    return self.of.tied_table()
 
 
 def waves(time_B: jax.Array, size: int) -> jax.Array:
-  """Return `[B, size]`: cosines, then sines, of times at frequencies from 1 to almost 1 / 10000."""
+  """Return `[B, size]`: cosines, then sines, at frequencies from 1 to almost 1 / 10000."""
   half = size // 2
   frequency_h = jnp.exp(-math.log(10_000) * jnp.arange(half, dtype=jnp.float32) / half)
   angle_Bh = time_B[:, None] * frequency_h[None]

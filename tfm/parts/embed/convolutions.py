@@ -1,4 +1,4 @@
-"""Convolutions over time, which make a sequence shorter: the base of the input layers for audio."""
+"""Convolutions over time, which shorten a sequence: the base of audio input layers."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,7 +15,7 @@ from tfm.parts.act.gelu import Gelu
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
-from tfm.parts.embed.base import Embed, Embedded, whole
+from tfm.parts.embed.base import Embed, Embedded, unpadded
 from tfm.parts.tokeninfo import TokenInfo
 
 
@@ -26,7 +26,7 @@ class Conv:
   Attributes:
     size: frames in a window (the kernel size).
     stride: frames from one window to the next.
-    channels: width of the result. None: that of the tower.
+    channels: width of the result. None: the width of the tower.
     pad: zeros before the first and after the last frame.
   """
 
@@ -36,38 +36,41 @@ class Conv:
   pad: int = 0
 
   def windows(self, frames: Any) -> Any:
-    """Return the number of windows in `frames` frames, an int or an array of them."""
+    """Return the number of windows in `frames` frames, an int or an array."""
     return (frames + 2 * self.pad - self.size) // self.stride + 1
 
   def frames(self, windows: int) -> int:
-    """Return a number of frames with `windows` windows: `windows * stride`, where the padding
-    allows that.
-    """
-    overlap = self.size - 2 * self.pad
-    return (
-      windows * self.stride if 0 < overlap <= self.stride else (windows - 1) * self.stride + overlap
-    )
+    """Return a number of frames with `windows` windows: `windows * stride`, if padding allows."""
+    first = self.size - 2 * self.pad
+    if 0 < first <= self.stride:
+      return windows * self.stride
+    return (windows - 1) * self.stride + first
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.stride < 1 or (self.channels is not None and self.channels < 1):
-      yield f'size={self.size}, stride={self.stride}, channels={self.channels}. Expected at least 1 each.'
+      yield (
+        f'size={self.size}, stride={self.stride}, channels={self.channels} must be positive. '
+        'Expected at least 1 each.'
+      )
     elif not 0 <= 2 * self.pad < self.size:
-      yield f'pad={self.pad} is as wide as half a window. Expected 0 to {(self.size - 1) // 2}.'
+      yield f'pad={self.pad} is half a window or more. Expected 0 to {(self.size - 1) // 2}.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolutions(Embed):
-  """y = act(W * x + b) for each of `convs`: the base of `Frames` and `Waveform`.
+  """Base class of `Frames` and `Waveform`: y = act(W * x + b) for each convolution.
 
-  Positions count from 0. `attention_mask` (int32 at the rate of the input, 1: real, 0: padding at
-  the end) becomes the mask of the vectors by the arithmetic of lengths, as in Hugging Face's
-  models. The convolutions do not use it: windows at the end of an example also read its padding.
+  Positions count from 0. `attention_mask` is int32 at the rate of the input (1: real, 0: padding at
+  the end). The mask of the vectors is computed from the lengths, as in Hugging Face's models. The
+  convolutions ignore the mask, so windows at the end of an example also use its padding.
 
-  Attributes: convs: the convolutions, in order. act: applied after each convolution. gated: double
-    the channels of each convolution; the activation of one half multiplies the other (GLU,
-      arXiv:1612.08083).
+  Attributes:
+    convs: the convolutions, in order.
+    act: activation of each convolution.
+    gated: double the channels of each convolution and multiply one half by the activation of the
+      other (GLU, arXiv:1612.08083).
     bias: add b.
-    power: the vectors are multiplied by d_model to this power (Speech2Text: 0.5).
+    power: multiply the vectors by d_model to this power (Speech2Text: 0.5).
     dropout: rate after positions are added.
   """
 
@@ -81,42 +84,50 @@ class Convolutions(Embed):
   dropout: float = 0.0
 
   def windows(self, frames: int) -> int:
-    """Return the number of vectors that `frames` frames of input become."""
+    """Return the number of vectors for `frames` frames of input."""
     for conv in self.convs:
       frames = conv.windows(frames)
     return frames
 
   def frames(self, length: int) -> int:
-    """Return a number of frames that become `length` vectors."""
+    """Return a number of frames that gives `length` vectors."""
     for conv in reversed(self.convs):
       length = conv.frames(length)
     return length
 
   @property
   def channels_in(self) -> int:
-    """The width of the input."""
+    """Width of the input."""
     raise AssertionError(f'{type(self).__name__} must give the width of its input')
 
   def widths(self, d_model: int) -> tuple[int, ...]:
-    """Return the width of the input and of the result of each convolution."""
+    """Return the widths of the input and of the result of each convolution."""
     return (self.channels_in, *(conv.channels or d_model for conv in self.convs))
 
-  def check_frames(self, what: str, frames: int, limit: int | None) -> None:
-    """Raise UserError for an input without a window, or with more than the tower has positions."""
+  def check_frames(self, name: str, frames: int, limit: int | None) -> None:
+    """Check the number of frames of an input.
+
+    Args:
+      name: name of the input.
+      frames: its number of frames.
+      limit: number of positions of the tower, None for no limit.
+
+    Raises:
+      UserError: there is no window, or more windows than positions.
+    """
     least = 1
     for conv in reversed(self.convs):
       least = max(1, (least - 1) * conv.stride + conv.size - 2 * conv.pad)
     if frames < least:
-      raise errors.UserError(f'apply: {what} has {frames} frames. Expected at least {least}.')
+      raise errors.UserError(f'apply: {name} has {frames} frames. Expected at least {least}.')
     if limit is not None and self.windows(frames) > limit:
       raise errors.UserError(
-        f'apply: {what} has {frames} frames, which become {self.windows(frames)} vectors, and the '
-        f'position table has '
-        f'{limit} rows. Expected at most {self.frames(limit)} frames.'
+        f'apply: {name} has {frames} frames, which are {self.windows(frames)} tokens; the position '
+        f'table has {limit} entries. Expected at most {self.frames(limit)} frames.'
       )
 
   def info(self, inputs, shape):
-    info = whole(*shape)
+    info = unpadded(*shape)
     if 'attention_mask' not in inputs:
       return info
     length_B = jnp.sum(inputs['attention_mask'] != 0, axis=1)
@@ -133,7 +144,10 @@ class Convolutions(Embed):
 
   def fits(self, d_model):
     if (last := self.widths(d_model)[-1]) != d_model:
-      yield f'convs.{len(self.convs) - 1}: channels={last}, and the tower has d_model={d_model}. Expected none.'
+      yield (
+        f'convs.{len(self.convs) - 1}: channels={last}, and the tower has d_model={d_model}. '
+        'Expected channels=none, which is the width of the tower.'
+      )
 
   def check(self) -> Iterator[str]:
     if not self.convs:
@@ -141,13 +155,13 @@ class Convolutions(Embed):
     for i, conv in enumerate(self.convs):
       yield from (f'convs.{i}: {why}' for why in conv.check())
     if self.channels_in < 1:
-      yield f'{self.channels_in} input channels. Expected at least 1.'
+      yield f'there are {self.channels_in} input channels. Expected at least 1.'
     if not 0 <= self.dropout < 1:
-      yield f'dropout={self.dropout} is not a share. Expected at least 0 and less than 1.'
+      yield f'dropout={self.dropout} is not a rate. Expected at least 0 and less than 1.'
 
 
 class ConvolutionsModule(Module):
-  """The module of `Convolutions`; a subclass reads the input, and may add norms and a projection."""
+  """Module of `Convolutions`; subclasses define `read` and may add norms and a projection."""
 
   spec: Convolutions
   dims: Dims
@@ -156,19 +170,28 @@ class ConvolutionsModule(Module):
     s, widths = self.spec, self.spec.widths(self.dims.d_model)
     for i, conv in enumerate(s.convs):
       shape = (widths[i], conv.size, widths[i + 1] * (1 + s.gated))
-      setattr(
-        self, f'conv_{i}', Dense('DPD' if i else 'RPD', shape, self.dims, n_in=2, bias=s.bias)
-      )
+      letters = 'DPD' if i else 'RPD'
+      setattr(self, f'conv_{i}', Dense(letters, shape, self.dims, n_in=2, bias=s.bias))
 
   def __call__(self, inputs, outputs):
-    return self.leave(self.finish(self.start(inputs, outputs, None).x_BTD, False))
+    return self.project_out(self.finish(self.start(inputs, outputs, None).x_BTD, False))
 
   def start(self, inputs, outputs, next_B) -> Embedded:
-    """Return the vectors before positions are added."""
+    """Return the vectors before positions are added.
+
+    Args:
+      inputs: the inputs by name.
+      outputs: outputs of other towers, not used.
+      next_B: must be None, as audio has no cache.
+
+    Returns:
+      The vectors with their token info.
+    """
     s, d = self.spec, self.dims
     if next_B is not None:
       raise errors.UserError(
-        'embed: a cache holds tokens, and the model reads audio. Expected audio in an encoder.'
+        'apply: a cache cannot be used with audio inputs. Expected cache=None, or audio in an '
+        'encoder.'
       )
     x_BTD = self.read(inputs).astype(d.run.precision.dtype('compute'))
     for i, conv in enumerate(s.convs):
@@ -190,21 +213,22 @@ class ConvolutionsModule(Module):
     return x_BTD
 
   def project(self, x_BTD: jax.Array) -> jax.Array:
-    """Bring the vectors to the width of the tower."""
+    """Project the vectors to the width of the tower."""
     return x_BTD
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
-    """Apply dropout to the sum of vectors and positions."""
+    """Apply dropout after positions are added."""
     return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
-    """Return the last hidden state as it is."""
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
+    """Return the last hidden state unchanged."""
     return x_BTD
 
 
 def _windows(x_BSD: jax.Array, conv: Conv) -> jax.Array:
-  """Return the windows `[B, T, D, P]` of a convolution; as a matrix product with them it is fast on
-  every device.
+  """Return the windows `[B, T, D, P]` of a convolution, for a matrix product.
+
+  This is fast on all devices.
   """
   n = conv.windows(x_BSD.shape[1])
   x_BSD = jnp.pad(x_BSD, ((0, 0), (conv.pad, conv.pad), (0, 0)))

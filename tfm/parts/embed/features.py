@@ -1,4 +1,4 @@
-"""Vectors given from outside: states, actions, returns, measurements, features of a frozen encoder."""
+"""Precomputed vectors, such as states, actions or features of a frozen encoder."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -27,17 +27,22 @@ from tfm.parts.tokeninfo import with_grid
 
 @dataclasses.dataclass(frozen=True)
 class Features(Embed):
-  """x W + b + E_time[timestep], then norm and dropout after positions are added.
+  """Linear projection of given vectors, x W + b + E_time[timestep].
 
-  Inputs: the vectors x, float `[B, T, size]`, under the name `input`; `timesteps` int32 `[B, T]` if
-  there is a table of them; optionally `attention_mask` or `segment_ids`, and `position_ids`, int32
-  `[B, T]`.
+  Time steps are embedded as in the Decision Transformer (arXiv:2106.01345).
 
-  Attributes: input: name of the input, such as states, actions or inputs_embeds. size: width of a
-    vector. project: whether there is a projection; without one `size` is the width of the tower.
-    bias: whether the projection has b. timesteps: rows of the table of time steps; 0 for none.
-    grid: (rows, columns) of the vectors if they are patches of an image, row by row. None: they are
-    no image. norm, dropout: applied to the sum of vectors and positions.
+  Inputs: the vectors x, float `[B, T, size]`, under the name `input`; `timesteps`, int32 `[B, T]`,
+  if there is a table for them; optionally `attention_mask` or `segment_ids`, and `position_ids`,
+  int32 `[B, T]`.
+
+  Attributes:
+    input: name of the input, such as states, actions or inputs_embeds.
+    size: width of a vector.
+    project: use a projection; without one, `size` is the width of the tower.
+    bias: add b.
+    timesteps: entries of the table of time steps; 0 for none.
+    grid: (rows, columns) if the vectors are patches of an image, row by row, else None.
+    norm, dropout: applied after positions are added.
   """
 
   takes: ClassVar = SEQUENCE
@@ -65,9 +70,9 @@ class Features(Embed):
   def shapes(self, batch, length):
     T = self.tokens(length)
     shapes = {self.input: jax.ShapeDtypeStruct((batch, T, self.size), jnp.float32)}
-    return shapes | (
-      {'timesteps': jax.ShapeDtypeStruct((batch, T), jnp.int32)} if self.timesteps else {}
-    )
+    if self.timesteps:
+      shapes['timesteps'] = jax.ShapeDtypeStruct((batch, T), jnp.int32)
+    return shapes
 
   def tokens(self, length):
     return length if self.grid is None else self.grid[0] * self.grid[1]
@@ -77,15 +82,21 @@ class Features(Embed):
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.timesteps < 0:
-      yield f'size={self.size}, timesteps={self.timesteps} are not sizes. Expected size >= 1 and timesteps >= 0.'
+      yield (
+        f'size={self.size}, timesteps={self.timesteps} are not valid sizes. '
+        'Expected size of at least 1, and timesteps of at least 0.'
+      )
     if not self.input.isidentifier() or self.input in (*SEQUENCE, 'timesteps'):
-      yield f'input={self.input!r} is no name for vectors. Expected a word such as states or inputs_embeds.'
+      yield (
+        f'input={self.input!r} is not a valid name of an input. '
+        'Expected an identifier such as states or inputs_embeds.'
+      )
     if self.grid is not None and min(self.grid) < 1:
-      yield f'grid={self.grid} is not a number of rows and columns. Expected at least 1 of each, or none.'
+      yield f'grid={self.grid} must be positive. Expected at least 1 row and 1 column, or none.'
 
   def fits(self, d_model):
     if not self.project and self.size != d_model:
-      yield f'size={self.size} is not d_model={d_model}. Expected the same, or project=true.'
+      yield f'size={self.size} is not d_model={d_model}. Expected equal widths, or project=true.'
 
   def check_inputs(self, given, name_of, limit):
     vectors, name = given[self.input], name_of(self.input)
@@ -98,7 +109,7 @@ class Features(Embed):
       rows, columns = self.grid
       raise errors.UserError(
         f'apply: {name} has {shape[1]} vectors. Expected {rows * columns}, for a grid of {rows} x '
-        f'{columns}.'
+        f'{columns} patches.'
       )
 
   def info(self, inputs, shape):
@@ -137,15 +148,16 @@ class _Features(Module):
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
     """Return the last hidden state unchanged."""
     return x_BTD
 
 
-def time_table(module: Module, rows: int) -> jax.Array:
-  """Return the parameter `timesteps` of an input layer: a table `[rows, D]` of time steps. Later
-  ones are NaN.
+def time_table(module: Module, entries: int) -> jax.Array:
+  """Return the parameter `timesteps` of an input layer, a table `[entries, D]`.
+
+  Time steps outside the table give NaN.
   """
   d = module.dims
-  init = sharded(d.init.weight('positions', rows, d.d_model, d), 'PD')
-  return module.param('timesteps', init, (rows, d.d_model), d.run.precision.dtype('param'))
+  init = sharded(d.init.weight('positions', entries, d.d_model, d), 'PD')
+  return module.param('timesteps', init, (entries, d.d_model), d.run.precision.dtype('param'))

@@ -1,4 +1,4 @@
-"""Log-mel features through convolutions over time."""
+"""Convolutions over log-mel features."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,17 +12,17 @@ from tfm.parts.embed.convolutions import Conv, Convolutions, ConvolutionsModule
 
 @dataclasses.dataclass(frozen=True)
 class Frames(Convolutions):
-  """Log-mel features through convolutions (Whisper, arXiv:2212.04356; Speech2Text,
-  arXiv:2010.05171).
+  """Convolutions over log-mel features (Whisper, arXiv:2212.04356; Speech2Text, arXiv:2010.05171).
 
-  Inputs: `input_features`, float `[B, bins, frames]` (`[B, frames, bins]` with `bins_last`);
-  `attention_mask`, int32 `[B, frames]`. Any number of frames is accepted that the positions of the
-  tower allow. Whisper was trained on 3000 frames (30 seconds, with silence at the end), and Hugging
-  Face's class refuses any other number.
+  Inputs: `input_features`, float `[B, bins, frames]`, or `[B, frames, bins]` with `bins_last`;
+  `attention_mask`, int32 `[B, frames]`. The number of frames is limited by the positions of the
+  tower only. Whisper was trained on 3000 frames (30 seconds, padded with silence), and Hugging
+  Face's class accepts no other number.
 
   Attributes:
-    bins: mel filters.
-    bins_last: the features have their bins on the last axis.
+    convs, act, gated, bias, power, dropout: see `Convolutions`.
+    bins: number of mel filters.
+    bins_last: the bins are the last axis of the features.
   """
 
   needs: ClassVar = ('input_features',)

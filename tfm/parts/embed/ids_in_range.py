@@ -1,4 +1,4 @@
-"""Ids that have to index a table, checked before the device reads them."""
+"""Range checks of ids before a device uses them as indices."""
 
 from typing import Any
 
@@ -9,14 +9,24 @@ from tfm.core import errors
 
 
 def check(name: str, ids: Any, size: int | None, kind: str) -> None:
-  """Raise a UserError for an id below 0 or not below `size`; None is any size.
+  """Check that ids are valid indices of a table.
 
-  A lookup out of range raises no error on a device: it reads another row or returns NaN, which
-  spreads through attention even from masked positions. So the rule covers padding too; pad with any
-  id of the table, usually 0.
+  A lookup out of range raises no error on a device. It reads another entry or returns NaN, which
+  spreads through attention even from masked positions. So padding must also have a valid id,
+  usually 0.
 
-  Only values that the host holds are checked: numpy arrays, and `jax.Array`s in the memory of CPU
-  devices. Traced arrays, and arrays of accelerators or of other processes, are not read."""
+  Only values in host memory are checked: numpy arrays, and arrays on CPU devices. Traced arrays and
+  arrays of accelerators or other processes are not checked.
+
+  Args:
+    name: name of the input.
+    ids: integers of any shape.
+    size: number of table entries; None for no limit.
+    kind: plural noun for the ids in the error message.
+
+  Raises:
+    UserError: ids are not integers, or one is negative or not below `size`.
+  """
   if size is None or not on_host(ids):
     return
   values = np.asarray(ids)
@@ -27,8 +37,7 @@ def check(name: str, ids: Any, size: int | None, kind: str) -> None:
   at = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])
   raise errors.UserError(
     f'apply: {name} is {values[at]} at {list(at)}. Expected {kind} of at least 0 and below {size}, '
-    f'also where the '
-    'attention mask is 0.'
+    'also where the attention mask is 0.'
   )
 
 

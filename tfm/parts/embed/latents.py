@@ -1,6 +1,4 @@
-"""Learned query vectors that read another tower (Perceiver, arXiv:2103.03206; Q-Former,
-arXiv:2301.12597).
-"""
+"""Learned query vectors in place of an input."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -13,24 +11,23 @@ from tfm.core.axes import constrained, sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dropout import drop
-from tfm.parts.embed.base import Embed, Embedded, whole
+from tfm.parts.embed.base import Embed, Embedded, unpadded
 from tfm.parts.norm.base import Norm
 
 
 @dataclasses.dataclass(frozen=True)
 class Latents(Embed):
-  """n learned vectors, the same for every example, with positions 0 to n - 1.
+  """Learned query vectors, the same for each example (Perceiver, arXiv:2103.03206).
 
-  There is no input: the batch size is that of the output of `tower`. Blocks read it by
-  `cross.tower`.
-
-  Example: a Perceiver has `towers={'inputs': Tower(Features(...), segments=(), norm=None)}`, and blocks with
-  `cross=attention` whose `tower` is 'inputs'.
+  The Q-Former (arXiv:2301.12597) uses them too. There is no input. The batch size is that of the
+  output of `tower`, which blocks attend to with `cross.tower`. A Perceiver has `towers={'inputs':
+  Tower(Features(...), segments=(), norm=None)}`, and blocks with `cross=attention` and
+  `tower='inputs'`.
 
   Attributes:
-    count: the number n of vectors.
-    tower: the tower that gives the batch size.
-    norm, dropout: applied to the sum of vectors and positions.
+    count: number of vectors. Their positions are 0 to count - 1.
+    tower: name of the tower that gives the batch size.
+    norm, dropout: applied after positions are added.
   """
 
   count: int = 64
@@ -53,13 +50,13 @@ class Latents(Embed):
 
   def check(self) -> Iterator[str]:
     if self.count < 1:
-      yield f'count={self.count} is not a number of vectors. Expected at least 1.'
+      yield f'count={self.count} is too small. Expected at least 1.'
 
   def check_inputs(self, given, name_of, limit):
     if limit is not None and limit < self.count:
       raise errors.UserError(
-        f'apply: embed.count={self.count} vectors, the position table has {limit} rows. Expected '
-        f'at most {limit}.'
+        f'apply: embed.count={self.count} vectors are too many, the position table has {limit} '
+        f'entries. Expected at most {limit}.'
       )
 
 
@@ -82,17 +79,18 @@ class _Latents(Module):
     del inputs
     if next_B is not None:
       raise errors.UserError(
-        'apply: embed=latents has no later tokens, so it takes no cache. Expected cache=None.'
+        'apply: a cache cannot be used with embed=latents, which has no later tokens. '
+        'Expected cache=None.'
       )
     latents_PD = self.latents_PD.astype(self.dims.run.precision.dtype('compute'))
     B, P = outputs[self.spec.tower][0].shape[0], self.spec.count
-    return Embedded(jnp.broadcast_to(latents_PD[None], (B, *latents_PD.shape)), whole(B, P))
+    return Embedded(jnp.broadcast_to(latents_PD[None], (B, *latents_PD.shape)), unpadded(B, P))
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
     """Apply norm and dropout."""
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
     """Return the last hidden state unchanged."""
     return x_BTD

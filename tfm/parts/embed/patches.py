@@ -1,4 +1,4 @@
-"""Patches of images, spectrograms and video as tokens (ViT, arXiv:2010.11929)."""
+"""Patches of images, spectrograms and video as tokens."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,32 +16,38 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
-from tfm.parts.embed.base import Embed, Embedded, check_shape, whole
-from tfm.parts.embed.resize import Resize, resized, sincos
+from tfm.parts.embed.base import Embed, Embedded, check_shape, unpadded
+from tfm.parts.embed.resize import Resize, resize_positions, sincos
 from tfm.parts.norm.base import Norm
 from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 
 @dataclasses.dataclass(frozen=True)
 class Patches(Embed):
-  """[class; distillation; patches W + b] + positions, then registers after the class token, norm
-  and dropout.
+  """Linear projection of image patches (ViT, arXiv:2010.11929).
+
+  The sequence is [class; distillation; patches W + b] + positions. Registers are inserted after the
+  class token, then norm and dropout are applied. The projection is a convolution with its kernel
+  size as stride; its kernel is `[C, size, size, D]`. A spectrogram is an image of one channel.
 
   Inputs: `pixel_values`, float `[B, C, H, W]`, or `[B, F, C, H, W]` for video; with `mask_token`,
-  `bool_masked_pos` bool `[B, patches]`, the patches that the mask token replaces. A patch W + b is
-  a convolution whose stride is its size; its kernel is `[C, size, size, D]`. A spectrogram is an
-  image of one channel.
+  `bool_masked_pos` bool `[B, patches]`, true for patches that the mask token replaces.
 
-  Attributes: size: side of a patch, its (height, width), or (frames, height, width) of a tube of
-    video. image: side of the images that the position table is for, or (height, width), or (frames,
-    height, width). channels: channels of an image. bias: whether the projection has b. class_token,
-    distillation_token: learned vectors before the patches, in this order (DeiT has both).
-    registers: number of learned vectors after the class token, which have no positions
-    (arXiv:2309.16588). mask_token: a learned vector for masked patches. positions: learned: a table
-    of the class and distillation tokens and of the patches of `image`. sincos: fixed
-      waves of row and column, zero for the other tokens. none: none (`absolute` and `relative` may
-      add some).
-    resize: how a learned table serves images of other sizes. None refuses them.
+  Attributes:
+    size: side of a patch, its (height, width), or (frames, height, width) for video.
+    image: size of the images of the position table: a side, (height, width), or (frames, height,
+      width).
+    channels: channels of an image.
+    bias: add b.
+    class_token, distillation_token: learned vectors before the patches, in this order (DeiT has
+      both).
+    registers: number of learned vectors after the class token, without positions
+      (arXiv:2309.16588).
+    mask_token: use a learned vector for masked patches.
+    positions: 'learned' is a table of the class and distillation tokens and of the patches of
+      `image`. 'sincos' is fixed waves of row and column, zero for the other tokens. 'none' leaves
+      positions to `absolute` and `relative`.
+    resize: interpolation of the learned table for images of other sizes. None: they raise an error.
     norm, dropout: applied to the whole sequence in the end (CLIP's norm before the first layer).
   """
 
@@ -76,22 +82,22 @@ class Patches(Embed):
 
   @property
   def sides(self) -> tuple[int, ...]:
-    """Height and width of a patch, after its frames if it is a tube."""
+    """Height and width of a patch, for video after its number of frames."""
     return _sides(self.size)
 
   @property
   def grid(self) -> tuple[int, ...]:
-    """The number of patches along each axis of `image`."""
+    """Number of patches along each axis of `image`."""
     return tuple(n // s for n, s in zip(_sides(self.image), self.sides, strict=True))
 
   @property
   def numbered(self) -> int:
-    """The number of tokens before the patches that have rows in the position table."""
+    """Number of tokens before the patches that have entries in the position table."""
     return self.class_token + self.distillation_token
 
   @property
   def lead(self) -> int:
-    """The number of tokens before the patches."""
+    """Number of tokens before the patches."""
     return self.numbered + self.registers
 
   def tokens(self, length):
@@ -106,23 +112,34 @@ class Patches(Embed):
     return 2.0 * self.channels * math.prod(self.sides) * d_model
 
   def check(self) -> Iterator[str]:
-    if len(_sides(self.image)) != len(self.sides) or len(self.sides) not in (2, 3):
-      yield f'size={self.size} and image={self.image} differ in axes. Expected 2 of each, or 3 for video.'
+    image = _sides(self.image)
+    if len(image) != len(self.sides) or len(self.sides) not in (2, 3):
+      yield (
+        f'size={self.size} and image={self.image} have different numbers of axes. '
+        'Expected 2 axes each, or 3 for video.'
+      )
       return
-    if min(*self.sides, *_sides(self.image), self.channels) < 1:
-      yield f'size={self.size}, image={self.image} or channels={self.channels} is no size. Expected at least 1.'
-    elif wrong := [
-      f'{n} by {s}' for n, s in zip(_sides(self.image), self.sides, strict=True) if n % s
-    ]:
-      yield f'image={self.image} is not divisible by size={self.size} ({wrong[0]}). Expected multiples.'
+    if min(*self.sides, *image, self.channels) < 1:
+      yield (
+        f'size={self.size}, image={self.image}, channels={self.channels} must be positive. '
+        'Expected at least 1 each.'
+      )
+    elif any(n % s for n, s in zip(image, self.sides, strict=True)):
+      yield f'image={self.image} is not divisible by size={self.size}. Expected multiples.'
     if self.registers < 0 or (self.registers and not self.class_token):
-      yield f'registers={self.registers} stand after the class token. Expected 0, or class_token=true.'
+      yield (
+        f'registers={self.registers} needs a class token, or is negative. '
+        'Expected registers=0, or class_token=true.'
+      )
     if self.video and self.positions == 'sincos':
-      yield 'positions=sincos is for images. Expected learned or none; absolute=sinusoidal numbers the tubes.'
+      yield (
+        'positions=sincos is not defined for video. '
+        'Expected learned, or none with absolute=sinusoidal.'
+      )
 
   def fits(self, d_model):
     if self.positions == 'sincos' and d_model % 4:
-      yield f'positions=sincos needs a width divisible by 4, and d_model={d_model}.'
+      yield f'positions=sincos cannot have d_model={d_model}. Expected a multiple of 4.'
 
   def check_inputs(self, given, name_of, limit):
     pixels, name = given['pixel_values'], name_of('pixel_values')
@@ -131,51 +148,56 @@ class Patches(Embed):
       raise errors.UserError(
         f'apply: {name} has dtype {pixels.dtype}. Expected floats, scaled by the processor.'
       )
-    shape = (*pixels.shape[1:2], *pixels.shape[3:]) if self.video else pixels.shape[2:]
-    said = ' x '.join(map(str, shape))
+    self._check_grid(name, self._shape_of(pixels), limit)
+    if (masked := given.get('bool_masked_pos')) is not None:
+      masked_name = name_of('bool_masked_pos')
+      if not self.mask_token:
+        raise errors.UserError(
+          f'apply: {masked_name} is given, but the model has no mask token. '
+          'Expected embed.mask_token=true.'
+        )
+      sizes = {'B': pixels.shape[0], 'P': math.prod(self._grid_of(pixels))}
+      check_shape(masked_name, masked, 'BP', sizes)
+    if not isinstance(pixels, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(pixels))):
+      raise errors.UserError(f'apply: {name} has NaN or infinite values. Expected finite pixels.')
+
+  def _check_grid(self, name: str, shape: tuple[int, ...], limit: int | None) -> None:
+    """Raise UserError for images without whole patches, or without a position for each patch."""
+    size = ' x '.join(map(str, shape))
     if not all(n and n % s == 0 for n, s in zip(shape, self.sides, strict=True)):
-      by = ' x '.join(map(str, self.sides))
+      patch = ' x '.join(map(str, self.sides))
       raise errors.UserError(
-        f'apply: {name} of {said} is not divisible into patches of {by}. Expected multiples.'
+        f'apply: {name} of {size} is not divisible into patches of {patch}. Expected multiples.'
       )
-    new = self._grid_of(pixels)
-    resizable = self.resize is not None and new[:-2] == self.grid[:-2]
-    if self.positions == 'learned' and new != self.grid and not resizable:
+    grid = tuple(n // s for n, s in zip(shape, self.sides, strict=True))
+    resizable = self.resize is not None and grid[:-2] == self.grid[:-2]
+    if self.positions == 'learned' and grid != self.grid and not resizable:
       expected = ' x '.join(map(str, _sides(self.image)))
       more = '' if self.video else ', or embed.resize=bicubic'
       raise errors.UserError(
-        f'apply: {name} is {said}, the position table is for {expected}. Expected that{more}.'
+        f'apply: {name} is {size}, and the position table is for {expected}. '
+        f'Expected {expected}{more}.'
       )
-    if limit is not None and limit < (T := self.lead + math.prod(new)):
+    if limit is not None and limit < (T := self.lead + math.prod(grid)):
       raise errors.UserError(
-        f'apply: {name} of {said} has {T} tokens, the position table {limit} rows. Expected at '
-        f'most {limit} tokens.'
-      )
-    if (masked := given.get('bool_masked_pos')) is not None:
-      if not self.mask_token:
-        raise errors.UserError(
-          f'apply: {name_of("bool_masked_pos")} is given, but the model has no mask token '
-          f'(embed.mask_token=false).'
-        )
-      check_shape(
-        name_of('bool_masked_pos'), masked, 'BP', {'B': pixels.shape[0], 'P': math.prod(new)}
-      )
-    if not isinstance(pixels, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(pixels))):
-      raise errors.UserError(
-        f'apply: {name} has values that are NaN or infinite. Expected finite pixels.'
+        f'apply: {name} of {size} has {T} tokens, the position table has {limit} entries. '
+        f'Expected at most {limit} tokens.'
       )
 
   def info(self, inputs, shape):
     del inputs
-    return self.placed(shape[0], self.grid) if shape[1] == self.tokens(0) else whole(*shape)
+    if shape[1] != self.tokens(0):
+      return unpadded(*shape)
+    return self.placed(shape[0], self.grid)
 
   def placed(self, batch: int, grid: tuple[int, ...]) -> TokenInfo:
-    """Return the info of images of this grid: positions from 0, and rows and columns (and time) of
-    patches.
+    """Return the token info of images with this grid of patches.
+
+    It has positions from 0, and the row and column (for video also the time) of each patch.
     """
     *time, rows, columns = grid
     frames = math.prod(time)
-    info = whole(batch, self.lead + frames * rows * columns)
+    info = unpadded(batch, self.lead + frames * rows * columns)
     info = with_grid(info, (rows, columns), self.lead, frames)
     if not self.video:
       return info
@@ -183,10 +205,13 @@ class Patches(Embed):
     time_T = jnp.concatenate([jnp.full((self.lead,), -1, jnp.int32), time_T])
     return info.with_extras(time=jnp.broadcast_to(time_T[None], info.positions.shape))
 
+  def _shape_of(self, pixels: jax.Array) -> tuple[int, ...]:
+    """Return height and width of an input, for video after its number of frames."""
+    return (*pixels.shape[1:2], *pixels.shape[3:]) if self.video else pixels.shape[2:]
+
   def _grid_of(self, pixels: jax.Array) -> tuple[int, ...]:
     """Return the number of patches along each axis of an input."""
-    shape = (*pixels.shape[1:2], *pixels.shape[3:]) if self.video else pixels.shape[2:]
-    return tuple(n // s for n, s in zip(shape, self.sides, strict=True))
+    return tuple(n // s for n, s in zip(self._shape_of(pixels), self.sides, strict=True))
 
 
 def _sides(size: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -207,10 +232,9 @@ class _Patches(Module):
     self.distillation_D = self._vector('distillation') if s.distillation_token else None
     self.mask_D = self._vector('mask') if s.mask_token else None
     self.registers_PD = self._table('registers', s.registers) if s.registers else None
-    learned = s.positions == 'learned'
-    self.positions_PD = (
-      self._table('positions', s.numbered + math.prod(s.grid)) if learned else None
-    )
+    self.positions_PD = None
+    if s.positions == 'learned':
+      self.positions_PD = self._table('positions', s.numbered + math.prod(s.grid))
     self.norm = s.norm.make(d) if s.norm is not None else None
 
   def _vector(self, name: str) -> jax.Array:
@@ -254,7 +278,7 @@ class _Patches(Module):
 
   @nn.nowrap
   def positions(self, grid: tuple[int, ...]) -> jax.Array | None:
-    """Return the positions of the class and distillation tokens and of the patches of a grid."""
+    """Return the positions of the class and distillation tokens and of the patches."""
     s, n = self.spec, self.spec.numbered
     if s.positions == 'none':
       return None
@@ -266,11 +290,11 @@ class _Patches(Module):
     assert s.resize is not None
     patches_PD = self.positions_PD[n:]
     if s.video:
-      resize = lambda frame_PD: resized(frame_PD, s.grid[1:], grid[1:], s.resize)
+      resize = lambda frame_PD: resize_positions(frame_PD, s.grid[1:], grid[1:], s.resize)
       patches_PD = jax.vmap(resize)(patches_PD.reshape(grid[0], -1, patches_PD.shape[-1]))
       patches_PD = patches_PD.reshape(-1, patches_PD.shape[-1])
     else:
-      patches_PD = resized(patches_PD, s.grid, grid, s.resize)
+      patches_PD = resize_positions(patches_PD, s.grid, grid, s.resize)
     return jnp.concatenate([self.positions_PD[:n], patches_PD])
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
@@ -278,7 +302,7 @@ class _Patches(Module):
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
     """Return the last hidden state unchanged."""
     return x_BTD
 
@@ -286,8 +310,9 @@ class _Patches(Module):
 def unfold(pixels: jax.Array, sides: tuple[int, ...]) -> jax.Array:
   """Return the patches `[B, T, C, *sides]` of images `[B, C, *shape]`, row by row.
 
-  A product with patches is the convolution whose stride is the size of its kernel, and a fast one
-  on CPUs."""
+  A matrix product with them is a convolution with its kernel size as stride. It is fast on CPUs
+  too.
+  """
   B, C, *shape = pixels.shape
   axes = [n for size, s in zip(shape, sides, strict=True) for n in (size // s, s)]
   counts, within = range(2, 2 + len(axes), 2), range(3, 3 + len(axes), 2)

@@ -1,4 +1,4 @@
-"""Token ids to vectors, and the table that a tied head shares."""
+"""Token embeddings, and the token table that a tied head shares."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -21,29 +21,32 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class Tokens(Embed):
-  """E[token] * scale * D^power + E_type[type] + E_task[task], then norm and dropout after positions
-  are added.
+  """Token embeddings, E[token] scale D^power + E_type[type] + E_task[task].
 
-  Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0:
-  padding, 1 and on: documents packed in a row); `position_ids` (default: the place in the
-  document); `token_type_ids`; `task_type_ids`; `prefix_mask`; `global_attention_mask`; `order_ids`
-  and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Padding holds ids of the
-  vocabulary too: ids outside of it are an error, masked out or not
-  (`tfm.parts.embed.ids_in_range`).
+  After positions are added, norm and dropout are applied.
 
-  Attributes: vocab: number of token ids. None shares the table of the model's own tokens (an
-    encoder's `embed`). scale, power: factors of the embeddings. types: number of token types (BERT:
-    2). tasks: number of task types (ERNIE 3.0, arXiv:2107.02137); task 0 unless `task_type_ids` are
-    given. rows: a norm applied to each row of the table wherever it is used (FixNorm). norm,
-    dropout: applied to the sum of embeddings and positions. early_norm: apply `norm` before
-    positions are added, not after (Blenderbot Small's decoder). dim: width of the table, if it is
-    not d_model; a projection follows (ALBERT's factorised embedding). back: with `dim`, project to
-    d_model before positions are added, and back to `dim` after the last layer, both
-      without biases (OPT-350M).
+  Inputs, int32 `[B, T]`: `input_ids`; optionally `attention_mask` (1: token, 0: padding) or
+  `segment_ids` (0: padding, from 1: packed documents), `position_ids` (default: the place in the
+  document), `token_type_ids`, `task_type_ids`, `prefix_mask`, `global_attention_mask`, and
+  `order_ids` with `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Ids outside the
+  vocabulary are an error, also at padding (see `tfm.parts.embed.ids_in_range`).
+
+  Attributes:
+    vocab: number of token ids. None: share the table of the main tower (the `embed` of an encoder).
+    scale, power: factors of the embeddings.
+    types: number of token types (BERT: 2).
+    tasks: number of task types (ERNIE 3.0, arXiv:2107.02137). Without `task_type_ids` the task is
+      0.
+    rows: a norm of each table entry, for embeddings and for a tied head (FixNorm).
+    norm, dropout: applied after positions are added.
+    early_norm: apply `norm` before positions are added (Blenderbot Small's decoder).
+    dim: width of the table if it is not d_model; a projection follows (ALBERT, arXiv:1909.11942).
+    back: with `dim`, project to d_model before positions are added, and back to `dim` after the
+      last layer, both without biases (OPT-350M).
     query: add a learned vector for the inputs `target_positions` (XLNet).
-    mask_token: id of a token whose embedding is zero. The embeddings of the other tokens are
-      multiplied by 0.88 / (1 - r), r the share of mask tokens in the document (ESM's token
-      dropout). None: no such token.
+    mask_token: id of a token with a zero embedding. Other embeddings are multiplied by 0.88 / (1 -
+      r), with r the share of mask tokens in the document (ESM's token dropout). None: no such
+      token.
   """
 
   needs: ClassVar = ('input_ids',)
@@ -103,17 +106,23 @@ class Tokens(Embed):
 
   def check(self) -> Iterator[str]:
     if self.vocab is not None and self.vocab < 1:
-      yield f'vocab={self.vocab} is not a size. Expected at least 1, or none to share the table of the model.'
+      yield (
+        f'vocab={self.vocab} is not a size. '
+        'Expected at least 1, or none to share the table of the model.'
+      )
     if self.back and self.dim is None:
-      yield 'back projects to the width of the table, which is that of the model. Expected dim=..., or back=false.'
+      yield 'back=true needs dim, the width of the table. Expected dim=..., or back=false.'
     if self.early_norm and self.norm is None:
-      yield 'early_norm moves the norm of the embeddings, and there is none. Expected norm=..., or early_norm=false.'
-    if self.mask_token is not None and not 0 <= self.mask_token < (
-      self.vocab or self.mask_token + 1
-    ):
-      yield f'mask_token={self.mask_token} is no token id. Expected one of 0 to {(self.vocab or 1) - 1}, or none.'
+      yield 'early_norm=true needs a norm, and norm=none. Expected norm=..., or early_norm=false.'
+    if self.mask_token is not None:
+      vocab = self.vocab or self.mask_token + 1
+      if not 0 <= self.mask_token < vocab:
+        yield (
+          f'mask_token={self.mask_token} is not a token id. '
+          f'Expected 0 to {max(vocab - 1, 0)}, or none.'
+        )
     if self.dim is not None and self.dim < 1:
-      yield f'dim={self.dim} is not a width. Expected at least 1, or none for the width of the model.'
+      yield f'dim={self.dim} is not a width. Expected at least 1, or none for d_model.'
 
   def check_inputs(self, given, name_of, limit):
     ids, name = given['input_ids'], name_of('input_ids')
@@ -121,16 +130,16 @@ class Tokens(Embed):
       raise errors.UserError(f'apply: {name} has shape {ids.shape}. Expected [B, T].')
     B, T = ids.shape
     for other, value in given.items():
-      wanted = (B, *value.shape[1:2]) if other == 'target_positions' else (B, T)
-      if value.shape != wanted:
+      shape = (B, *value.shape[1:2]) if other == 'target_positions' else (B, T)
+      if value.shape != shape:
         raise errors.UserError(
-          f'apply: {name_of(other)} has shape {value.shape}. Expected {wanted}, as {name} is '
+          f'apply: {name_of(other)} has shape {value.shape}. Expected {shape}, as {name} has shape '
           f'{ids.shape}.'
         )
     if {'attention_mask', 'segment_ids'} <= set(given):
       raise errors.UserError(
         f'apply: {name_of("attention_mask")} and {name_of("segment_ids")} are both given. '
-        'Expected one: segment 0 is padding.'
+        'Expected only one; in segment ids, 0 is padding.'
       )
     ids_in_range.check(name, ids, self.vocab, 'token ids')
     if 'token_type_ids' in given and self.types:
@@ -141,14 +150,12 @@ class Tokens(Embed):
       ids_in_range.check(name_of('position_ids'), given['position_ids'], limit, 'positions')
     if limit is not None and limit < T:
       raise errors.UserError(
-        f'apply: {name} has {T} tokens, the position table {limit} rows. Expected at most {limit} '
-        f'tokens.'
+        f'apply: {name} has {T} tokens, the position table has {limit} entries. '
+        f'Expected at most {limit} tokens.'
       )
 
   def info(self, inputs, shape):
-    return sequence_info(
-      {n: inputs[n] for n in ('attention_mask', 'segment_ids') if n in inputs}, shape
-    )
+    return sequence_info({n: v for n, v in inputs.items() if n != 'position_ids'}, shape)
 
 
 class _Tokens(Module):
@@ -161,20 +168,17 @@ class _Tokens(Module):
     R = s.dim or d.d_model
     assert s.vocab is not None
     shape = (s.vocab, R)
-    self.table_VD = weight(
-      self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype
-    )
+    init = sharded(d.init.weight('embed', *shape, d), f'V{width}')
+    self.table_VD = weight(self, 'table', init, shape, dtype)
     width = 'D' if s.back else width
     if s.types:
       shape = (s.types, d.d_model)
-      self.types_YD = self.param(
-        'types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype
-      )
+      init = sharded(d.init.weight('types', *shape, d), f'Y{width}')
+      self.types_YD = self.param('types', init, shape, dtype)
     if s.tasks:
       shape = (s.tasks, d.d_model)
-      self.tasks_YD = self.param(
-        'tasks', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype
-      )
+      init = sharded(d.init.weight('types', *shape, d), f'Y{width}')
+      self.tasks_YD = self.param('tasks', init, shape, dtype)
     if s.query:
       init = sharded(d.init.weight('types', 1, d.d_model, d), width)
       self.query_R = self.param('query', init, (d.d_model,), dtype)
@@ -185,7 +189,7 @@ class _Tokens(Module):
     self.rows = s.rows.make(d.replace(d_model=R)) if s.rows is not None else None
 
   def __call__(self, inputs, outputs):
-    return self.leave(self.finish(self.start(inputs, outputs, None).x_BTD, False))
+    return self.project_out(self.finish(self.start(inputs, outputs, None).x_BTD, False))
 
   def start(self, inputs, outputs, next_B) -> Embedded:
     """Return the embeddings of the tokens, before positions are added."""
@@ -198,12 +202,13 @@ class _Tokens(Module):
     prefix_BT = inputs['prefix_mask'] != 0 if 'prefix_mask' in inputs else None
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
-    marked_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
-    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': marked_BT})
+    global_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
+    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': global_BT})
     x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
-    x_BTD = self.norm(x_BTD) if self.spec.early_norm and self.norm is not None else x_BTD
+    if self.spec.early_norm and self.norm is not None:
+      x_BTD = self.norm(x_BTD)
     start = Embedded(x_BTD, info, ordered='position_ids' not in inputs)
-    return targets.add(start, inputs, self.queries)
+    return targets.add_targets(start, inputs, self.queries)
 
   def lookup(
     self,
@@ -218,7 +223,8 @@ class _Tokens(Module):
     if isinstance(table_VD, Stored):
       x_BTD = table_VD.rows(tok_BT, dtype)
     else:
-      # Looked up whole rows at a time: split along D, every device would need every token's row.
+      # Look up whole entries. With a split along D, every device would need the entries of all
+      # tokens.
       x_BTD = jnp.take(constrained(table_VD, 'V-'), tok_BT, axis=0).astype(dtype)
     if self.rows is not None:
       x_BTD = self.rows(x_BTD)
@@ -238,26 +244,29 @@ class _Tokens(Module):
     return x_BTD
 
   def queries(self, type_BP: jax.Array) -> jax.Array:
-    """Return the vectors x_BPD of targets: `query`, plus that of their type."""
+    """Return the vectors x_BPD of targets: `query`, plus the embedding of their type."""
     s, dtype = self.spec, self.dims.run.precision.dtype('compute')
     query_R = self.query_R.astype(dtype)
     x_BPD = jnp.broadcast_to(query_R[None, None], (*type_BP.shape, *query_R.shape))
-    return x_BPD + jnp.take(self.types_YD, type_BP, axis=0).astype(dtype) if s.types else x_BPD
+    if s.types:
+      x_BPD = x_BPD + jnp.take(self.types_YD, type_BP, axis=0).astype(dtype)
+    return x_BPD
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
-    """Apply norm and dropout to the sum of embeddings and positions, and project it to d_model."""
-    x_BTD = x_BTD if self.norm is None or self.spec.early_norm else self.norm(x_BTD)
+    """Apply norm and dropout, and project to d_model."""
+    if self.norm is not None and not self.spec.early_norm:
+      x_BTD = self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.dropout, train, self)
-    return constrained(
-      x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD'
-    )
+    if self.project is not None and not self.spec.back:
+      x_BTD = self.project(x_BTD)
+    return constrained(x_BTD, 'BTD')
 
-  def leave(self, x_BTD: jax.Array) -> jax.Array:
+  def project_out(self, x_BTD: jax.Array) -> jax.Array:
     """Project the last hidden state to the width of the table, if `back`."""
     return x_BTD if self.back is None else self.back(x_BTD)
 
-  def words(self) -> jax.Array | Stored:
-    """Return the table as a tied head uses it, in the compute dtype."""
+  def tied_table(self) -> jax.Array | Stored:
+    """Return the table for a tied head, in the compute dtype."""
     if isinstance(self.table_VD, Stored):
       return self.table_VD
     table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
@@ -265,13 +274,13 @@ class _Tokens(Module):
 
 
 def _rescale(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
-  """Return the factor of each embedding: 0 at mask tokens, 0.88 / (1 - share of them in the
-  document) elsewhere.
+  """Return the factor of each embedding: 0 at mask tokens, elsewhere 0.88 / (1 - share).
+
+  `share` is the share of mask tokens in the document.
   """
   same_BTS = segment_BT[:, :, None] == segment_BT[:, None, :]
   length_BT = jnp.sum(same_BTS, -1)
   masked_BT = jnp.sum(same_BTS & mask_BT[:, None, :], -1)
-  kept_BT = jnp.maximum(
-    1 - masked_BT / length_BT, 1e-6
-  )  # in a document of mask tokens alone, all are zero anyway
+  # If a document has mask tokens only, all its embeddings are 0 anyway.
+  kept_BT = jnp.maximum(1 - masked_BT / length_BT, 1e-6)
   return jnp.where(mask_BT, 0.0, (1 - 0.15 * 0.8) / kept_BT)

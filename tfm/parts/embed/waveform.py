@@ -1,4 +1,4 @@
-"""A raw waveform through convolutions over time."""
+"""Convolutions over a raw waveform."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -19,16 +19,16 @@ from tfm.parts.norm.layer import LayerNorm
 
 @dataclasses.dataclass(frozen=True)
 class Waveform(Convolutions):
-  """A raw waveform through convolutions, and a projection to the width of the tower (wav2vec 2.0,
-  arXiv:2006.11477).
+  """Convolutions over a raw waveform, and a projection (wav2vec 2.0, arXiv:2006.11477).
 
   Inputs: `input_values`, float `[B, samples]`; `attention_mask`, int32 `[B, samples]`.
 
-  Attributes: norm: 'first' normalises each channel of the first convolution over time (group norm
-    with a group per channel;
-      padding counts), 'each' all channels of a vector after each convolution, before the
-      activation.
-    eps: that of the layer norm before the projection.
+  Attributes:
+    convs, act, gated, bias, power, dropout: see `Convolutions`.
+    norm: 'first' normalises each channel of the first convolution over time, including padding
+      (group norm with a group per channel). 'each' normalises the channels of each vector after
+      each convolution, before the activation.
+    eps: added to the variance in the layer norm before the projection.
   """
 
   needs: ClassVar = ('input_values',)
@@ -46,7 +46,7 @@ class Waveform(Convolutions):
     return _Waveform(self, dims)
 
   def fits(self, d_model):
-    yield from ()  # the projection takes any width
+    yield from ()  # the projection accepts any width
 
   def flops(self, d_model):
     return super().flops(d_model) + 2 * self.widths(d_model)[-1] * d_model
@@ -71,8 +71,8 @@ class _Waveform(ConvolutionsModule):
     widths = s.widths(D)
     if s.norm == 'each':
       for i in range(len(s.convs)):
-        own = self.dims.replace(d_model=widths[i + 1] * (1 + s.gated))
-        setattr(self, f'norm_{i}', LayerNorm(1e-5).make(own))
+        dims = self.dims.replace(d_model=widths[i + 1] * (1 + s.gated))
+        setattr(self, f'norm_{i}', LayerNorm(1e-5).make(dims))
     else:
       self.norm_0 = _OverTime(self.dims)
     self.project_norm = LayerNorm(s.eps).make(self.dims.replace(d_model=widths[-1]))
@@ -89,20 +89,18 @@ class _Waveform(ConvolutionsModule):
 
 
 class _OverTime(Module):
-  """(x - mean) / sqrt(var + eps) * scale + bias, with the statistics of each channel over time."""
+  """Normalisation of each channel over time, (x - mean) / sqrt(var + eps) scale + bias."""
 
   dims: Dims
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array) -> jax.Array:
     precision, D = self.dims.run.precision, x_BTD.shape[-1]
-    scale_D = self.param(
-      'scale', sharded(nn.initializers.ones, 'D'), (D,), precision.dtype('param')
-    )
-    bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), precision.dtype('param'))
-    x_BDT = jnp.swapaxes(x_BTD, 1, 2).astype(precision.dtype('reduce'))
+    param, reduce = precision.dtype('param'), precision.dtype('reduce')
+    scale_D = self.param('scale', sharded(nn.initializers.ones, 'D'), (D,), param)
+    bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), param)
+    x_BDT = jnp.swapaxes(x_BTD, 1, 2).astype(reduce)
     y_BTD = jnp.swapaxes(standardized(x_BDT, 1e-5, True), 1, 2)
-    y_BTD = y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3) + trailing(
-      bias_D.astype(y_BTD.dtype), 3
-    )
+    y_BTD = y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3)
+    y_BTD = y_BTD + trailing(bias_D.astype(y_BTD.dtype), 3)
     return y_BTD.astype(x_BTD.dtype)

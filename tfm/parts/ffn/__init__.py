@@ -1,4 +1,4 @@
-"""Every feed-forward; a new one is a new file and a new row."""
+"""Table of feed-forward networks. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.ffn.base import FFN as FFN

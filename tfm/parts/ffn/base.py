@@ -1,51 +1,57 @@
-"""Feed-forwards: what happens to each token alone."""
+"""Base class of feed-forward networks."""
 
 import dataclasses
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
 class FFN(Part):
-  """`make(dims)` returns a fresh module `(x_BTD, ctx) -> (y_BTD, aux)`, `aux` a scalar to add to
-  the loss.
+  """Base class: a network that is applied to each token separately.
+
+  `make(dims)` returns a module `(x_BTD, ctx) -> (y_BTD, aux)`, where `aux` is a scalar that is
+  added to the loss.
   """
 
-  #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with
-  #: a leading axis E.
+  #: Whether one module can compute E experts, with the tokens of `ctx.sizes_E` in turn and a
+  #: leading axis E of all parameters.
   stackable = False
 
-  #: As `Mixer.joined`.
+  #: Groups of projections with joinable weights, as `Mixer.joined`.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   @property
   def causal(self) -> bool:
-    """True if no token learns of a later one."""
+    """Whether the output of a token is independent of later tokens."""
     return True
 
   @property
-  def apart(self) -> bool:
-    """True if what a token gets depends on that token alone, whatever else is in the batch."""
+  def per_token(self) -> bool:
+    """Whether the output of a token is independent of all other tokens in the batch."""
     return True
 
   @property
   def active(self) -> Fraction:
-    """The share of its experts (parameters whose first letter is E) that a token sees."""
+    """Share of the experts (parameters with a first axis E) that a token uses."""
     return Fraction(1)
 
-  def make(self, dims: Any) -> Any:
-    """The module."""
+  def make(self, dims: 'Dims') -> Any:
+    """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   def flops(self, d_model: int) -> int:
-    """Multiplications and additions a token takes."""
+    """Return the forward FLOPs per token."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
   def updated(self, params: Any, load: Any) -> Any:
-    """The parameters after a step; `load` is what the module has sown into the collection of that
-    name.
+    """Return the parameters after an optimizer step.
+
+    `load` is the value that the module has stored in the collection `load`.
     """
     del load
     return params

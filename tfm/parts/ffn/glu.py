@@ -1,4 +1,4 @@
-"""Gated feed-forward (arXiv:2002.05202): SwiGLU, GEGLU, ReGLU, bilinear by its activation."""
+"""Gated feed-forward networks: SwiGLU, GEGLU, ReGLU or bilinear, depending on the activation."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -9,16 +9,26 @@ import jax
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.ffn.base import FFN
 
 
 @dataclasses.dataclass(frozen=True)
 class Glu(FFN):
-  """(act(x Wg) * (x Wu + shift)) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f.
+  """Gated feed-forward network, (act(x Wg) * x Wu) Wd (arXiv:2002.05202).
 
-  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1). `gate_scale`
-  multiplies x Wg and `out_scale` the output (Falcon-H1)."""
+  With `d_ff` = 2/3 f it has as many parameters as an MLP of width f.
+
+  Attributes:
+    d_ff: width of the hidden layer.
+    act: activation of the gate. Swish makes SwiGLU, GELU makes GEGLU.
+    bias: add biases to all projections.
+    dropout: rate before Wd.
+    limit: clip x Wg from above to this value, and x Wu to plus or minus it (GPT-OSS).
+    shift: added to x Wu (GPT-OSS: 1).
+    gate_scale: factor of x Wg (Falcon-H1).
+    out_scale: factor of the output (Falcon-H1).
+  """
 
   d_ff: int = 1376
   act: Act = Swish()
@@ -34,7 +44,7 @@ class Glu(FFN):
 
   def check(self) -> Iterator[str]:
     if self.limit is not None and self.limit <= 0:
-      yield f'limit={self.limit} leaves nothing. Expected more than 0, or none.'
+      yield f'limit={self.limit} clips everything. Expected more than 0, or none.'
 
   def make(self, dims):
     return _Glu(self, dims)
@@ -50,11 +60,11 @@ class _Glu(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, float]:
     s, D = self.spec, self.dims.d_model
-    project = [
-      Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name=name) for name in ('gate', 'up')
-    ]
-    gate_BTF, up_BTF = together(x_BTD, *project, sizes_E=ctx.sizes_E)
-    gate_BTF = gate_BTF if s.gate_scale == 1 else gate_BTF * s.gate_scale
+    gate = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='gate')
+    up = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')
+    gate_BTF, up_BTF = project_jointly(x_BTD, gate, up, sizes_E=ctx.sizes_E)
+    if s.gate_scale != 1:
+      gate_BTF = gate_BTF * s.gate_scale
     if s.limit is not None:
       gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
     h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)

@@ -1,4 +1,4 @@
-"""Two projections with an activation between (arXiv:1706.03762)."""
+"""Two projections with an activation between them."""
 
 import dataclasses
 
@@ -14,7 +14,14 @@ from tfm.parts.ffn.base import FFN
 
 @dataclasses.dataclass(frozen=True)
 class Mlp(FFN):
-  """act(x Wu + bu) Wd + bd, with dropout before Wd (T5; elsewhere 0)."""
+  """Two-layer perceptron, act(x Wu + bu) Wd + bd (arXiv:1706.03762).
+
+  Attributes:
+    d_ff: width of the hidden layer.
+    act: activation.
+    bias: add bu and bd.
+    dropout: rate before Wd (T5).
+  """
 
   d_ff: int = 2048
   act: Act = GeluTanh()

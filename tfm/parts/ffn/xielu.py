@@ -1,4 +1,4 @@
-"""Two projections with the activation xIELU between, whose two slopes are learned."""
+"""Feed-forward network with the activation xIELU, which has two learned slopes."""
 
 import dataclasses
 import math
@@ -16,14 +16,14 @@ from tfm.parts.ffn.base import FFN
 
 @dataclasses.dataclass(frozen=True)
 class Xielu(FFN):
-  """xielu(x Wu) Wd (arXiv:2411.13010), of Apertus.
+  """Two-layer perceptron with xIELU, xielu(x Wu) Wd (Apertus, arXiv:2411.13010).
 
   xielu(x) = p x^2 + beta x for x > 0, else n (exp(min(x, eps)) - 1 - x) + beta x, with p =
-  softplus(alpha_p) and n = beta + softplus(alpha_n). A layer learns one alpha_p and one alpha_n; p
-  and n start at 0.8.
+  softplus(alpha_p) and n = beta + softplus(alpha_n). Each layer learns one alpha_p and one alpha_n;
+  p and n start at 0.8.
 
   Attributes:
-    d_ff: width between the projections.
+    d_ff: width of the hidden layer.
     beta: slope at 0.
     eps: largest argument of the exponential function, at most 0.
   """
@@ -54,7 +54,7 @@ class _Xielu(Module):
     return Dense('FD', (s.d_ff, D), self.dims, name='down')(h_BTF), 0.0
 
   def _alpha(self, name: str, start: float) -> jax.Array:
-    """Return a learned number in float32 whose softplus starts at `start`."""
+    """Return a learned float32 scalar with softplus equal to `start` at initialization."""
     init = nn.initializers.constant(math.log(math.expm1(start)))
     return self.param(name, sharded(init, ''), (), self.dims.run.precision.dtype('param')).astype(
       jnp.float32

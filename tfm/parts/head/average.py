@@ -1,4 +1,4 @@
-"""The mean of the outputs of other heads."""
+"""Mean of the outputs of other heads."""
 
 import dataclasses
 
@@ -11,11 +11,13 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class Average(Head):
-  """`logits`, the mean of earlier outputs of one shape (DeiT's class and distillation logits,
-  arXiv:2012.12877).
+  """Mean of earlier outputs, such as DeiT's class and distillation logits (arXiv:2012.12877).
+
+  Output: `logits`, with the shape that all these outputs share.
 
   Attributes:
     of: names of the outputs.
+    name: name of the output. Default: `logits`.
   """
 
   of: tuple[str, ...] = ('cls_logits', 'distillation_logits')
@@ -39,7 +41,7 @@ class Average(Head):
 
   def check(self):
     if not self.of:
-      yield 'of=() averages nothing. Expected names of outputs of earlier heads.'
+      yield 'of=() is empty. Expected names of outputs of earlier heads.'
 
 
 class _Average(nn.Module):
@@ -47,5 +49,5 @@ class _Average(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
-    found = [context.outputs[name] for name in self.spec.of]
-    return {self.spec.name or 'logits': sum(found[1:], start=found[0]) / len(found)}
+    outputs = [context.outputs[name] for name in self.spec.of]
+    return {self.spec.name or 'logits': sum(outputs[1:], start=outputs[0]) / len(outputs)}

@@ -1,24 +1,27 @@
-"""What is read from the last hidden state of a tower."""
+"""Base class of heads, which compute outputs from the last hidden state."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo
 
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
+
 
 class HeadContext(NamedTuple):
-  """What a head can use beside the last hidden state.
+  """Inputs of a head other than the last hidden state.
 
   Attributes:
     info: positions, segment ids and extras of the tokens.
     inputs: the inputs of the tower, by name.
-    outputs: outputs by name of the towers and heads that were run before.
-    table: the token table of the tower (None if it has none).
-    grid: rows and columns of image patches (None: the tokens are no image).
+    outputs: outputs of earlier towers and heads, by name.
+    table: the token table of the tower, or None.
+    grid: rows and columns of image patches; None if the tokens are no image.
     alone: whether no other head of the tower returns logits over its vocabulary.
     train: whether dropout is on.
   """
@@ -34,52 +37,53 @@ class HeadContext(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Head(Part):
-  """`make(dims)` returns a module `(x_BTD, context: HeadContext) -> {name: output}`.
+  """Base class: outputs of the model, computed from the last hidden state.
 
-  Attributes: name: the name of the output, if it is not the usual one of its kind. stream: the head
-    is given the tokens of this stream only, of `embed=interleave`. None: all tokens.
+  `make(dims)` returns a module `(x_BTD, context: HeadContext) -> {name: output}`.
+
+  Attributes:
+    name: name of the output. Default: the usual name of the kind of head.
+    stream: use only the tokens of this stream of `embed=interleave`. None: use all tokens.
   """
 
   name: str = dataclasses.field(default='', kw_only=True)
   stream: str | None = dataclasses.field(default=None, kw_only=True)
 
-  #: Whether the output is a distribution over the next token, one for each token of the sequence.
+  #: Whether the output is a distribution over the next token for each token of the sequence.
   decodes: ClassVar[bool] = False
 
-  def make(self, dims: Any) -> Any:
+  def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   @property
   def tied(self) -> bool:
-    """Whether it uses the token table."""
+    """Whether the head uses the token table."""
     return False
 
   def returns(self, alone: bool) -> tuple[str, ...]:
-    """Return the names of its outputs; `alone` as in `HeadContext`."""
+    """Return the names of the outputs; `alone` as in `HeadContext`."""
     raise AssertionError(f'{type(self).__name__} must name its outputs')
 
   @property
   def reads(self) -> tuple[str, ...]:
-    """Names of outputs of other towers or earlier heads that it uses."""
+    """Names of outputs of other towers or earlier heads that the head uses."""
     return ()
 
   def examples(self, dtype: Any) -> dict[str, jax.Array]:
-    """Return outputs by the names in `reads`, of any size, from which its parameters can be
-    started.
-    """
+    """Return arrays for the names in `reads`, of any size, to initialize the parameters."""
     del dtype
     return {}
 
   def vector(self, d_model: int) -> int | None:
-    """Return the width of its output if that is one vector per sequence, else None."""
+    """Return the width of the output if it is one vector per sequence, else None."""
     del d_model
     return None
 
-  def flops(self, dims: Any, length: int) -> float:
+  def flops(self, dims: 'Dims', length: int) -> float:
     """Return the forward FLOPs for one sequence of `length` tokens."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
   def fits(self, tower: Any) -> Iterator[str]:
-    """Yield a sentence for each reason why it cannot stand on this tower."""
+    """Yield a message for each reason why the head cannot be used with this tower."""
     yield from ()

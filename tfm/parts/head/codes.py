@@ -1,6 +1,4 @@
-"""Logits over the codes of several codebooks, one set for each frame and codebook (MusicGen,
-arXiv:2306.05284).
-"""
+"""Logits over the codes of several codebooks."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,15 +13,19 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class CodeLogits(Head):
-  """`logits` `[B, T, books, codes]`: h W_k + b_k for each codebook k (`code_logits` if there is a
-  language-model head).
+  """Logits of each codebook, h W_k + b_k (MusicGen, arXiv:2306.05284).
 
-  *Differs*: MusicGen's logits in transformers are `[B * books, T, codes]`.
+  Output: `logits` `[B, T, books, codes]`. If the tower also has a language-model head, the name is
+  `code_logits`.
+
+  Note:
+    MusicGen's logits in transformers are `[B * books, T, codes]`.
 
   Attributes:
     books: number of codebooks.
     codes: number of codes in each.
-    bias: whether there are b_k.
+    bias: add b_k.
+    name: name of the output.
   """
 
   books: int = 4
@@ -41,7 +43,7 @@ class CodeLogits(Head):
 
   def check(self) -> Iterator[str]:
     if self.books < 1 or self.codes < 1:
-      yield f'books={self.books} of codes={self.codes} are no logits. Expected at least 1 of each.'
+      yield f'books={self.books}, codes={self.codes} must be positive. Expected at least 1 each.'
 
 
 class _CodeLogits(nn.Module):

@@ -1,6 +1,4 @@
-"""Scores of labels for each frame, for connectionist temporal classification (CTC, Graves et al.,
-2006).
-"""
+"""Connectionist temporal classification."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,13 +14,16 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class Ctc(Head):
-  """h W + b for each frame: `logits` `[B, T, labels]` (`ctc_logits` if there is a language-model
-  head).
+  """Label logits per frame, h W + b (CTC, Graves et al., 2006).
+
+  Output: `logits` `[B, T, labels]`. If the tower also has a language-model head, the name is
+  `ctc_logits`.
 
   Attributes:
-    labels: number of labels, with the blank.
-    bias: whether there is b.
+    labels: number of labels, including the blank.
+    bias: add b.
     dropout: rate before the projection.
+    name: name of the output.
   """
 
   labels: int = 32
@@ -39,8 +40,10 @@ class Ctc(Head):
     return length * 2.0 * dims.d_model * self.labels
 
   def check(self) -> Iterator[str]:
-    if self.labels < 2 or not 0 <= self.dropout < 1:
-      yield f'labels={self.labels}, dropout={self.dropout}. Expected a blank and a label, and a share less than 1.'
+    if self.labels < 2:
+      yield f'labels={self.labels} is too small. Expected at least 2: the blank and a label.'
+    if not 0 <= self.dropout < 1:
+      yield f'dropout={self.dropout} is not a rate. Expected at least 0 and less than 1.'
 
 
 class _Ctc(nn.Module):
@@ -52,6 +55,5 @@ class _Ctc(nn.Module):
     s = self.spec
     x_BTD = drop(x_BTD, s.dropout, context.train, self)
     name = s.name or ('logits' if context.alone else 'ctc_logits')
-    return {
-      name: Dense('DV', (self.dims.d_model, s.labels), self.dims, bias=s.bias, name='out')(x_BTD)
-    }
+    project = Dense('DV', (self.dims.d_model, s.labels), self.dims, bias=s.bias, name='out')
+    return {name: project(x_BTD)}

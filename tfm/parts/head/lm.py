@@ -1,4 +1,4 @@
-"""Logits over the vocabulary, one set for each token."""
+"""Language-model head."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,7 +12,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.context import Dims
-from tfm.parts.contract import against_rows
+from tfm.parts.contract import contract_table
 from tfm.parts.dense import Dense
 from tfm.parts.head.base import Head, HeadContext
 from tfm.parts.norm.base import Norm
@@ -22,11 +22,14 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """norm(act(x W + b)) before the head (BERT's masked-LM head).
+  """Layer before a language-model head, norm(act(x W + b)) (BERT).
 
-  Attributes: act, norm, bias: the activation, the norm, and whether b is added. dim: output width.
-    None: that of the token table. A head with another width has a weight of its own (RemBERT,
-      arXiv:2010.12821).
+  Attributes:
+    act: activation.
+    norm: norm.
+    bias: add b.
+    dim: output width. None: the width of the token table. A head with another width has a separate
+      weight (RemBERT, arXiv:2010.12821).
   """
 
   act: Act = Gelu()
@@ -37,14 +40,17 @@ class Transform:
 
 @dataclasses.dataclass(frozen=True)
 class Lm(Head):
-  """`logits` `[B, T, V]` = cap(scale D^power (x U + b)), U the token table if `tied`.
+  """Language-model head, cap(scale D^power (x U + b)), with U the token table if `tied`.
+
+  Output: `logits` `[B, T, V]`.
 
   Attributes:
-    tied: use the token table of the tower; else a weight of its own.
+    tied: use the token table of the tower, else a separate weight.
     bias: add b.
     scale, power: factors of the logits.
     cap: bound c of the logits, c tanh(logits / c) (Gemma 2).
     transform: a layer before the projection.
+    name: name of the output. Default: `logits`.
   """
 
   decodes: ClassVar[bool] = True
@@ -64,16 +70,21 @@ class Lm(Head):
     return (self.name or 'logits',)
 
   def flops(self, dims, length):
-    D, R, V = dims.d_model, dims.d_table or dims.d_model, dims.vocab
-    R = R if self.transform is None else self.transform.dim or R
-    return length * (2 * D * V if self.transform is None else 2 * D * R + 2 * R * V)
+    D, V = dims.d_model, dims.vocab
+    if self.transform is None:
+      return length * 2 * D * V
+    R = self.transform.dim or dims.d_table or D
+    return length * (2 * D * R + 2 * R * V)
 
   def fits(self, tower):
     if (e := tower.embed.token_embed) is None:
-      yield 'lm returns logits over a vocabulary, and the tower reads no tokens. Expected embed=tokens.'
+      yield 'lm needs a vocabulary, and the tower has no token ids. Expected embed=tokens.'
       return
     if e.d_out is not None and self.transform is not None:
-      yield 'embed.back projects to the width of the table, and so does lm.transform. Expected one of them.'
+      yield (
+        'embed.back and lm.transform both project to the width of the table. '
+        'Expected embed.back=false, or lm.transform=none.'
+      )
     table = e.dim or tower.d_model
     if self.tied and self.transform is not None and self.transform.dim not in (None, table):
       yield (
@@ -82,9 +93,9 @@ class Lm(Head):
       )
     if self.tied and self.transform is None and e.d_out is None and table != tower.d_model:
       yield (
-        f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have '
+        f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have the width '
         f'd_model={tower.d_model}. '
-        'Expected lm.transform, which projects to that width, or lm.tied=false.'
+        'Expected lm.transform, which projects to the width of the table, or lm.tied=false.'
       )
 
 
@@ -97,25 +108,23 @@ class _Lm(Module):
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      R, width = (
-        s.transform.dim or d.d_table or d.d_model,
-        'R' if d.d_table or s.transform.dim else 'D',
-      )
-      x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
-      x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
+      R = s.transform.dim or d.d_table or d.d_model
+      letter = 'R' if d.d_table or s.transform.dim else 'D'
+      x_BTD = Dense(f'D{letter}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
+      x_BTD = s.transform.norm.make(d, letter).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power
     if factor != 1:
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
     if s.tied:
-      table_VD = context.table
-      logits_BTV = (
-        table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
-      )
+      if isinstance(context.table, Stored):
+        logits_BTV = context.table.contract(x_BTD)
+      else:
+        logits_BTV = contract_table(x_BTD, context.table)
     else:
       logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
-    return {
-      s.name or 'logits': logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)
-    }
+    if s.cap is not None:
+      logits_BTV = s.cap * jnp.tanh(logits_BTV / s.cap)
+    return {s.name or 'logits': logits_BTV}

@@ -1,6 +1,4 @@
-"""Attention pooling: a learned query attends to all tokens of a sequence (SigLIP,
-arXiv:2303.15343).
-"""
+"""Attention pooling with a learned query."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,26 +15,28 @@ from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.head.base import Head, HeadContext
-from tfm.parts.head.pick import unit
+from tfm.parts.head.pick import normalize
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.tokeninfo import TokenInfo
 
-_TOWER = 'tokens'  # the name under which the attention finds the tokens of its own tower
+#: Name of the tower itself in the context of the cross-attention.
+_TOWER = 'tokens'
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe(Head):
-  """a + ffn(norm(a)), where a is the attention of one learned query to all tokens that are not
-  padding.
+  """Attention pooling with one learned query (SigLIP, arXiv:2303.15343).
 
-  Output: `pooler_output` `[B, D]`, or another `name` such as `image_embeds`.
+  Computes a + ffn(norm(a)), where a is the attention of the query to all tokens that are not
+  padding. Output: `pooler_output` `[B, D]`.
 
   Attributes:
     heads: number of attention heads.
-    bias: which projections of the attention have a bias, letters of 'qkvo'.
+    bias: projections of the attention that have a bias, letters of 'qkvo'.
     norm, ffn: the layer after the attention.
-    unit: divide the result by its length.
+    unit: scale the result to unit length.
+    name: name of the output, such as `image_embeds`.
   """
 
   heads: int = 12
@@ -67,8 +67,12 @@ class Probe(Head):
   def fits(self, tower):
     width = next((s.d_model for s in reversed(tower.segments) if s.d_model), tower.d_model)
     yield from self.attention.fits(width)
-    if not self.ffn.apart:
-      yield 'ffn mixes the examples of a batch. Expected one that treats each token by itself, such as mlp.'
+    if not self.ffn.per_token:
+      name = self.ffn.table().name_of(self.ffn)
+      yield (
+        f'ffn={name}: the output of a token depends on other tokens. '
+        'Expected a network per token, such as mlp.'
+      )
 
   def check(self) -> Iterator[str]:
     yield from self.attention.check()
@@ -85,7 +89,7 @@ class _Probe(Module):
     init = sharded(dims.init.weight('query', 1, D, dims), 'D')
     query_D = self.param('query', init, (D,), dims.run.precision.dtype('param'))
     query_B1D = jnp.broadcast_to(query_D.astype(x_BTD.dtype), (B, 1, D))
-    # One query for all documents of a row: padding alone is masked out.
+    # One query per sequence attends to all its documents; only padding is masked out.
     real_BT = (context.info.segment_ids > 0).astype(jnp.int32)
     zeros_B1 = jnp.zeros((B, 1), jnp.int32)
     tokens = {_TOWER: (x_BTD, TokenInfo(context.info.positions, real_BT))}
@@ -94,4 +98,4 @@ class _Probe(Module):
     normed_B1D = s.norm.make(dims).copy(name='norm')(y_B1D)
     fed_B1D, _ = s.ffn.make(dims).copy(name='ffn')(normed_B1D, ctx)
     pooled_BD = (y_B1D + fed_B1D)[:, 0]
-    return {s.name or 'pooler_output': unit(pooled_BD) if s.unit else pooled_BD}
+    return {s.name or 'pooler_output': normalize(pooled_BD) if s.unit else pooled_BD}

@@ -1,6 +1,4 @@
-"""One vector per sequence in a space of another width, where it is compared with others (CLIP,
-arXiv:2103.00020).
-"""
+"""Projection of a pooled vector, for comparison with other vectors."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -12,22 +10,23 @@ from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.head import pick as pick_lib
 from tfm.parts.head.base import Head, HeadContext
-from tfm.parts.head.pick import Pick, picked, width
+from tfm.parts.head.pick import Pick, pool, width
 from tfm.parts.norm.base import Norm
 
 
 @dataclasses.dataclass(frozen=True)
 class Project(Head):
-  """norm(h) W + b, where h is the vector that `pick` names (see `tfm.parts.head.pick`).
+  """Projection of the pooled vector h, norm(h) W + b (CLIP, arXiv:2103.00020).
 
-  Output: `embeds` `[B, dim]`, or another `name` such as `image_embeds`.
+  Output: `embeds` `[B, dim]`.
 
   Attributes:
-    dim: width of the output, None for that of the pooled vector.
-    pick: which hidden states are pooled.
+    dim: width of the output; None: the width of the pooled vector.
+    pick: pooling, see `tfm.parts.head.pick`.
     norm: applied to the pooled vector (CLIP's norm after the last layer of images).
     bias: add b.
-    unit: divide the result by its length, so that a product of two is their cosine.
+    unit: scale the result to unit length, so that a dot product of two is their cosine.
+    name: name of the output, such as `image_embeds`.
   """
 
   dim: int | None = 512
@@ -44,8 +43,8 @@ class Project(Head):
     return (self.name or 'embeds',)
 
   def flops(self, dims, length):
-    times, D = length if self.pick == 'each' else 1, width(self.pick, dims.d_model)
-    return times * 2 * D * (self.dim or D)
+    vectors, D = length if self.pick == 'each' else 1, width(self.pick, dims.d_model)
+    return vectors * 2 * D * (self.dim or D)
 
   def vector(self, d_model):
     return None if self.pick == 'each' else self.dim or width(self.pick, d_model)
@@ -55,7 +54,10 @@ class Project(Head):
 
   def check(self) -> Iterator[str]:
     if self.dim is not None and self.dim < 1:
-      yield f'dim={self.dim} is not a width. Expected at least 1, or none for that of the pooled vector.'
+      yield (
+        f'dim={self.dim} is not a width. Expected at least 1, or none for the width of the pooled '
+        'vector.'
+      )
 
 
 class _Project(nn.Module):
@@ -65,8 +67,8 @@ class _Project(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
     s, D = self.spec, width(self.spec.pick, self.dims.d_model)
-    h = picked(x_BTD, context, s.pick)
+    h = pool(x_BTD, context, s.pick)
     if s.norm is not None:
       h = s.norm.make(self.dims.replace(d_model=D)).copy(name='norm')(h)
     h = Dense('DR', (D, s.dim or D), self.dims, bias=s.bias, name='out')(h)
-    return {s.name or 'embeds': pick_lib.unit(h) if s.unit else h}
+    return {s.name or 'embeds': pick_lib.normalize(h) if s.unit else h}

@@ -1,4 +1,4 @@
-"""Real values of a sequence or of each token: actions, returns, states, scores, forecasts."""
+"""Regression of real values, such as actions, returns, scores or forecasts."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,21 +11,22 @@ from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
 from tfm.parts.head.base import Head, HeadContext
-from tfm.parts.head.pick import Pick, picked, width
+from tfm.parts.head.pick import Pick, pool, width
 
 
 @dataclasses.dataclass(frozen=True)
 class Regress(Head):
-  """act(h W + b), where h is the vector that `pick` names (see `tfm.parts.head.pick`).
+  """Regression head, act(h W + b) for the pooled vector h.
 
-  Outputs: `predictions` `[B, T, size]` for pick='each', else `[B, size]`.
+  Output: `predictions` `[B, T, size]` for pick='each', else `[B, size]`.
 
   Attributes:
     size: number of values.
-    pick: which hidden states are pooled; each returns values for each token.
-    act: applied to the values (tanh bounds actions).
-    bias: whether there is b.
+    pick: pooling, see `tfm.parts.head.pick`. 'each' returns values for each token.
+    act: activation of the values (tanh bounds actions).
+    bias: add b.
     dropout: rate before the projection.
+    name: name of the output. Default: `predictions`.
   """
 
   size: int = 1
@@ -45,8 +46,10 @@ class Regress(Head):
     return (length if self.pick == 'each' else 1) * 2.0 * width(self.pick, dims.d_model) * self.size
 
   def check(self) -> Iterator[str]:
-    if self.size < 1 or not 0 <= self.dropout < 1:
-      yield f'size={self.size}, dropout={self.dropout}. Expected at least one value, and a share less than 1.'
+    if self.size < 1:
+      yield f'size={self.size} is too small. Expected at least 1.'
+    if not 0 <= self.dropout < 1:
+      yield f'dropout={self.dropout} is not a rate. Expected at least 0 and less than 1.'
 
 
 class _Regress(nn.Module):
@@ -56,6 +59,6 @@ class _Regress(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
     s, D = self.spec, width(self.spec.pick, self.dims.d_model)
-    h = drop(picked(x_BTD, context, s.pick), s.dropout, context.train, self)
+    h = drop(pool(x_BTD, context, s.pick), s.dropout, context.train, self)
     y = Dense('DR', (D, s.size), self.dims, bias=s.bias, name='out')(h)
     return {s.name or 'predictions': y if s.act is None else s.act(y)}

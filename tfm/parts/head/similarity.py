@@ -1,4 +1,4 @@
-"""Scores of every pair of two sets of vectors, such as texts and images (CLIP, arXiv:2103.00020)."""
+"""Similarity of every pair of vectors of two sets, such as texts and images."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,17 +17,17 @@ _SUFFIX = '_embeds'
 
 @dataclasses.dataclass(frozen=True)
 class Similarity(Head):
-  """exp(s) x y^T + b, with learned numbers s and b, for the vectors x and y of two outputs.
+  """Scaled dot products of two sets of vectors, exp(s) x y^T + b (CLIP, arXiv:2103.00020).
 
-  Outputs: `logits_per_text` `[texts, images]` and `logits_per_image`, its transpose, for the
-  outputs `text_embeds` and `image_embeds`; of others `_per_` and their name without `_embeds`. The
-  two may have different batch sizes.
+  Outputs: `logits_per_text` `[texts, images]` and its transpose `logits_per_image`, for
+  `text_embeds` and `image_embeds`. For other inputs the suffix is their name without `_embeds`. The
+  two sets can have different sizes.
 
   Attributes:
-    rows, columns: names of the two outputs, `[B, R]` each.
-    scale: start of s, the logarithm of the factor (CLIP: ln(1 / .07)).
-    bias: start of b (SigLIP, arXiv:2303.15343: -10), None for no bias.
-    name: stands in place of `logits` in the names of the outputs.
+    rows, columns: names of the two inputs, outputs of towers, `[B, R]` each.
+    scale: initial value of s, the logarithm of the factor (CLIP: ln(1 / 0.07)).
+    bias: initial value of b (SigLIP, arXiv:2303.15343: -10), None for no bias.
+    name: replaces `logits` in the names of the outputs.
   """
 
   rows: str = 'text_embeds'
@@ -50,13 +50,13 @@ class Similarity(Head):
     return {name: jnp.zeros((1, 1), dtype) for name in self.reads}
 
   def flops(self, dims, length):
-    """Return 0: the cost of a pair is per pair of a batch, and not per sequence."""
+    """Return 0, as the cost is per pair in a batch and not per sequence."""
     del dims, length
     return 0.0
 
   def check(self) -> Iterator[str]:
     if self.rows == self.columns:
-      yield f'rows and columns are both {self.rows!r}. Expected the outputs of two towers.'
+      yield f'rows and columns are both {self.rows!r}. Expected two different outputs.'
 
 
 class _Similarity(Module):
@@ -67,7 +67,7 @@ class _Similarity(Module):
   def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
     del x_BTD
     s, param = self.spec, self.dims.run.precision.dtype('param')
-    row_BR, column_SR = (context.outputs[name] for name in s.reads)
+    row_BR, column_SR = context.outputs[s.rows], context.outputs[s.columns]
     scale = self.param('scale', sharded(nn.initializers.constant(s.scale), ''), (), param)
     logits_BS = jnp.einsum('BR,SR->BS', row_BR, column_SR) * jnp.exp(scale.astype(row_BR.dtype))
     if s.bias is not None:

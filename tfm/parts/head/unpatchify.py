@@ -1,4 +1,4 @@
-"""Pixels or latents of an image from its patches (MAE, arXiv:2111.06377; DiT, arXiv:2212.09748)."""
+"""Reconstruction of an image from its patches."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,16 +16,18 @@ from tfm.parts.modulation import ZERO
 
 @dataclasses.dataclass(frozen=True)
 class Unpatchify(Head):
-  """`predictions` `[B, channels, H, W]`: h W + b of each patch, put in its place.
+  """Pixels of each patch, h W + b, as an image (MAE, arXiv:2111.06377; DiT, arXiv:2212.09748).
 
-  Tokens before the patches are left out. A patch is projected to its pixels row by row, the
-  channels of a pixel side by side.
+  Output: `predictions` `[B, channels, H, W]`. Tokens before the patches are ignored. The projection
+  of a patch holds its pixels row by row, with the channels of a pixel next to each other.
 
   Attributes:
-    size: side of a patch in pixels, p; the image is p times the grid of patches.
-    channels: channels of the image (DiT, which also predicts variances: twice those of its input).
-    bias: whether there is b.
+    size: side p of a patch in pixels. The image is p times the grid of patches.
+    channels: channels of the image. DiT, which also predicts variances, has twice the
+      channels of its input.
+    bias: add b.
     zero_init: start at 0, as DiT does.
+    name: name of the output. Default: `predictions`.
   """
 
   size: int = 2
@@ -45,12 +47,15 @@ class Unpatchify(Head):
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.channels < 1:
-      yield f'size={self.size}, channels={self.channels} make no image. Expected at least 1 of each.'
+      yield f'size={self.size}, channels={self.channels}: not positive. Expected at least 1 each.'
 
   def fits(self, tower):
     if 'grid' not in tower.embed.provides:
       kind = tower.embed.table().name_of(tower.embed)
-      yield f'unpatchify needs a grid of image patches, and embed={kind} gives none. Expected embed=patches.'
+      yield (
+        f'unpatchify needs a grid of image patches, and embed={kind} has none. '
+        'Expected embed=patches.'
+      )
 
 
 class _Unpatchify(nn.Module):
@@ -62,16 +67,12 @@ class _Unpatchify(nn.Module):
     s, (B, T, D), grid = self.spec, x_BTD.shape, context.grid
     if grid is None or grid[0] * grid[1] > T:
       raise errors.UserError(
-        f'head=unpatchify: needs a grid of image patches, and the sequence has {T} tokens of grid '
-        f'{grid}. '
+        f'head=unpatchify: {T} tokens are not a grid of image patches (grid={grid}). '
         'Expected embed=patches of images.'
       )
     dims = self.dims.replace(init=ZERO) if s.zero_init else self.dims
     (h, w), p, C = grid, s.size, s.channels
     y_BTR = Dense('DR', (D, p * p * C), dims, bias=s.bias, name='out')(x_BTD[:, T - h * w :])
     squares = y_BTR.reshape(B, h, w, p, p, C)
-    return {
-      s.name or 'predictions': jnp.transpose(squares, (0, 5, 1, 3, 2, 4)).reshape(
-        B, C, h * p, w * p
-      )
-    }
+    image_BCHW = jnp.transpose(squares, (0, 5, 1, 3, 2, 4)).reshape(B, C, h * p, w * p)
+    return {s.name or 'predictions': image_BCHW}

@@ -1,4 +1,4 @@
-"""Every way weights start; a new one is a new file and a new row."""
+"""Table of weight initializers. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.init.fan_in import FanIn

@@ -1,4 +1,4 @@
-"""Variance 1 / fan-in, embeddings N(0, 1) (PaLM, arXiv:2204.02311)."""
+"""Initialization with variance 1 / fan-in."""
 
 import dataclasses
 
@@ -9,9 +9,14 @@ from tfm.parts.init.base import RESIDUAL, Init
 
 @dataclasses.dataclass(frozen=True)
 class FanIn(Init):
-  """N(0, gain^2 / n_in); token, type and position tables N(0, embed^2).
+  """Normal weights with variance gain^2 / fan-in (PaLM, arXiv:2204.02311).
 
-  `depth_scaled` divides the weights that write to the residual stream by sqrt(2 L).
+  Tables of tokens, types and positions are N(0, embed^2).
+
+  Attributes:
+    gain: factor of the standard deviation.
+    embed: standard deviation of embedding tables.
+    depth_scaled: divide weights that write to the residual stream by sqrt(2 L), for L layers.
   """
 
   gain: float = 1.0

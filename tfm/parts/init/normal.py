@@ -1,4 +1,4 @@
-"""One standard deviation for every weight (GPT-2, BERT)."""
+"""Initialization with one standard deviation."""
 
 import dataclasses
 
@@ -9,10 +9,13 @@ from tfm.parts.init.base import RESIDUAL, Init
 
 @dataclasses.dataclass(frozen=True)
 class Normal(Init):
-  """N(0, std^2); with `depth_scaled`, weights that write to the residual stream are divided by
-  sqrt(2 L) (GPT-2).
+  """Normal weights with one standard deviation (GPT-2, BERT).
 
-  `truncated` cuts at two standard deviations (BERT's original code).
+  Attributes:
+    std: standard deviation.
+    depth_scaled: divide weights that write to the residual stream by sqrt(2 L), for L layers
+      (GPT-2).
+    truncated: truncate at two standard deviations (BERT's original code).
   """
 
   std: float = 0.02
@@ -20,8 +23,10 @@ class Normal(Init):
   truncated: bool = False
 
   def weight(self, role, n_in, n_out, dims):
-    std = (
-      self.std * (2 * dims.depth) ** -0.5 if self.depth_scaled and role in RESIDUAL else self.std
-    )
-    # What the cut leaves has a standard deviation of .88 std, in BERT's code as here.
-    return nn.initializers.truncated_normal(std) if self.truncated else nn.initializers.normal(std)
+    std = self.std
+    if self.depth_scaled and role in RESIDUAL:
+      std *= (2 * dims.depth) ** -0.5
+    if self.truncated:
+      # As in BERT's code, the truncated distribution has a standard deviation of 0.88 std.
+      return nn.initializers.truncated_normal(std)
+    return nn.initializers.normal(std)

@@ -1,4 +1,4 @@
-"""T5's start, made for attention without 1/sqrt(H) (arXiv:1910.10683)."""
+"""Initialization of T5, for attention without the factor 1 / sqrt(H)."""
 
 import dataclasses
 
@@ -9,8 +9,13 @@ from tfm.parts.init.base import Init
 
 @dataclasses.dataclass(frozen=True)
 class T5Init(Init):
-  """N(0, 1 / n_in) times `factor`, except q: N(0, 1 / (D H)), so that scores start small without
-  being divided.
+  """Initialization of T5 (arXiv:1910.10683).
+
+  Weights are N(0, 1 / fan-in) times `factor`. The query projection is N(0, 1 / (D H)), so that
+  unscaled attention scores start small.
+
+  Attributes:
+    factor: factor of the standard deviation.
   """
 
   factor: float = 1.0

@@ -1,4 +1,4 @@
-"""Glorot's uniform start (the original transformer, as tensor2tensor and fairseq train it)."""
+"""Glorot's uniform initialization."""
 
 import dataclasses
 
@@ -10,7 +10,13 @@ from tfm.parts.init.base import Init
 
 @dataclasses.dataclass(frozen=True)
 class Xavier(Init):
-  """U(-a, a) with a = gain sqrt(6 / (n_in + n_out)); tables N(0, 1 / D)."""
+  """Uniform weights with Glorot's bounds, as in tensor2tensor and fairseq.
+
+  Weights are U(-a, a) with a = gain sqrt(6 / (fan-in + fan-out)). Tables are N(0, 1 / D).
+
+  Attributes:
+    gain: factor of the bound.
+  """
 
   gain: float = 1.0
 

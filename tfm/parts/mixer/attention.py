@@ -14,7 +14,7 @@ from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.capture import ATTENTIONS, capture
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.heads import Heads, norm_and_clip
 from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask.base import Mask
@@ -92,7 +92,7 @@ class _Attention(Module):
     project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')
     source, q_info, info = self.sources(x_BTD, ctx)
     if source is x_BTD:
-      q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
+      q_BTNH, k_BSKH, v_BSKH = project_jointly(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
     if s.rotate_first:

@@ -9,7 +9,7 @@ import jax
 
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
@@ -69,7 +69,7 @@ class _GatedConv(Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     project = (Dense('DD', (D, D), dims, bias=s.bias, name=name) for name in ('b', 'c', 'x'))
-    b_BTD, c_BTD, inner_BTD = together(x_BTD, *project)
+    b_BTD, c_BTD, inner_BTD = project_jointly(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     y_BTD, tail = ShortConv(D, s.size, dims, bias=s.bias, name='conv')(

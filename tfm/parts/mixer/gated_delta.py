@@ -13,7 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.norm.base import Norm
@@ -103,7 +103,7 @@ class _GatedDelta(Module):
       'decay': ('DN', (N,)),
     }  # fmt: skip
     project = (Dense(letters, (D, *out), dims, name=name) for name, (letters, out) in heads.items())
-    *qkv, gate_BTNH, rate_BTN, decay_BTN = together(x_BTD, *project)
+    *qkv, gate_BTNH, rate_BTN, decay_BTN = project_jointly(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     q_BTKR, k_BTKR, v_BTNH, tail = self._convolved(qkv, rows['tail'], docs)

@@ -12,7 +12,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.elu import EluPlusOne
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with_state
@@ -121,7 +121,7 @@ class _LinearAttention(Module):
     dims = self.dims.replace(heads=N, head_dim=H)
     project = (Dense('DNH', (D, N, H), dims, bias=name in s.bias, name=name) for name in 'qkv')
     reduce = dims.run.precision.dtype('reduce')
-    q_BTNH, k_BTNH, v_BTNH = (a.astype(reduce) for a in together(x_BTD, *project))
+    q_BTNH, k_BTNH, v_BTNH = (a.astype(reduce) for a in project_jointly(x_BTD, *project))
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     before = _Sums(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.heads import norm_and_clip
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
@@ -95,7 +95,7 @@ class _Longformer(_Attention):
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='global_q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='global_k')
     project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='global_v')
-    q_BTNH, k_BTKH, v_BTKH = together(x_BTD, project_q, project_k, project_v)
+    q_BTNH, k_BTKH, v_BTKH = project_jointly(x_BTD, project_q, project_k, project_v)
     q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'global_q'), info)
     k_BTKH = relative.rotate(norm_and_clip(s, dims, k_BTKH, 'global_k', 'K'), info)
     if (marked_BT := info.get('global')) is None:

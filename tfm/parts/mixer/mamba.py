@@ -13,7 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.mixer.mamba2 import small_steps
@@ -89,7 +89,7 @@ class _Mamba(Module):
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     F, H, R = s.width, s.d_state, s.rank
     project = (Dense('DF', (D, F), dims, bias=s.bias, name=name) for name in ('x', 'gate'))
-    x_BTF, gate_BTF = together(x_BTD, *project)
+    x_BTF, gate_BTF = project_jointly(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     x_BTF, tail = ShortConv(F, s.conv, dims, bias=s.conv_bias, name='conv')(
@@ -100,7 +100,7 @@ class _Mamba(Module):
     small = (
       Dense(letters, (F, n), dims, name=name) for name, letters, n in _small_projections(R, H)
     )
-    step_BTR, b_BTH, c_BTH = together(x_BTF, *small)
+    step_BTR, b_BTH, c_BTH = project_jointly(x_BTF, *small)
     if s.norm is not None:
       normed = lambda a, name, axis: s.norm.make(dims, axis).copy(name=f'{name}_norm')(a)
       step_BTR = normed(step_BTR, 'rank', 'R')

@@ -14,7 +14,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.norm.base import Norm
@@ -127,7 +127,7 @@ class _Mamba2(Module):
       Dense(letters, (D, *out), dims, bias=s.bias, name=name)
       for name, (letters, out) in outs.items()
     )
-    inputs = zip(together(x_BTD, *project), s.scales, strict=True)
+    inputs = zip(project_jointly(x_BTD, *project), s.scales, strict=True)
     gate_BTNH, *convolved, step_BTN = [a if by == 1 else a * by for a, by in inputs]
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])

@@ -13,7 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, together
+from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.recurrent import Reach, ShortConv, each_state, in_chunks, linear_scan
@@ -85,7 +85,7 @@ class _RGLRU(Module):
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     F, reduce = s.width, self.dims.run.precision.dtype('reduce')
     project = (Dense('DF', (D, F), dims, bias=True, name=name) for name in ('x', 'gate'))
-    x_BTF, gate_BTF = together(x_BTD, *project)
+    x_BTF, gate_BTF = project_jointly(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     x_BTF, tail = ShortConv(F, s.conv, dims, name='conv')(x_BTF, rows['tail'], docs)

@@ -1,4 +1,4 @@
-"""Every way to predict tokens after the next one; a new one is a new file and a new row."""
+"""Table of multi-token prediction modules. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.mtp.base import MTP as MTP

@@ -1,37 +1,42 @@
-"""Multi-token prediction: layers beside the model's own that predict the tokens after the next one."""
+"""Base class of multi-token prediction."""
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfm.core.registry import Part
+
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
 
 
 @dataclasses.dataclass(frozen=True)
 class MTP(Part):
-  """At t, depth k = 1..`depth` predicts x_{t+k+1}, by a layer like the model's last and by the
-  model's own head.
+  """Base class: extra layers that predict tokens after the next one.
 
-  The model says what it would without them: they are read in training, where the task asks, and for
-  drafts (`tfm.model.mtp`)."""
+  At position t, depth k = 1, ..., `depth` predicts token t + k + 1 with a layer like the last layer
+  of the model, and with the head of the model. The logits of the model do not depend on these
+  layers. They are used in training, if the task needs them, and to draft tokens (`tfm.model.mtp`).
+
+  Attributes:
+    depth: number of extra tokens.
+  """
 
   depth: int = 1
 
   def check(self) -> Iterator[str]:
     if self.depth < 1:
-      yield f'depth={self.depth} predicts no later token. Expected at least 1, or mtp=none.'
+      yield f'depth={self.depth} is too small. Expected at least 1, or mtp=none.'
 
   @property
   def chained(self) -> bool:
-    """Whether a depth reads the one before it and the token between; otherwise all read the trunk."""
-    raise AssertionError(f'{type(self).__name__} must say what its depths read')
+    """Whether a depth uses the output of the previous depth; otherwise all use the trunk."""
+    raise AssertionError(f'{type(self).__name__} must define chained')
 
   def flops(self, d_model: int) -> float:
-    """Multiplications and additions a token takes before the layer of a depth."""
+    """Return the forward FLOPs per token before the layer of a depth."""
     return 0.0
 
-  def make(self, dims: Any) -> Any:
-    """What enters the layer of a depth, a fresh module `(h_BTD, e_BTD) -> x_BTD`, where they are
-    chained.
-    """
-    raise AssertionError(f'{type(self).__name__} has nothing to make')
+  def make(self, dims: 'Dims') -> Any:
+    """Return a module `(h_BTD, e_BTD) -> x_BTD` that makes the input of a layer, if `chained`."""
+    raise AssertionError(f'{type(self).__name__} must make a module')

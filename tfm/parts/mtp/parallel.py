@@ -1,4 +1,4 @@
-"""Heads side by side on a shared trunk (Gloeckle et al., arXiv:2404.19737)."""
+"""Multi-token prediction with parallel heads."""
 
 import dataclasses
 
@@ -7,11 +7,13 @@ from tfm.parts.mtp.base import MTP
 
 @dataclasses.dataclass(frozen=True)
 class ParallelMTP(MTP):
-  """p(x_{t+k+1}) = softmax(U norm(layer_k(z_t))), z what enters the model's last segment; norm and
-  U are the model's.
+  """Parallel heads on a shared trunk (arXiv:2404.19737).
 
-  The model's own last segment is the head of the next token, so n heads in all are `depth` = n - 1.
-  To keep the number of parameters, take as many layers from the trunk."""
+  Depth k computes softmax(U norm(layer_k(z_t))). z is the input of the last segment of the model,
+  norm and U are shared with the model. The last segment itself is the head of the next token, so n
+  heads in all are `depth` = n - 1. To keep the number of parameters, remove the same number of
+  layers from the trunk.
+  """
 
   @property
   def chained(self):

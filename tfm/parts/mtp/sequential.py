@@ -1,6 +1,4 @@
-"""Modules one after another, each told the token that the one before it predicted (DeepSeek-V3,
-arXiv:2412.19437).
-"""
+"""Multi-token prediction with sequential modules."""
 
 import dataclasses
 
@@ -17,13 +15,17 @@ from tfm.parts.norm.rms import RMSNorm
 
 @dataclasses.dataclass(frozen=True)
 class SequentialMTP(MTP):
-  """h^k_t = norm_k(layer_k(W_k [norm(E(x_{t+k})); norm(h^{k-1}_t)])), h^0 the model's last hidden
-  state.
+  """Sequential modules that each use the previous one (DeepSeek-V3, arXiv:2412.19437).
 
-  Embedding and head are the model's. `hidden_first` joins [h; E] as the paper prints it; the
-  released weights, and the default, have [E; h], with h^0 behind the model's last norm (as
-  transformers' `MtpLayer` and vLLM's `deepseek_mtp.py` read them, which also leaves out the
-  embedding at position 0)."""
+  Depth k computes h^k_t = norm_k(layer_k(W_k [norm(E(x_{t+k})); norm(h^{k-1}_t)])). h^0 is the last
+  hidden state after the final norm. It shares embedding and head with the model. The embedding at
+  position 0 is left out, as in the released weights.
+
+  Attributes:
+    norm: norm of embeddings and hidden states.
+    hidden_first: concatenate [h; E] as printed in the paper. The released weights and the default
+      use [E; h].
+  """
 
   norm: Norm = RMSNorm()
   hidden_first: bool = False
@@ -45,11 +47,8 @@ class _Join(nn.Module):
 
   @nn.compact
   def __call__(self, h_BTD: jax.Array, e_BTD: jax.Array) -> jax.Array:
-    s, D, R = (
-      self.spec,
-      self.dims.d_model,
-      e_BTD.shape[-1],
-    )  # a token table may be narrower than the model
+    s, D = self.spec, self.dims.d_model
+    R = e_BTD.shape[-1]  # the token table can be narrower than the model
     h_BTD = s.norm.make(self.dims).copy(name='hidden_norm')(h_BTD)
     e_BTD = s.norm.make(self.dims.foot, 'D' if R == D else 'R').copy(name='embed_norm')(e_BTD)
     both = jnp.concatenate([h_BTD, e_BTD] if s.hidden_first else [e_BTD, h_BTD], -1)

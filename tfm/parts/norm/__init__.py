@@ -1,4 +1,4 @@
-"""Every norm; a new one is a new file and a new row."""
+"""Table of normalisations. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.norm.adaptive import AdaptiveNorm

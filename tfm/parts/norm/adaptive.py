@@ -1,4 +1,4 @@
-"""Layer normalisation with scale and shift computed from a condition (adaLN, arXiv:2212.09748)."""
+"""Layer normalisation conditioned on a vector per example."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,11 +16,15 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveNorm(Norm):
-  """(1 + scale) (x - mean) / sqrt(var + eps) + shift; scale and shift are act(c) W + b of a vector
-  c per example.
+  """Layer normalisation with scale and shift from a condition (adaLN, arXiv:2212.09748).
 
-  Both start at 0, so that it is a plain normalisation at first. The input layer must give a
-  condition (`embed=conditioned`)."""
+  Computes (1 + scale) (x - mean) / sqrt(var + eps) + shift. Scale and shift are act(c) W + b of the
+  condition c; both start at 0. The input layer must return a condition (`embed=conditioned`).
+
+  Attributes:
+    eps: added to the variance.
+    act: activation of the condition.
+  """
 
   conditioned: ClassVar[bool] = True
 
@@ -28,7 +32,7 @@ class AdaptiveNorm(Norm):
   act: Act = Swish()
 
   def make(self, dims, letters='D'):
-    assert letters == 'D', 'an adaptive norm is of whole vectors'
+    assert letters == 'D', 'an adaptive norm normalises hidden states, not heads'
     return _AdaptiveNorm(self, dims)
 
 

@@ -1,37 +1,58 @@
-"""Normalisation over the last axis; statistics in the run's reduce dtype."""
+"""Base class of normalisations over the last axis."""
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core.registry import Part
 
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
+
 
 @dataclasses.dataclass(frozen=True)
 class Norm(Part):
-  """`make(dims)` returns a module `x_BTD -> x_BTD`; `(x_BTD, cond_BD) -> x_BTD` for kinds that are
-  `conditioned`.
+  """Base class: normalisation of the last axis.
+
+  `make(dims)` returns a module `x_BTD -> x_BTD`, or `(x_BTD, cond_BD) -> x_BTD` if `conditioned`.
+  Statistics are computed in the reduce dtype of the run.
   """
 
-  #: Whether it takes a vector per example (a timestep or class embedding) beside the activations.
+  #: Whether the module takes a second input: a condition, one vector per example.
   conditioned: ClassVar[bool] = False
 
-  def make(self, dims: Any, letters: str = 'D') -> Any:
-    """A module that normalises the last axis, whose parameters lie along `letters` ('H' in a head,
-    'NH' one each).
+  def make(self, dims: 'Dims', letters: str = 'D') -> Any:
+    """Return the module.
+
+    Args:
+      dims: sizes and settings of the model.
+      letters: axes of the parameters: 'D' for hidden states, 'H' for one head, 'NH' for separate
+        parameters per head.
+
+    Returns:
+      A module that normalises the last axis.
     """
     raise AssertionError(f'{type(self).__name__} must make a module')
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def standardized(x: jax.Array, eps: float, centred: bool) -> jax.Array:
-  """(x - m) / sqrt(mean (x - m)^2 + eps) over the last axis, m the mean if `centred`, else 0.
+  """Standardize the last axis: (x - m) / sqrt(mean((x - m)^2) + eps).
 
-  *Why its own VJP*: y and one number a row are all its gradient needs, r (g - mean(g) - y mean(g
-  y))."""
+  The function has its own VJP, which saves y and r = 1 / sqrt(mean((x - m)^2) + eps) only. The
+  gradient is r (g - mean(g) - y mean(g y)).
+
+  Args:
+    x: input, in the dtype of the statistics.
+    eps: added to the variance.
+    centred: subtract the mean m, else m = 0.
+
+  Returns:
+    An array with the shape and dtype of `x`.
+  """
   return _standardize(x, eps, centred)[0]
 
 

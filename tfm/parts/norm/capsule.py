@@ -1,4 +1,4 @@
-"""A capsule's squashing of the whole vector, read as a norm."""
+"""Squashing function of capsule networks as a norm."""
 
 import dataclasses
 
@@ -14,10 +14,17 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class CapsuleNorm(Norm):
-  """|x|^2 / (1 + |x|^2) x / |x| scale: long vectors get length 1, short ones their length squared.
+  """Squashing of capsule networks with a learned scale (arXiv:1710.09829).
 
-  *Differs*: a reconstruction. The text that names it was not to be had; the formula is that of
-  capsule networks (arXiv:1710.09829), with a learned scale a channel."""
+  Computes |x|^2 / (1 + |x|^2) x / |x| scale. Long vectors get length 1, short ones the square of
+  their length.
+
+  Note:
+    This is a reconstruction: the text that proposes it as a norm was not available.
+
+  Attributes:
+    eps: smallest length |x|.
+  """
 
   eps: float = 1e-6
 
@@ -36,7 +43,7 @@ class _CapsuleNorm(Module):
     start = sharded(nn.initializers.ones, self.letters)
     scale = self.param('scale', start, x.shape[-len(self.letters) :], precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
-    # The root of a sum that is exactly 0 has no gradient, hence the maximum under the root.
+    # The square root has no gradient at 0, hence the maximum.
     length = jnp.sqrt(jnp.maximum(jnp.sum(f * f, -1, keepdims=True), self.spec.eps**2))
-    # length / (1 + length^2) as written overflows to 0 for the longest.
+    # length / (1 + length^2) would overflow to 0 for very long vectors.
     return (f / (length + 1 / length) * trailing(scale.astype(f.dtype), f.ndim)).astype(x.dtype)

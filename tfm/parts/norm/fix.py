@@ -1,4 +1,4 @@
-"""Unit length without parameters: FixNorm of word embeddings (arXiv:1710.01329, 1910.05895)."""
+"""Normalisation to unit length without parameters."""
 
 import dataclasses
 
@@ -12,8 +12,12 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class FixNorm(Norm):
-  """x / max(|x|, eps). As `embed.rows` it normalises every word's row, on the way in and in the
-  softmax.
+  """Unit length without parameters, x / max(|x|, eps) (arXiv:1710.01329, 1910.05895).
+
+  As `embed.rows` it normalises every entry of the token table, for embeddings and for logits.
+
+  Attributes:
+    eps: smallest length |x|.
   """
 
   eps: float = 1e-5

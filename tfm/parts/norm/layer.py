@@ -1,4 +1,4 @@
-"""Layer normalisation (arXiv:1607.06450)."""
+"""Layer normalisation."""
 
 import dataclasses
 
@@ -13,10 +13,15 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class LayerNorm(Norm):
-  """(x - mean) / sqrt(var + eps) * scale + bias, with the biased variance; OLMo has neither `scale`
-  nor `bias`.
+  """Layer normalisation, (x - mean) / sqrt(var + eps) scale + bias (arXiv:1607.06450).
 
-  `one_plus` stores the scale less one (Nemotron's LayerNorm1P).
+  The variance is the biased one. OLMo has neither `scale` nor `bias`.
+
+  Attributes:
+    eps: added to the variance.
+    bias: add a learned bias.
+    scale: multiply by a learned scale.
+    one_plus: store scale - 1 (Nemotron's LayerNorm1P).
   """
 
   eps: float = 1e-5
@@ -44,7 +49,6 @@ class _LayerNorm(Module):
       scale = self.param('scale', sharded(start, self.letters), shape, dtype)
       f = f * trailing(scale.astype(f.dtype) + self.spec.one_plus, f.ndim)
     if self.spec.bias:
-      f = f + trailing(
-        self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype), f.ndim
-      )
+      bias = self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype)
+      f = f + trailing(bias, f.ndim)
     return f.astype(x.dtype)

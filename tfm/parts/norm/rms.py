@@ -1,4 +1,4 @@
-"""Root mean square normalisation (arXiv:1910.07467)."""
+"""Root mean square normalisation."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,11 +14,15 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class RMSNorm(Norm):
-  """x / sqrt(mean x^2 + eps) * scale, or without the factor if not `scale`.
+  """Root mean square normalisation, x / sqrt(mean(x^2) + eps) scale (arXiv:1910.07467).
 
-  `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the
-  compute dtype (Gemma), otherwise after it (Llama); they differ in 16 bits only. Without `scale`
-  there is no parameter (nanochat)."""
+  Attributes:
+    eps: added to the mean square.
+    one_plus: store scale - 1 (Gemma).
+    scale_first: multiply by the scale before rounding to the compute dtype (Gemma), else after it
+      (Llama). The two differ in 16 bits only.
+    scale: multiply by a learned scale. Without it there are no parameters (nanochat).
+  """
 
   eps: float = 1e-6
   one_plus: bool = False
@@ -27,7 +31,10 @@ class RMSNorm(Norm):
 
   def check(self) -> Iterator[str]:
     if not self.scale and (self.one_plus or self.scale_first):
-      yield 'scale=no: there is no scale to store or to multiply first. Expected one_plus=no and scale_first=no.'
+      yield (
+        'one_plus and scale_first need a scale, and scale=false. '
+        'Expected one_plus=false and scale_first=false, or scale=true.'
+      )
 
   def make(self, dims, letters='D'):
     return _RMSNorm(self, dims, letters)
@@ -43,13 +50,12 @@ class _RMSNorm(Module):
     s, precision = self.spec, self.dims.run.precision
     if not s.scale:
       return standardized(x.astype(precision.dtype('reduce')), s.eps, False).astype(x.dtype)
-    start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
-    scale_D = self.param(
-      'scale', sharded(start, self.letters), x.shape[-len(self.letters) :], precision.dtype('param')
-    )
+    start = sharded(nn.initializers.zeros if s.one_plus else nn.initializers.ones, self.letters)
+    shape = x.shape[-len(self.letters) :]
+    scale_D = self.param('scale', start, shape, precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
     f = standardized(f, s.eps, False)
     scale = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
-    return (
-      (f * scale).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale.astype(x.dtype)
-    )
+    if s.scale_first:
+      return (f * scale).astype(x.dtype)
+    return f.astype(x.dtype) * scale.astype(x.dtype)

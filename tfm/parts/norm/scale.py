@@ -1,4 +1,4 @@
-"""One learned length for the whole vector (ScaleNorm, arXiv:1910.05895)."""
+"""Normalisation to a learned length."""
 
 import dataclasses
 
@@ -14,7 +14,13 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class ScaleNorm(Norm):
-  """g x / max(|x|, eps), with one scalar g that starts at sqrt(D)."""
+  """Normalisation to one learned length, g x / max(|x|, eps) (arXiv:1910.05895).
+
+  The scalar g starts at sqrt(D).
+
+  Attributes:
+    eps: smallest length |x|.
+  """
 
   eps: float = 1e-5
 
@@ -32,6 +38,6 @@ class _ScaleNorm(Module):
     start = sharded(nn.initializers.constant(x.shape[-1] ** 0.5), '')
     g = self.param('scale', start, (), precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
-    # The root of a sum that is exactly 0 has no gradient, hence the maximum under the root.
+    # The square root has no gradient at 0, hence the maximum.
     length = jnp.sqrt(jnp.maximum(jnp.sum(f * f, -1, keepdims=True), self.spec.eps**2))
     return (g * f / length).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Every change of length between segments; a new one is a new file and a new row."""
+"""Table of resampling layers. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.resample.base import Resample as Resample

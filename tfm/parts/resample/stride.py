@@ -1,4 +1,4 @@
-"""A strided convolution over the sequence, which makes it shorter."""
+"""Strided convolution over a sequence."""
 
 import dataclasses
 
@@ -14,15 +14,15 @@ from tfm.parts.tokeninfo import TokenInfo, positions
 
 @dataclasses.dataclass(frozen=True)
 class Stride(Resample):
-  """Each `size` neighbouring tokens become one: [x_1, ..., x_size] W + b.
+  """Strided convolution, [x_1, ..., x_size] W + b for each group of tokens.
 
-  A group belongs to the document of its first token that is not padding; tokens of other documents
-  and padding are replaced by zeros in it. A sequence whose length is not divisible by `size` is
-  padded at its end.
+  A group belongs to the document of its first token that is not padding. Its other tokens count as
+  zeros if they are padding or belong to another document. If the length is not divisible by `size`,
+  the sequence is padded at the end.
 
   Attributes:
     size: tokens per group.
-    bias: whether the projection has b.
+    bias: add b.
   """
 
   size: int = 2
@@ -39,7 +39,7 @@ class Stride(Resample):
 
   def check(self):
     if self.size < 2:
-      yield f'size={self.size} shortens nothing. Expected at least 2.'
+      yield f'size={self.size} is too small. Expected at least 2.'
 
 
 class _Stride(nn.Module):
@@ -57,8 +57,8 @@ class _Stride(nn.Module):
     segment_BT1 = jnp.take_along_axis(segment_BTn, first_BT1, axis=2)
     kept_BTn = (segment_BTn == segment_BT1) & (segment_BTn > 0)
     x_BTnD = jnp.where(kept_BTn[..., None], x_BTD.reshape(B, -1, n, D), 0)
-    y_BTD = Dense('RD', (n * D, self.dims.d_model), self.dims, bias=self.spec.bias, name='project')(
-      x_BTnD.reshape(B, -1, n * D)
-    )
+    shape = (n * D, self.dims.d_model)
+    project = Dense('RD', shape, self.dims, bias=self.spec.bias, name='project')
+    y_BTD = project(x_BTnD.reshape(B, -1, n * D))
     segment_BT = segment_BT1[:, :, 0]
     return y_BTD, TokenInfo(positions(segment_BT), segment_BT), None

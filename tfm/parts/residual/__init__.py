@@ -1,4 +1,4 @@
-"""Every residual; a new one is a new file and a new row."""
+"""Table of residual connections between blocks. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.residual.base import Residual
@@ -7,4 +7,4 @@ from tfm.parts.residual.dwa import Dwa
 from tfm.parts.residual.reversible import Reversible
 
 TABLE = Table('residual', dlcl=Dlcl, dwa=Dwa, plain=Residual, reversible=Reversible)
-"""What travels from block to block: the stream, and what is carried beside it."""
+"""Residual connections between blocks, by name."""

@@ -1,4 +1,4 @@
-"""A dynamic linear combination of layers (DLCL, arXiv:1906.01787)."""
+"""Dynamic linear combination of layers."""
 
 import dataclasses
 
@@ -10,14 +10,18 @@ from tfm.parts.residual.base import Residual
 
 @dataclasses.dataclass(frozen=True)
 class Dlcl(Residual):
-  """Block l + 1 reads sum_k w_lk norm_k(x_k) over k <= l, x_0 the embeddings; at first the mean, w
-  = 1 / (l + 1).
+  """Learned linear combination of all previous layers (DLCL, arXiv:1906.01787).
 
-  What follows the last block is such a sum too. Each x_k has its own `norm`.
+  The input of block l + 1 is sum_k w_lk norm_k(x_k) over k <= l, where x_0 is the embeddings. The
+  output of the stack is such a sum too. The weights start at 1 / (l + 1). A stack of n blocks holds
+  n + 1 running sums, in training and in decoding.
 
-  *Cost*: as many stream-sized arrays as blocks, in training and in decoding; nothing is cached.
+  Note:
+    This is a reconstruction from the formula of the paper. It was not compared with the published
+    code.
 
-  *Differs*: a reconstruction from the paper's formula; its published code was no oracle.
+  Attributes:
+    norm: norm of each x_k, with separate parameters.
   """
 
   norm: Norm = LayerNorm()
@@ -31,8 +35,9 @@ class Dlcl(Residual):
     return Average(self.sums(dims.depth), dims, pure)
 
   def sums(self, depth: int) -> tuple[Sum, ...]:
-    """The combinations of a stack of so many blocks."""
-    return tuple(Sum(l, tuple(range(l + 1)), (1 / (l + 1),) * (l + 1)) for l in range(depth + 1))
+    """Return the combinations of a stack of `depth` blocks."""
+    mean = lambda l: Sum(l, tuple(range(l + 1)), (1 / (l + 1),) * (l + 1))
+    return tuple(mean(l) for l in range(depth + 1))
 
   def flops(self, d_model, depth):
     return 2 * d_model * (depth + 1) * (depth + 2) / 2

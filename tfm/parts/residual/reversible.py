@@ -1,6 +1,4 @@
-"""Two streams, each written from the other, so that a block's input follows from its output
-(RevNet, Reformer).
-"""
+"""Reversible residual connections."""
 
 import dataclasses
 
@@ -9,18 +7,18 @@ from tfm.parts.residual.base import Residual
 
 @dataclasses.dataclass(frozen=True)
 class Reversible(Residual):
-  """y1 = x1 + F(x2), y2 = x2 + G(y1), undone by x2 = y2 - G(y1), x1 = y1 - F(x2) (arXiv:1707.04585,
-  2001.04451).
+  """Two reversible residual streams (RevNet, arXiv:1707.04585; Reformer, arXiv:2001.04451).
 
-  Both streams start as the embeddings; their mean leaves the stack. F and G are the steps of the
-  block's residual_layout (norm and mixer, norm and feed-forward), which take turns also if there
-  are three.
+  Computes y1 = x1 + F(x2) and y2 = x2 + G(y1), which is inverted by x2 = y2 - G(y1) and x1 = y1 -
+  F(x2). Both streams start as the embeddings, and the output of the stack is their mean. F and G
+  are the steps of the residual layout (norm and mixer, norm and feed-forward network). With three
+  steps the streams alternate.
 
-  *Cost*: training keeps the last block's streams only, whatever the depth, and computes each step
-  once more than a plain backward pass. The streams are held in the reduce dtype: 16 bits could not
-  be undone.
+  Training saves the streams of the last block only, and computes each step once more in the
+  backward pass. The streams have the reduce dtype, as 16 bits are too few to invert the sums.
 
-  *Differs*: the Reformer's published code ends with both streams, side by side.
+  Note:
+    The published code of Reformer concatenates the two streams at the end.
   """
 
   def make(self, dims):
@@ -33,8 +31,11 @@ class Reversible(Residual):
   def fits(self, residual_layout):
     if not residual_layout.additive:
       name = residual_layout.table().name_of(residual_layout)
-      known = ', '.join(n for n, row in residual_layout.table().items() if row().additive)
-      yield f'residual_layout={name} normalises the stream itself, which residual=reversible cannot undo. Expected {known}.'
+      names = ', '.join(n for n, part in residual_layout.table().items() if part().additive)
+      yield (
+        f'residual_layout={name} normalises the residual stream, which residual=reversible cannot '
+        f'invert. Expected any of {names}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)

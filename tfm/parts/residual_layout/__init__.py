@@ -1,4 +1,4 @@
-"""Table of residual layouts. To add one, add a file and a row."""
+"""Table of residual layouts. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.residual_layout.after import After

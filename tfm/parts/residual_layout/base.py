@@ -1,4 +1,4 @@
-"""How norm, branch and residual meet in a block."""
+"""Base class of residual layouts: the order of norms, branches and residual sums."""
 
 from collections.abc import Callable
 import dataclasses
@@ -8,8 +8,8 @@ import jax
 
 from tfm.core.registry import Part
 
-#: The branches of a block by name, in order. A branch is called with its input, a function applied
-#: to its output before residual_scale and dropout (None: nothing), and the residual stream; it
+#: The branches of a block by name, in order. The arguments of a branch are its input, a function
+#: applied to its output before residual scale and dropout (or None), and the residual stream. It
 #: returns the update of the stream.
 Branches = dict[str, Callable[..., jax.Array]]
 Step = Callable[[jax.Array], jax.Array]
@@ -17,28 +17,33 @@ Step = Callable[[jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class ResidualLayout(Part):
-  """Joins a block's branches to the residual stream: x + step(x), step after step."""
+  """Base class: adds the branches of a block to the residual stream, one step after the other."""
 
   def __call__(self, x_BTD: jax.Array, branches: Branches, norm: Callable[[str], Any]) -> jax.Array:
-    """x_BTD after all branches. `norm(name)` is a fresh norm whose parameters stand under that
-    name.
+    """Return the output of the block.
+
+    Args:
+      x_BTD: the residual stream.
+      branches: branches of the block, by name.
+      norm: returns a fresh norm with its parameters under the given name.
+
+    Returns:
+      The residual stream after all branches.
     """
     for step in self.steps(branches, norm):
       x_BTD = x_BTD + step(x_BTD)
     return x_BTD
 
   def steps(self, branches: Branches, norm: Callable[[str], Any]) -> list[Step]:
-    """What is added to the stream, in order, each a function of the stream so far."""
-    raise AssertionError(f'{type(self).__name__} must wire a block')
+    """Return the updates of the stream in order, each a function of the current stream."""
+    raise AssertionError(f'{type(self).__name__} must return steps')
 
   @property
   def additive(self) -> bool:
-    """Whether the stream changes by nothing but `steps`, so that they can be taken back."""
+    """Whether the block only adds `steps` to the stream, so that it can be inverted."""
     return True
 
   @property
   def final_norm(self) -> bool:
-    """Whether the residual stream leaves the last block unnormalised, so that the stack must end
-    with a norm.
-    """
+    """Whether the stack must end with a norm, as the last block does not normalise the stream."""
     return True

@@ -1,4 +1,4 @@
-"""Norm after each residual sum (the original transformer, BERT)."""
+"""Norm after each residual sum."""
 
 import dataclasses
 
@@ -7,7 +7,10 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Post(ResidualLayout):
-  """norm(x + f(x)) for every branch f; the stack needs no norm at its end."""
+  """Post-norm, norm(x + f(x)) for each branch (Transformer, arXiv:1706.03762; BERT).
+
+  The stack needs no final norm.
+  """
 
   def __call__(self, x_BTD, branches, norm):
     for name, f in branches.items():

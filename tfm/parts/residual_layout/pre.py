@@ -1,4 +1,4 @@
-"""Norm before each branch (GPT-2, arXiv:2002.04745)."""
+"""Norm before each branch."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -9,8 +9,10 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Pre(ResidualLayout):
-  """x + f(norm(x)) for every branch f; those named in `unnormalised` read x as it is (ModernBERT's
-  first mixer).
+  """Pre-norm, x + f(norm(x)) for each branch (GPT-2, arXiv:2002.04745).
+
+  Attributes:
+    unnormalised: names of branches without a norm, x + f(x) (ModernBERT's first mixer).
   """
 
   unnormalised: tuple[str, ...] = ()
@@ -18,9 +20,11 @@ class Pre(ResidualLayout):
   former: ClassVar[dict[str, str]] = {'bare': 'unnormalised'}
 
   def check(self) -> Iterator[str]:
-    if odd := sorted({*self.unnormalised} - {'mixer', 'cross', 'ffn'}):
-      yield f'unnormalised names no branch {", ".join(odd)}. Expected some of mixer, cross, ffn.'
+    if unknown := sorted({*self.unnormalised} - {'mixer', 'cross', 'ffn'}):
+      yield (
+        f'unnormalised: unknown branch {", ".join(unknown)}. Expected some of mixer, cross, ffn.'
+      )
 
   def steps(self, branches, norm):
-    read = lambda x, name: x if name in self.unnormalised else norm(f'{name}_norm')(x)
-    return [lambda x, name=name, f=f: f(read(x, name), None, x) for name, f in branches.items()]
+    normed = lambda x, name: x if name in self.unnormalised else norm(f'{name}_norm')(x)
+    return [lambda x, name=name, f=f: f(normed(x, name), None, x) for name, f in branches.items()]

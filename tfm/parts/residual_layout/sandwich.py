@@ -1,4 +1,4 @@
-"""Norm before and after each branch (CogView, Gemma 2)."""
+"""Norm before and after each branch."""
 
 import dataclasses
 
@@ -7,7 +7,10 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Sandwich(ResidualLayout):
-  """x + norm(f(norm(x))) for every branch f."""
+  """Norm before and after each branch, x + norm(f(norm(x))) (CogView, arXiv:2105.13290).
+
+  Also used by Gemma 2.
+  """
 
   def steps(self, branches, norm):
     step = lambda x, name, f: f(norm(f'{name}_norm')(x), norm(f'{name}_post_norm'), x)

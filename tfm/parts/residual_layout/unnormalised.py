@@ -1,4 +1,4 @@
-"""No norm at all (ReZero's residual, arXiv:2003.04887)."""
+"""Residual sums without norms."""
 
 import dataclasses
 
@@ -7,8 +7,10 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Unnormalised(ResidualLayout):
-  """x + f(x) for every branch f; the block's `norm` is not used. A residual_scale that starts small
-  keeps it from growing.
+  """No norms, x + f(x) for each branch (ReZero, arXiv:2003.04887).
+
+  The field `norm` of the block is not used. Combine it with a residual scale that starts small,
+  which keeps the stream from growing.
   """
 
   def steps(self, branches, norm):

@@ -1,4 +1,4 @@
-"""Table of residual scales. To add one, add a file and a row."""
+"""Table of residual scales. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.residual_scale.base import ResidualScale as ResidualScale
@@ -17,4 +17,4 @@ TABLE = Table(
   none=ResidualScale,
   rezero=ReZero,
 )
-"""What a branch is multiplied by before it joins the residual stream."""
+"""Residual scales, by name."""

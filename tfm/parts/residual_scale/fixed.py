@@ -1,4 +1,4 @@
-"""One number for every branch, given and not learnt (Granite's residual multiplier)."""
+"""Fixed residual scale."""
 
 import dataclasses
 
@@ -7,7 +7,11 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(ResidualScale):
-  """factor f(x)."""
+  """Fixed factor of every branch (Granite's residual multiplier).
+
+  Attributes:
+    factor: the factor.
+  """
 
   factor: float = 0.25
 

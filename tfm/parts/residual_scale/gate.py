@@ -1,4 +1,4 @@
-"""A factor per channel that follows from a condition (adaLN-Zero, arXiv:2212.09748)."""
+"""Residual gate computed from a condition."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,10 +16,14 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class Gate(ResidualScale):
-  """gate f(x), where gate = act(c) W + b of a vector c per example, 0 at first: every block starts
-  as the identity.
+  """Gate per channel computed from a condition (adaLN-Zero, arXiv:2212.09748).
 
-  The input layer must give a condition (`embed=conditioned`).
+  Computes gate f(x) with gate = act(c) W + b for the condition c of each example. The gate starts
+  at 0, so every block starts as the identity. The input layer must return a condition
+  (`embed=conditioned`).
+
+  Attributes:
+    act: activation of the condition.
   """
 
   conditioned: ClassVar[bool] = True
@@ -37,6 +41,5 @@ class _Gate(Module):
   @nn.compact
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     assert ctx.cond_BD is not None
-    return y_BTD * Modulation(self.spec.act, self.dims, name='gate')(ctx.cond_BD).astype(
-      y_BTD.dtype
-    )
+    gate_B1D = Modulation(self.spec.act, self.dims, name='gate')(ctx.cond_BD)
+    return y_BTD * gate_B1D.astype(y_BTD.dtype)

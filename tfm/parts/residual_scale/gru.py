@@ -1,4 +1,4 @@
-"""A gated recurrent unit in place of the residual sum (GTrXL, arXiv:1910.06764)."""
+"""Gated recurrent unit in place of the residual sum."""
 
 import dataclasses
 
@@ -17,15 +17,15 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class Gru(ResidualScale):
-  """The stream becomes (1 - z) x + z h, with the branch's output f(x) as the input y = act(f(x)) of
-  the unit.
+  """Gated recurrent unit in place of the residual sum (GTrXL, arXiv:1910.06764).
 
-  r = s(W_r y + U_r x), z = s(W_z y + U_z x - b), h = tanh(W_h y + U_h (r x)), s the logistic
-  function. The update of the stream is z (h - x).
+  The stream becomes (1 - z) x + z h for the branch output f(x), with y = act(f(x)), r = s(W_r y +
+  U_r x), z = s(W_z y + U_z x - b) and h = tanh(W_h y + U_h (r x)). s is the logistic function. The
+  update of the stream is z (h - x).
 
   Attributes:
-    bias: value at which every b starts; the larger, the nearer a block is to the identity at first.
-    act: activation of the branch's output (GTrXL: relu; `identity` for none).
+    bias: initial value of b. With a larger value, a block starts closer to the identity.
+    act: activation of the branch output (GTrXL: relu; `identity` for none).
   """
 
   bias: float = 2.0

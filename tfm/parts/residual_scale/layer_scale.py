@@ -1,4 +1,4 @@
-"""One learned number a channel, small at first (LayerScale, arXiv:2103.17239)."""
+"""Learned scale per channel."""
 
 import dataclasses
 
@@ -13,8 +13,10 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class LayerScale(ResidualScale):
-  """scale f(x), the channels' scales starting at `start` (the paper: 0.1 to 18 layers, 1e-5 to 24,
-  1e-6 beyond).
+  """Learned scale per channel, small at the start (arXiv:2103.17239).
+
+  Attributes:
+    start: initial value. The paper uses 0.1 up to 18 layers, 1e-5 up to 24 and 1e-6 beyond.
   """
 
   start: float = 0.1
@@ -29,9 +31,7 @@ class _LayerScale(Module):
 
   @nn.compact
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
-    start, dtype = (
-      sharded(nn.initializers.constant(self.spec.start), 'D'),
-      self.dims.run.precision.dtype('param'),
-    )
+    dtype = self.dims.run.precision.dtype('param')
+    start = sharded(nn.initializers.constant(self.spec.start), 'D')
     scale_D = self.param('scale', start, (self.dims.d_model,), dtype)
     return y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3)

@@ -1,4 +1,4 @@
-"""One learned number, 0 at first (ReZero, arXiv:2003.04887)."""
+"""Learned scalar that starts at 0."""
 
 import dataclasses
 
@@ -13,10 +13,13 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class ReZero(ResidualScale):
-  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes
-  without norms: residual_layout `bare`.
+  """Learned scalar per branch that starts at 0 (arXiv:2003.04887).
 
-  *Differs*: every branch has its own a; the paper's two branches of a layer share one.
+  A stack of any depth starts as the identity. The paper uses no norms, which is
+  `residual_layout=unnormalised`.
+
+  Note:
+    Every branch has a separate scalar. In the paper the two branches of a layer share one.
   """
 
   def make(self, dims):
@@ -29,6 +32,5 @@ class _ReZero(Module):
   @nn.compact
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     start = sharded(nn.initializers.zeros, '')
-    return y_BTD * self.param('scale', start, (), self.dims.run.precision.dtype('param')).astype(
-      y_BTD.dtype
-    )
+    scale = self.param('scale', start, (), self.dims.run.precision.dtype('param'))
+    return y_BTD * scale.astype(y_BTD.dtype)

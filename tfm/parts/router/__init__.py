@@ -1,4 +1,4 @@
-"""Every router of a mixture of experts; a new one is a new file and a new row."""
+"""Table of routers of mixtures of experts. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.router.base import Router as Router

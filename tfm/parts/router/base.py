@@ -1,9 +1,9 @@
-"""Routers: which experts see a token, and how much of each is taken."""
+"""Base class of routers, which select the experts of each token."""
 
 from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import struct
 import jax
@@ -11,62 +11,77 @@ import jax.numpy as jnp
 
 from tfm.core.registry import Part
 
+if TYPE_CHECKING:
+  from tfm.parts.context import Dims
+
 
 @struct.dataclass
 class Route:
-  """The experts of each token: `expert_BTC` their numbers (E: none), `weight_BTC` float32; `aux`
-  joins the loss.
+  """The experts of each token, with weights.
 
-  `most` is how many of a row's choices can at most be experts.
+  Attributes:
+    expert_BTC: expert numbers of the C choices of each token; E is no expert.
+    weight_BTC: weights of the choices, float32.
+    aux: scalar added to the loss.
+    max_choices: largest number of choices in a sequence that select an expert.
   """
 
   expert_BTC: jax.Array
   weight_BTC: jax.Array
   aux: jax.Array
-  most: int = struct.field(pytree_node=False)
+  max_choices: int = struct.field(pytree_node=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Router(Part):
-  """`make(dims)` returns a module `(x_BTD, real_BT) -> Route` over `dims.experts`; padding (not
-  real) goes nowhere.
+  """Base class: selects experts for each token.
 
-  `balance` and `z` weigh two losses that are means over real tokens: E sum_e f_e P_e with f the
-  share of the choices and P the mean score of an expert (arXiv:2101.03961: 1 if all are alike), and
-  log^2 sum_e exp logit_e (arXiv:2202.08906).
+  `make(dims)` returns a module `(x_BTD, real_BT) -> Route` over `dims.experts` experts. Padding,
+  where `real_BT` is false, is routed to no expert.
 
-  *Differs*: transformers sums f over the k choices of a token, so its factor is 1 / k of this one,
-  and takes f and P over all layers at once; here the losses of layers add up."""
+  The auxiliary losses are means over real tokens. The balance loss is E sum_e f_e P_e, with f the
+  share of choices and P the mean score of an expert (arXiv:2101.03961). It is 1 if all are equal.
+  The z-loss is log^2 sum_e exp logit_e (arXiv:2202.08906).
+
+  Note:
+    transformers sums f over the k choices of a token, so its factor is 1 / k of this one. It takes
+    f and P over all layers together. Here the losses of the layers are summed.
+
+  Attributes:
+    balance: weight of the balance loss.
+    z: weight of the z-loss.
+  """
 
   balance: float = 0.01
   z: float = 0.001
 
   @property
   def causal(self) -> bool:
-    """True if no choice depends on later tokens."""
+    """Whether choices are independent of later tokens."""
     return True
 
   @property
-  def apart(self) -> bool:
-    """True if a token's choices depend on that token alone."""
+  def per_token(self) -> bool:
+    """Whether the choices of a token depend on that token alone."""
     return True
 
   def active(self, experts: int) -> Fraction:
-    """The share of the experts that a token sees, on average."""
-    raise AssertionError(f'{type(self).__name__} must say how many experts it chooses')
+    """Return the mean share of the experts that a token uses."""
+    raise AssertionError(f'{type(self).__name__} must return the share of experts')
 
   def fits(self, experts: int) -> Iterator[str]:
-    """Yields a sentence for everything that keeps it from choosing among so many experts."""
+    """Yield a message for each reason why it cannot route to this number of experts."""
     del experts
     yield from ()
 
-  def make(self, dims: Any) -> Any:
-    """The module."""
+  def make(self, dims: 'Dims') -> Any:
+    """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   def updated(self, params: Any, load: Any) -> Any:
-    """The parameters after a step, `load` being what the module has sown, summed over the tokens of
-    the step.
+    """Return the parameters after an optimizer step.
+
+    `load` is the value that the module has stored, summed over the tokens of the step.
     """
     del load
     return params
@@ -74,25 +89,35 @@ class Router(Part):
   def check(self) -> Iterator[str]:
     for name in ('balance', 'z'):
       if (value := getattr(self, name)) < 0:
-        yield f'{name}: is {value}. Expected 0 or more.'
+        yield f'{name}={value} is negative. Expected at least 0.'
 
 
 def losses(
   spec: Router, logits_BTE: jax.Array, score_BTE: jax.Array, load_E: jax.Array, real_BT: jax.Array
 ) -> jax.Array:
-  """The weighted sum of a router's two losses; `score_BTE` sums to 1 over the experts."""
+  """Return the weighted sum of the balance loss and the z-loss.
+
+  Args:
+    spec: the router, with the weights of the losses.
+    logits_BTE: logits of the experts.
+    score_BTE: scores that sum to 1 over the experts.
+    load_E: number of choices of each expert.
+    real_BT: false for padding.
+
+  Returns:
+    A float32 scalar.
+  """
   E, tokens = logits_BTE.shape[-1], jnp.maximum(jnp.sum(real_BT), 1)
-  mean = lambda x, axes: (
-    jnp.sum(jnp.where(real_BT.reshape(*real_BT.shape, *(1,) * (x.ndim - 2)), x, 0), axes) / tokens
-  )
+  mean_E = jnp.sum(jnp.where(real_BT[..., None], score_BTE, 0), (0, 1)) / tokens
   share_E = load_E / jnp.maximum(jnp.sum(load_E), 1)
-  balance = E * jnp.sum(jax.lax.stop_gradient(share_E) * mean(score_BTE, (0, 1)))
-  z = mean(jax.nn.logsumexp(logits_BTE, -1) ** 2, (0, 1))
+  balance = E * jnp.sum(jax.lax.stop_gradient(share_E) * mean_E)
+  z_BT = jax.nn.logsumexp(logits_BTE, -1) ** 2
+  z = jnp.sum(jnp.where(real_BT, z_BT, 0), (0, 1)) / tokens
   return spec.balance * balance + spec.z * z
 
 
-def load(expert_BTC: jax.Array, E: int) -> jax.Array:
-  """float32 `[E]`: how many choices went to each expert."""
+def expert_load(expert_BTC: jax.Array, E: int) -> jax.Array:
+  """Return the number of choices of each expert, float32 `[E]`."""
   return jnp.sum(
     expert_BTC[..., None] == jnp.arange(E).reshape(1, 1, 1, E), (0, 1, 2), dtype=jnp.float32
   )

@@ -1,4 +1,4 @@
-"""Each expert's best tokens (arXiv:2202.09368)."""
+"""Routing in which experts choose tokens."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,21 +11,25 @@ import jax.numpy as jnp
 
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
-from tfm.parts.router.base import Route, Router, load, losses
+from tfm.parts.router.base import Route, Router, expert_load, losses
 
 
 @dataclasses.dataclass(frozen=True)
 class ExpertChoice(Router):
-  """Each expert takes the ceil(n capacity / E) tokens, of a row's n, of the largest softmax(x W),
-  softmax times each.
+  """Each expert chooses its best tokens (arXiv:2202.09368).
 
-  A token is seen by `capacity` experts on average, by none to all of them. The load is even by
-  itself.
+  An expert takes the ceil(n capacity / E) tokens with the largest softmax(x W), of the n tokens of
+  a sequence. The weights are the softmax values. A token has `capacity` experts on average, and
+  from none to all of them. The load is always balanced. Choices depend on later tokens, so models
+  with this router are not causal and do not decode.
 
-  *Differs*: tokens compete within their row, not over the whole batch, so a row is what it would be
-  alone.
+  Note:
+    Tokens compete within their sequence. In the paper they compete within the batch.
 
-  It looks at later tokens: no model with it is causal, and none decodes.
+  Attributes:
+    balance: weight of the balance loss.
+    z: weight of the z-loss.
+    capacity: mean number of experts per token.
   """
 
   balance: float = 0.0
@@ -36,7 +40,7 @@ class ExpertChoice(Router):
     return False
 
   @property
-  def apart(self):
+  def per_token(self):
     return False
 
   def active(self, experts):
@@ -48,7 +52,7 @@ class ExpertChoice(Router):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.capacity <= 0:
-      yield f'capacity: is {self.capacity}. Expected more than 0 experts a token.'
+      yield f'capacity={self.capacity} is too small. Expected more than 0 experts per token.'
 
 
 class _ExpertChoice(nn.Module):
@@ -67,5 +71,5 @@ class _ExpertChoice(nn.Module):
     room_B = jnp.ceil(jnp.sum(real_BT, 1) * s.capacity / E)
     taken_BTE = (rank_BTE < room_B[:, None, None]) & real_BT[..., None]
     expert_BTE = jnp.where(taken_BTE, jnp.arange(E).reshape(1, 1, E), E)
-    aux = losses(s, logits_BTE, score_BTE, load(expert_BTE, E), real_BT)
+    aux = losses(s, logits_BTE, score_BTE, expert_load(expert_BTE, E), real_BT)
     return Route(expert_BTE, score_BTE, aux, E * min(math.ceil(T * s.capacity / E), T))

@@ -1,4 +1,4 @@
-"""Each token's best experts (arXiv:1701.06538, 2101.03961, Mixtral arXiv:2401.04088)."""
+"""Top-k routing."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
-from tfm.parts.router.base import Route, Router, load, losses
+from tfm.parts.router.base import Route, Router, expert_load, losses
 
 SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {
   'softmax': jax.nn.softmax,
@@ -21,11 +21,20 @@ SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclasses.dataclass(frozen=True)
 class TopK(Router):
-  """The k experts of the largest score s = softmax(x W) (or sigmoid), taken s times; logits and
-  scores in float32.
+  """Top-k routing by score (arXiv:1701.06538; Switch, arXiv:2101.03961; Mixtral, arXiv:2401.04088).
 
-  `renormalize` divides the k weights by their sum (Mixtral; not Switch, DeepSeek-V2); `scale`
-  multiplies them after. `bias` adds a learned one to the logits (GPT-OSS)."""
+  Chooses the k experts with the largest score s = softmax(x W) or sigmoid(x W); their weights are
+  s. Logits and scores are computed in float32.
+
+  Attributes:
+    balance: weight of the balance loss.
+    z: weight of the z-loss.
+    k: experts per token.
+    score: function from logits to scores, softmax or sigmoid.
+    renormalize: divide the k weights by their sum (Mixtral, but not Switch and DeepSeek-V2).
+    scale: factor of the weights, after `renormalize`.
+    bias: add a learned bias to the logits (GPT-OSS).
+  """
 
   k: int = 2
   score: str = 'softmax'
@@ -38,33 +47,36 @@ class TopK(Router):
 
   def fits(self, experts):
     if self.k > experts:
-      yield f'k: {self.k} of {experts} experts cannot be chosen. Expected at most {experts}.'
+      yield f'k={self.k} is more than the {experts} experts. Expected at most {experts}.'
 
   def make(self, dims):
-    return Chosen(self, dims)
+    return TopKModule(self, dims)
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.k < 1:
-      yield f'k: is {self.k}. Expected 1 or more experts a token.'
+      yield f'k={self.k} is too small. Expected at least 1 expert per token.'
     if self.score not in SCORES:
       yield f'score: {errors.unknown("score", self.score, SCORES)}'
     if self.k == 1 and self.renormalize:
-      yield 'k=1, renormalize: the one weight is always 1, and the router learns nothing. Expected renormalize=no.'
+      yield (
+        'k=1 with renormalize=true makes every weight 1, so the router has no gradient. '
+        'Expected renormalize=false.'
+      )
 
 
-class Chosen(nn.Module):
-  """The module of every router that takes each token's k best."""
+class TopKModule(nn.Module):
+  """Module of the routers that choose k experts for each token."""
 
   spec: TopK
   dims: Dims
 
-  def chosen(self, score_BTE: jax.Array) -> jax.Array:
-    """What the k largest are taken of."""
+  def selection_scores(self, score_BTE: jax.Array) -> jax.Array:
+    """Return the scores by which experts are selected."""
     return score_BTE
 
-  def told(self, load_E: jax.Array) -> None:
-    """What is to be known of the load."""
+  def record_load(self, load_E: jax.Array) -> None:
+    """Store the number of choices of each expert, if the router uses it."""
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> Route:
@@ -72,21 +84,22 @@ class Chosen(nn.Module):
     score = Dense('DE', (self.dims.d_model, E), self.dims, bias=s.bias, name='score')
     logits_BTE = score(x_BTD.astype(jnp.float32))
     score_BTE = SCORES[s.score](logits_BTE)
-    _, top_BTC = jax.lax.top_k(jax.lax.stop_gradient(self.chosen(score_BTE)), s.k)
-    weight_BTC = picked(score_BTE, top_BTC)
+    _, top_BTC = jax.lax.top_k(jax.lax.stop_gradient(self.selection_scores(score_BTE)), s.k)
+    weight_BTC = select_scores(score_BTE, top_BTC)
     if s.renormalize:
       weight_BTC = weight_BTC / (jnp.sum(weight_BTC, -1, keepdims=True) + 1e-20)
     expert_BTC = jnp.where(real_BT[..., None], top_BTC, E)
-    load_E = load(expert_BTC, E)
-    self.told(load_E)
+    load_E = expert_load(expert_BTC, E)
+    self.record_load(load_E)
     share_BTE = score_BTE / jnp.sum(score_BTE, -1, keepdims=True)
     aux = losses(s, logits_BTE, share_BTE, load_E, real_BT)
     return Route(expert_BTC, s.scale * weight_BTC, aux, s.k * x_BTD.shape[1])
 
 
-def picked(score_BTE: jax.Array, expert_BTC: jax.Array) -> jax.Array:
-  """The scores of the chosen experts, as a masked sum: the gradient of an indexed read is a slow
-  scatter.
+def select_scores(score_BTE: jax.Array, expert_BTC: jax.Array) -> jax.Array:
+  """Return the scores of the chosen experts, as a masked sum.
+
+  The gradient of an indexed read would be a slow scatter.
   """
   ids = jnp.arange(score_BTE.shape[-1]).reshape(1, 1, 1, -1)
   return jnp.sum(jnp.where(expert_BTC[..., None] == ids, score_BTE[:, :, None], 0), -1)

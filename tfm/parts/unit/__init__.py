@@ -1,4 +1,4 @@
-"""Every repeated unit; a new one is a new file and a new row."""
+"""Table of repeated units. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
 from tfm.parts.unit.base import Unit as Unit

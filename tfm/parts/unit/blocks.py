@@ -1,7 +1,8 @@
-"""The usual unit: the blocks of the pattern, one after the other."""
+"""Sequential blocks, the default unit of a segment."""
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -19,8 +20,9 @@ from tfm.parts.unit.base import Unit
 
 @dataclasses.dataclass(frozen=True)
 class Blocks(Unit):
-  """Every block of the pattern in order, each with mixer, cross-attention and feed-forward as far
-  as it has them.
+  """Sequence of blocks, each with a mixer, cross-attention and a feed-forward network.
+
+  Each of the three is optional.
   """
 
   def make(self, pattern, dims):
@@ -28,7 +30,7 @@ class Blocks(Unit):
 
 
 class BlocksModule(nn.Module):
-  """See `Unit`. With `only` the module is one block of the pattern (its index)."""
+  """Module of `Blocks`; with `only` it runs one block of the pattern (its index)."""
 
   pattern: tuple[Any, ...]
   dims: Dims
@@ -39,19 +41,20 @@ class BlocksModule(nn.Module):
     self, x_BTD: jax.Array, carry: Any, ctx: Ctx, caches: Any
   ) -> tuple[jax.Array, Any, Any, Any]:
     ctx = dataclasses.replace(ctx, residual=ctx.residual or Residual())
-    kept: list[Any] = []
+    new_caches: list[Any] = []
     aux: Any = 0.0
     for i, spec in enumerate(self.pattern):
       if self.only not in (None, i):
         continue
       layer = None if ctx.layer is None else ctx.layer + i
       block = _Block(spec, self.dims, name=f'block_{i}')
-      x_BTD, carry, cache, a = block(
-        x_BTD, carry, dataclasses.replace(ctx, layer=layer), None if caches is None else caches[i]
-      )
-      kept, aux = kept + [cache], aux + a
+      block_ctx = dataclasses.replace(ctx, layer=layer)
+      cache = None if caches is None else caches[i]
+      x_BTD, carry, cache, block_aux = block(x_BTD, carry, block_ctx, cache)
+      new_caches.append(cache)
+      aux = aux + block_aux
       x_BTD, carry = ctx.residual.after(x_BTD, carry, layer)
-    return x_BTD, carry, None if caches is None else kept, aux
+    return x_BTD, carry, None if caches is None else new_caches, aux
 
 
 class _Block(nn.Module):
@@ -64,71 +67,68 @@ class _Block(nn.Module):
   ) -> tuple[jax.Array, Any, Any, Any]:
     x_BTD = constrained(x_BTD, 'BTD')
     capture(self, HIDDEN, lambda: x_BTD)
-    kept = dict[str, Any](cache or {})
+    new_cache = dict[str, Any](cache or {})
     aux: list[Any] = []
-    branches = self._branches(x_BTD, ctx, cache, kept, aux)
-    x_BTD, carry = ctx.residual.join(
-      self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx)
-    )
-    return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)
+    branches = self._branches(x_BTD, ctx, cache, new_cache, aux)
+    layout = self.spec.residual_layout
+    x_BTD, carry = ctx.residual.join(layout, x_BTD, carry, branches, self._norm(ctx))
+    return constrained(x_BTD, 'BTD'), carry, None if cache is None else new_cache, sum(aux)
 
   def _branches(
-    self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]
+    self, input_BTD, ctx: Ctx, cache, new_cache: dict[str, Any], aux: list[Any]
   ) -> Branches:
-    """Return the branches of the block by name; they add to `kept` (caches) and `aux` (losses) when
-    called.
+    """Return the branches of the block by name.
+
+    When called, they add caches to `new_cache` and losses to `aux`.
     """
     s, dims = self.spec, self.dims
 
-    def out(y_BTD, name, then, stream_BTD):
-      y_BTD = y_BTD if then is None else then(y_BTD)
-      residual_scale = s.residual_scale.make(dims)
-      residual_scale = (
-        residual_scale.copy(name=f'{name}_gain')
-        if isinstance(residual_scale, nn.Module)
-        else residual_scale
-      )
-      return Drop(s, dims, name=f'{name}_drop')(residual_scale(y_BTD, stream_BTD, ctx), ctx)
+    def update(y_BTD, name, post_norm, stream_BTD):
+      y_BTD = y_BTD if post_norm is None else post_norm(y_BTD)
+      scale = s.residual_scale.make(dims)
+      if isinstance(scale, nn.Module):
+        scale = scale.copy(name=f'{name}_gain')
+      return Drop(s, dims, name=f'{name}_drop')(scale(y_BTD, stream_BTD, ctx), ctx)
 
-    def mix(name, part, x_BTD, then, stream_BTD):
-      y_BTD, kept[name] = part.make(dims).copy(name=name)(
-        x_BTD, ctx, None if cache is None else cache[name]
-      )
-      return out(y_BTD, name, then, stream_BTD)
+    def mix(name, part, x_BTD, post_norm=None, stream_BTD=None):
+      module = part.make(dims).copy(name=name)
+      y_BTD, new_cache[name] = module(x_BTD, ctx, None if cache is None else cache[name])
+      return update(y_BTD, name, post_norm, stream_BTD)
 
-    def feed(x_BTD, then=None, stream_BTD=None):
-      y_BTD, a = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
-      aux.append(a)
-      return out(y_BTD, 'ffn', then, stream_BTD)
+    def feed_forward(x_BTD, post_norm=None, stream_BTD=None):
+      y_BTD, ffn_aux = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
+      aux.append(ffn_aux)
+      return update(y_BTD, 'ffn', post_norm, stream_BTD)
+
+    def extra(*_):
+      return extra_module(input_BTD, ctx, None if cache is None else {})[0]
 
     branches: Branches = {}
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
       if part is not None:
-        branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(
-          n, p, x, then, stream
-        )
+        branches[name] = functools.partial(mix, name, part)
     if s.ffn is not None:
-      branches['ffn'] = feed
-    if (extra_branch := s.extra_branch) is not None:
-      alone = extra_branch.make(dims).copy(name='aside')
-      branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]
+      branches['ffn'] = feed_forward
+    if s.extra_branch is not None:
+      extra_module = s.extra_branch.make(dims).copy(name='aside')
+      branches['aside'] = extra
     return branches
 
   def _norm(self, ctx: Ctx) -> Callable[[str], Callable[[jax.Array], jax.Array]]:
-    """Return a function that makes the norm of a name, which is conditioned on `ctx.cond_BD` if its
-    kind is.
-    """
+    """Return a function that makes the norm of a name, conditioned on `ctx.cond_BD` if needed."""
     norm = self.spec.norm
 
     def make(name):
       module = norm.make(self.dims).copy(name=name)
-      return (lambda x_BTD: module(x_BTD, ctx.cond_BD)) if norm.conditioned else module
+      if norm.conditioned:
+        return lambda x_BTD: module(x_BTD, ctx.cond_BD)
+      return module
 
     return make
 
 
 class Drop(nn.Module):
-  """Dropout of a branch, and of whole branches of some examples (stochastic depth), in training."""
+  """Dropout of a branch, and stochastic depth, which drops whole branches of some examples."""
 
   spec: Any  # tfm.model.spec.Block
   dims: Dims

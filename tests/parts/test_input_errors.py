@@ -1,6 +1,4 @@
-"""Errors for missing, unknown and badly shaped inputs of each input layer, and for parts that do
-not fit it.
-"""
+"""Errors of wrong inputs of each input layer, and of incompatible parts."""
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +57,7 @@ IDS = ints(B, T)
 
 
 def without(inputs, name):
-  """Return the inputs with one left out."""
+  """Return the inputs without the one of this name."""
   return {n: x for n, x in inputs.items() if n != name}
 
 
@@ -120,7 +118,7 @@ def without(inputs, name):
         'features-long',
         VECTORS,
         {'states': floats(B, 9, 5), 'timesteps': ints(B, 9)},
-        'states makes 9 tokens, the position table has 8 rows',
+        'states has 9 tokens, the position table has 8 entries',
       ),
       (
         'features-grid',
@@ -145,7 +143,7 @@ def without(inputs, name):
         'codes-long',
         CODES,
         {'input_ids': ints(B, 9, 3)},
-        'makes 9 tokens, the position table has 8 rows',
+        'has 9 tokens, the position table has 8 entries',
       ),
       ('latents-missing', LATENTS, {}, r'vectors is missing\. Expected vectors'),
       (
@@ -200,8 +198,8 @@ def without(inputs, name):
         'streams-steps',
         STREAMS,
         MOVE | {'actions': floats(B, 2, 2)},
-        'actions has 2 steps of 2 examples, and states has 3 of 2. Expected as many steps in each '
-        'of states, actions',
+        'actions has 2 examples of 2 steps, and states has 2 of 3. Expected equal numbers in '
+        'states, actions',
       ),
       (
         'streams-mask',
@@ -213,7 +211,7 @@ def without(inputs, name):
         'streams-long',
         STREAMS,
         {'states': floats(B, 5, 5), 'actions': floats(B, 5, 2), 'timesteps': ints(B, 5)},
-        '5 steps of 2 streams make 10 tokens, the position table has 8 rows. Expected at most 4 '
+        '5 steps of 2 streams are 10 tokens, the position table has 8 entries. Expected at most 4 '
         'steps',
       ),
       (
@@ -243,7 +241,7 @@ def without(inputs, name):
     ]
   ],
 )
-def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
+def test_wrong_inputs_are_errors(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
     jax.eval_shape(
       lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs
@@ -251,7 +249,7 @@ def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
 
 
 def bare(embed, *pattern, **fields) -> Model:
-  """Return a model that is not checked yet."""
+  """Return a model without validation."""
   fields = {'heads': {'regress': Regress(3)}, 'norm': LayerNorm()} | fields
   return Model(embed, 32, (Segment(pattern or (block(),), 2),), **fields)
 
@@ -261,12 +259,12 @@ def bare(embed, *pattern, **fields) -> Model:
   [
     pytest.param(spec, message, id=f'case={name}')
     for name, spec, message in [
-      ('size', bare(Features(size=0)), 'embed: size=0, timesteps=0 are not sizes'),
+      ('size', bare(Features(size=0)), 'embed: size=0, timesteps=0 are not valid sizes'),
       ('width', bare(Features(size=5, project=False)), 'embed: size=5 is not d_model=32'),
       (
         'input',
         bare(Features('attention_mask')),
-        "embed: input='attention_mask' is no name for vectors",
+        "embed: input='attention_mask' is not a valid name of an input",
       ),
       (
         'latents-tower',
@@ -276,7 +274,7 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'count',
         bare(Latents(0), towers={'inputs': source()}),
-        'embed: count=0 is not a number of vectors',
+        'embed: count=0 is too small',
       ),
       (
         'shared',
@@ -287,14 +285,14 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'same-input',
         bare(Interleave((Stream('a', Features('x')), Stream('b', Features('x'))))),
-        "embed.parts: two streams read 'x'",
+        "embed.parts: two streams use the input 'x'",
       ),
       (
         'same-name',
         bare(Interleave((Stream('a', Features('x')), Stream('a', Features('y'))))),
-        "'a' is no name, or used twice",
+        "'a' is not an identifier, or reserved, or used twice",
       ),
-      ('books', bare(Codes(0)), 'embed: books=0 of codes=2049 make no table'),
+      ('books', bare(Codes(0)), 'embed: books=0, codes=2049 must be positive'),
       ('nothing', bare(Conditioned(waves=0)), 'waves, classes and pooled are all 0'),
       (
         'unread',
@@ -336,7 +334,7 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'lm',
         bare(Features(), heads={'lm': Lm()}),
-        r'heads\.lm: lm returns logits over a vocabulary',
+        r'heads\.lm: lm needs a vocabulary',
       ),
       (
         'grid',
@@ -372,6 +370,6 @@ def bare(embed, *pattern, **fields) -> Model:
     ]
   ],
 )
-def test_parts_that_do_not_fit_the_input_layer_are_refused(spec, message):
+def test_parts_incompatible_with_the_input_layer_are_errors(spec, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(spec)

@@ -1,6 +1,4 @@
-"""What becomes of a branch before it joins the residual stream: residual scales, and rows that go
-past it.
-"""
+"""Residual scales and stochastic depth of branches."""
 
 import dataclasses
 
@@ -36,7 +34,7 @@ def hidden(spec, params, **options):
   )(params)
 
 
-def test_a_stack_without_norms_and_with_rezero_starts_as_the_identity():
+def test_rezero_without_norms_starts_as_the_identity():
   for depth in (1, 40):
     spec = dataclasses.replace(
       model(depth, residual_layout=Unnormalised(), residual_scale=ReZero())
@@ -52,7 +50,7 @@ def _first(params):
   return {'block_0': one['block_0'] | {'mixer_norm': scale, 'ffn_norm': scale}}
 
 
-def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
+def test_layer_scale_is_a_factor_of_its_branch():
   key = jax.random.key(0)
   plain, spec = model(), model(residual_scale=LayerScale(1.0))
   np.testing.assert_array_equal(
@@ -69,7 +67,7 @@ def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
 @pytest.mark.parametrize(
   ('residual_layout', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')]
 )
-def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(residual_layout, last):
+def test_residual_scale_is_applied_after_the_output_norm(residual_layout, last):
   plain = model(residual_layout=residual_layout)
   params = transformer.init(plain, jax.random.key(0))
   loud = hidden(model(residual_layout=residual_layout, residual_scale=Fixed(0.5)), params)
@@ -80,7 +78,7 @@ def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(residual_layo
 
 
 @pytest.mark.parametrize(('residual_scale', 'each'), [(LayerScale(), 8), (ReZero(), 1)])
-def test_every_branch_has_a_gain_of_its_own(residual_scale, each):
+def test_every_branch_has_a_separate_residual_scale(residual_scale, each):
   assert (
     count.count_params(model(residual_scale=residual_scale)) - count.count_params(model())
     == 3 * 2 * each
@@ -97,14 +95,14 @@ def dropped(layer, rate=0.6, depth=3, rows=2000):
 
 
 @pytest.mark.parametrize('layer', [0, 1, 2])
-def test_rows_go_past_a_branch_with_a_chance_that_grows_with_depth(layer):
+def test_drop_path_rate_grows_with_depth(layer):
   y, rate = dropped(layer), 0.6 * (layer + 1) / 3
   gone = (y == 0).all((1, 2))
   assert abs(gone.mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / len(y))
   np.testing.assert_allclose(y[~gone], 1 / (1 - rate), rtol=1e-5)
 
 
-def test_in_training_only_and_by_key_whether_scanned_or_unrolled():
+def test_drop_path_needs_training_and_depends_on_the_key():
   spec = model(drop_path=0.5)
   params = transformer.init(dataclasses.replace(spec, init=Normal(0.5)), jax.random.key(0))
   still = hidden(spec, params)
@@ -117,7 +115,7 @@ def test_in_training_only_and_by_key_whether_scanned_or_unrolled():
   assert np.abs(hidden(spec, params, key=jax.random.key(2)) - moved).max() > 1e-3
 
 
-def test_a_chance_that_is_none_is_refused():
+def test_drop_path_above_one_is_an_error():
   with pytest.raises(
     errors.ConfigError,
     match=r'pattern\.0: drop_path=1\.5 is not a probability\. Expected at least 0',
