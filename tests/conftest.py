@@ -48,7 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   missing = [name for name in _ORACLES if importlib.util.find_spec(name) is None]
   if not missing:
     return
-  reason = f'{" and ".join(missing)} not installed: bash scripts/test.sh --oracles installs and compares with them'
+  names = ' and '.join(missing)
+  reason = f'{names} not installed: bash scripts/test.sh --oracles installs them'
   for item in items:
     if item.get_closest_marker('oracle'):
       item.add_marker(pytest.mark.skip(reason=reason))

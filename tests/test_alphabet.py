@@ -121,7 +121,8 @@ def test_suffixed_names_have_the_axes_of_their_letters(spec):
 
 
 def test_watch_detects_a_wrong_suffix():
-  source = 'import jax.numpy as jnp\ndef f():\n  x_BT = jnp.ones(3)\n  y_B, z_B = jnp.ones(2), jnp.ones(4)\n'
+  body = '  x_BT = jnp.ones(3)\n  y_B, z_B = jnp.ones(2), jnp.ones(4)\n'
+  source = f'import jax.numpy as jnp\ndef f():\n{body}'
   module = {'__name__': 'tfm.wrong'}
   exec(source, module)
   _, wrong = watch(module['f'])

@@ -6,7 +6,7 @@ from tfm.core.errors import ConfigError
 
 @pytest.fixture(params=['checkout', 'wheel'])
 def package(request, tmp_path, file):
-  """An installed package with the config `toy`, and `broken`, as a source checkout or as a wheel."""
+  """Return a package with the configs `toy` and `broken`, as a checkout or as a wheel."""
   package = tmp_path / 'site' / 'tfm'
   folder = package / '_configs' if request.param == 'wheel' else package.parent / 'configs'
   package.mkdir(parents=True)
@@ -54,13 +54,15 @@ def test_unknown_config_name_lists_known_ones(package):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('x = 1', 'bad.py: has no function get_config. Expected a function that returns an experiment.'),
+    ('x = 1',
+     'bad.py: has no function get_config. Expected a function that returns an experiment.'),
     ('def get_config(a): ...', 'bad.py: get_config takes an argument. Expected --config='),
     ('def get_config(): return {}', 'bad.py: get_config returned {}. Expected a frozen dataclass.'),
     ('\ndef get_config(:', 'bad.py:2: '),
     ('import nowhere_at_all', "bad.py:1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ('def get_config():\n  return 1 / 0', 'bad.py:2: ZeroDivisionError: division by zero'),
-    ('from tfm.core.errors import UserError\ndef get_config():\n  raise UserError("no zoo")', 'bad.py: no zoo'),
+    ('from tfm.core.errors import UserError\ndef get_config():\n  raise UserError("no zoo")',
+     'bad.py: no zoo'),
   ],
 )  # fmt: skip
 def test_error_in_config_file_names_its_line(tmp_path, text, message):

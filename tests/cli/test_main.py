@@ -45,7 +45,8 @@ def test_version_flag_prints_the_package_version(capsys):
 
 @pytest.mark.parametrize('name', main.COMMANDS)
 def test_help_of_commands_fits_a_screen_without_jax(name):
-  code = f'import sys; from tfm.cli import main; main.run([{name!r}, "--help"]); sys.exit("jax" in sys.modules)'
+  run = f'from tfm.cli import main; main.run([{name!r}, "--help"])'
+  code = f'import sys; {run}; sys.exit("jax" in sys.modules)'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert f'usage: tfm {name}' in done.stdout
   assert '--debug' in done.stdout
@@ -59,15 +60,21 @@ def test_help_of_commands_fits_a_screen_without_jax(name):
   ('words', 'message'),
   [
     (['trian'], "tfm trian: unknown command 'trian'. Did you mean 'train'?"),
-    (['--config=x'], 'tfm --config=x: --config=x: no command before it. Expected tfm COMMAND --config=x: '),
-    (['train', '--wokdir=x'], "unknown flag 'wokdir'. Did you mean 'workdir'? Known: config, debug, "),
+    (['--config=x'],
+     'tfm --config=x: --config=x: no command before it. Expected tfm COMMAND --config=x: '),
+    (['train', '--wokdir=x'],
+     "unknown flag 'wokdir'. Did you mean 'workdir'? Known: config, debug, "),
     (['train', '--wokdir=x'], 'Fields of the config are set by --config.FIELD=VALUE.'),
     (['train', '--config=x', '--workdir'], 'tfm train: Missing value for flag --workdir'),
-    (['train', '--config=x'], '--workdir: is missing. Expected the folder of checkpoints and metrics'),
-    (['train', '--workdir=x'], 'tfm train: --config: is missing. Expected --config=FILE[:ARG], a path, or a name: '),
-    (['train', '--workdir=x', 'steps=3'], 'tfm train: steps=3: is not a flag. Expected --name=value. Fields of the config'),
+    (['train', '--config=x'],
+     '--workdir: is missing. Expected the folder of checkpoints and metrics'),
+    (['train', '--workdir=x'],
+     'tfm train: --config: is missing. Expected --config=FILE[:ARG], a path, or a name: '),
+    (['train', '--workdir=x', 'steps=3'],
+     'tfm train: steps=3: is not a flag. Expected --name=value. Fields of the config'),
     (['train', '--debug=maybe'], "--debug: is 'maybe'. Expected bool."),
-    (['train', '--workdir=x', '--config=none.py'], 'tfm train: --config: no file none.py, and unknown config'),
+    (['train', '--workdir=x', '--config=none.py'],
+     'tfm train: --config: no file none.py, and unknown config'),
   ],
 )  # fmt: skip
 def test_mistake_is_one_message_and_status_2(words, message, capfd):

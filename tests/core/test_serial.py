@@ -61,8 +61,10 @@ def test_missing_stored_field_has_its_default():
   ('cls', 'stored', 'message'),
   [
     (Run, {'stepz': 3}, "config: unknown stored field of Run 'stepz'. Did you mean 'steps'"),
-    (Run, {'model': {'norm': {'part': 'rmz'}}}, "model.norm: unknown norm 'rmz'. Did you mean 'rms'? Known: layer"),
-    (Run, {'model': {'norm': {'part': 'rms', 'epz': 1}}}, "model.norm: unknown stored field of RMS 'epz'. Did you mea"),
+    (Run, {'model': {'norm': {'part': 'rmz'}}},
+     "model.norm: unknown norm 'rmz'. Did you mean 'rms'? Known: layer"),
+    (Run, {'model': {'norm': {'part': 'rms', 'epz': 1}}},
+     "model.norm: unknown stored field of RMS 'epz'. Did you mea"),
     (Run, {'model': {'norm': {'part': 'none'}}}, "model.norm: is 'none'. Expected a norm."),
     (Run, {'steps': '3'}, "steps: is '3'. Expected int."),
     (Run, {'betas': [1.0, 'x']}, "betas.1: is 'x'. Expected float."),
@@ -72,8 +74,10 @@ def test_missing_stored_field_has_its_default():
     (Run, 3, 'config: is 3. Expected a Run.'),
     (Choice, {}, 'config: the fields which of Choice are missing. Expected values.'),
     (Choice, {'which': {'a': 1}}, 'which: has no class. Expected Limits or Other.'),
-    (Choice, {'which': {'class': 'Othr'}}, "which: unknown stored class 'Othr'. Did you mean 'Other'? Known: Limits"),
-    (Choice, {'which': {'class': 'Other'}, 'piece': {'part': 'rms', 'kind': 'nrm'}}, 'piece: unknown stored kind of p'),
+    (Choice, {'which': {'class': 'Othr'}},
+     "which: unknown stored class 'Othr'. Did you mean 'Other'? Known: Limits"),
+    (Choice, {'which': {'class': 'Other'}, 'piece': {'part': 'rms', 'kind': 'nrm'}},
+     'piece: unknown stored kind of p'),
   ],
 )  # fmt: skip
 def test_unreadable_json_names_path_and_reason(cls, stored, message):

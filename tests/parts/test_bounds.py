@@ -17,5 +17,5 @@ from tfm.parts.mixer import Attention
     ),
   ],
 )
-def test_bounds_out_of_range_are_errors(piece, said):
-  assert said in list(piece.check())
+def test_bounds_out_of_range_are_errors(part, message):
+  assert message in list(part.check())

@@ -164,8 +164,8 @@ def main() -> None:
     beams = given.get('beams', 1)
     hint = f' The folder sets {beams} beams; --beams=1 disables them.' if beams > 1 else ''
     raise errors.UserError(
-      f'--stream: prints one text while it is generated. Expected one prompt, no --json and no beams.'
-      f'{hint}'
+      '--stream: prints one text while it is generated. Expected one prompt, no --json and no '
+      f'beams.{hint}'
     )
   stops = STOP.value or several(given.pop('stop', ()))
   continues = m.spec.encoder is None
@@ -288,7 +288,8 @@ def _draft(vocabulary: Any) -> Any:
   m = _load('draft', str(DRAFT.value))
   if not m.tokenizer.same(vocabulary):
     raise errors.UserError(
-      f'--draft: the vocabulary of {DRAFT.value} differs from that of --checkpoint. Expected the same.'
+      f'--draft: the vocabulary of {DRAFT.value} differs from that of --checkpoint. Expected the '
+      'same.'
     )
   return ModelDraft(m.spec, prepare(m.spec, m.params))
 

@@ -21,9 +21,9 @@ def override(cfg: Any, path: str, text: str) -> Any:
 
   A path joins field names by dots. `3` or `-1` selects an element of a tuple, `*` all elements, and
   `..` any depth: `model..relative=alibi` sets every field `relative` below `model`, except inside
-  the new values. `..` and `*` skip places without the field, but one place must have it. `..norm=layer`
-  replaces existing norms: an optional part that is none stays none, unless it is none everywhere. A
-  part chosen by name has its default fields.
+  the new values. `..` and `*` skip places without the field, but one place must have it.
+  `..norm=layer` replaces existing norms: an optional part that is none stays none, unless it is
+  none everywhere. A part chosen by name has its default fields.
 
   Args:
     cfg: The config.

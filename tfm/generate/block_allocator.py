@@ -12,8 +12,8 @@ class BlockAllocator:
   """Allocates cache blocks to sequences as they grow, with copy on write (arXiv:2309.06180).
 
   A sequence is an integer handle. Forks share blocks until they write: `grow` returns the
-  blocks to copy before the new tokens are written. `tfm.parts.cache.paged.set_tables` transfers tables
-  and copies to the device.
+  blocks to copy before the new tokens are written. `tfm.parts.cache.paged.set_tables` transfers
+  tables and copies to the device.
 
   Args:
     blocks: The number of blocks in the pool.

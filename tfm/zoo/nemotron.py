@@ -49,7 +49,7 @@ def nemotron(depth: int, d: int, heads: int) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(layernorm_type='layernorm1p')
-  c.skip('kv_channels', 'num_query_groups', 'rope_percent')  # duplicates of other fields
+  c.skip('kv_channels', 'num_query_groups', 'rope_percent')  # said by other fields too
   norm = LayerNorm(c.get('norm_eps', 1e-5), one_plus=True)
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', False))
   block = Block(llama.attention(c, relative=c.rope(fraction=0.5)), ffn, norm)

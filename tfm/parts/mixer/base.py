@@ -23,8 +23,8 @@ class Mixer(Part):
   decoding. All mixers of a stack that shares a relative position must have the same `heads`.
   """
 
-  #: Groups of projections of the same input that only `parts.dense.project_jointly` applies. Decoding may
-  #: fuse the weights of a group.
+  #: Groups of projections of the same input that only `parts.dense.project_jointly` applies.
+  #: Decoding may fuse the weights of a group.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   def make(self, dims: Any) -> Any:
