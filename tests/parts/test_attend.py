@@ -30,7 +30,7 @@ SMALL = {
   'pallas': Pallas(8, 16, interpret=True),
   'staircase': Staircase(3),
 }
-# Vendor kernels do not support most of these cases: see test_vendors.py.
+# Vendor kernels do not support most of these cases: see test_vendor_kernels.py.
 KERNELS = {
   n: SMALL.get(n, row())
   for n, row in TABLE.items()

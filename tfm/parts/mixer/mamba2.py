@@ -127,8 +127,10 @@ class _Mamba2(Module):
       Dense(letters, (D, *out), dims, bias=s.bias, name=name)
       for name, (letters, out) in outs.items()
     )
-    inputs = zip(project_jointly(x_BTD, *project), s.scales, strict=True)
-    gate_BTNH, *convolved, step_BTN = [a if by == 1 else a * by for a, by in inputs]
+    inputs = []
+    for a, scale in zip(project_jointly(x_BTD, *project), s.scales, strict=True):
+      inputs.append(a if scale == 1 else a * scale)
+    gate_BTNH, *convolved, step_BTN = inputs
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     x_BTNH, b_BTKR, c_BTKR, tail = self._convolved(convolved, rows['tail'], docs)

@@ -61,8 +61,8 @@ def _backward(schedule: Schedule, residuals: Any, g: tuple[jax.Array, jax.Array]
   originals = [x.k_BKSH, x.v_BKSH, *(x.k_terms[i] for i in k_learned)]
   dk_BKSH, dv_BKSH, *d_k_terms = map(_of_heads, d_keys, originals)
   k_terms = dict(zip(k_learned, d_k_terms, strict=True))
-  d_table_list = [tables.get(i) for i in range(len(x.tables))]
-  d_k_term_list = [k_terms.get(i) for i in range(len(x.k_terms))]
+  table_gradients = [tables.get(i) for i in range(len(x.tables))]
+  k_term_gradients = [k_terms.get(i) for i in range(len(x.k_terms))]
   gradients: dict[str, Any] = {
     'q_BNTH': dq_BNTH,
     'k_BKSH': dk_BKSH,
@@ -72,9 +72,9 @@ def _backward(schedule: Schedule, residuals: Any, g: tuple[jax.Array, jax.Array]
     'floats': d_floats,
     'ints': None,
     'seeds': None,
-    'tables': tuple(d_table_list),
+    'tables': tuple(table_gradients),
     'q_terms': tuple(d_q_terms),
-    'k_terms': tuple(d_k_term_list),
+    'k_terms': tuple(k_term_gradients),
   }
   return Operands(**gradients)
 
