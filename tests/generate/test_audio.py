@@ -264,7 +264,7 @@ def test_decoder_begins_with_language_and_task(tmp_path, fields, given, ids):
       {'language': 'de', 'task': 'transcripe'},
       "unknown task 'transcripe'. Did you mean 'transcribe'",
     ),
-    ({'no_timestamps_token_id': 9}, {'language': 'de'}, 'the model has one language only'),
+    ({'no_timestamps_token_id': 9}, {'language': 'de'}, 'the model has only one language'),
   ],
 )
 def test_unknown_language_is_an_error(tmp_path, fields, given, problem):
