@@ -56,7 +56,6 @@ REASONS = {
     gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
     squeezebert t5gemma2
     """,
-  'Linear layers that round activations and weights in every forward pass.': 'bitnet',
   'Reads images, sound or pages too; its language model is not taken out.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert
     moss_transcribe_diarize musicflamingo nemo_speechlm phi4_multimodal qwen2_audio qwen3_asr tapas trocr

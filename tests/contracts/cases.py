@@ -64,6 +64,7 @@ from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
+from tfm.parts.rounding import Ternary
 from tfm.parts.router import Grouped, SparseMixer, TopK
 from tfm.parts.wiring import Parallel
 
@@ -407,6 +408,9 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
+    'mixer=out-norm': mixing(out_norm=RMSNorm(), gated=True),
+    'ffn=glu-norm': decoder(Block(attention, Glu(48, norm=RMSNorm()))),
+    'rounding=ternary': decoder(Block(attention, glu, rounding=Ternary())),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

@@ -26,6 +26,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.resample.base import Resample
 from tfm.parts.residual.base import Residual
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.unit.base import Unit
 from tfm.parts.unit.blocks import Blocks
 from tfm.parts.wiring.base import Wiring
@@ -49,6 +50,7 @@ class Block:
       blocks (stochastic depth, arXiv:1603.09382).
     aside: an extra branch without a cache. It reads what enters the block, and its output is added as it is, last
       (DeBERTa v2's convolution, arXiv:2006.03654).
+    rounding: how projections of the block round their inputs and weights in every forward pass (BitNet).
   """
 
   mixer: Mixer | None = Attention()
@@ -60,6 +62,7 @@ class Block:
   gain: Gain = Gain()
   drop_path: float = 0.0
   aside: Mixer | None = None
+  rounding: Rounding = Rounding()
 
   @property
   def mixers(self) -> tuple[Mixer, ...]:

@@ -14,6 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.tokeninfo import TokenInfo
 
 LOOPS = ('scan', 'unroll')
@@ -46,7 +47,7 @@ class Dims:
   `depth` counts the blocks of the tower. An attention layer fills in `heads`, `head_dim`, `value_dim` (the size of a
   head's value) and `causal` for the parts inside it, a mixture of experts fills in `experts`. `d_embed` is the width of
   embeddings before they are projected to `d_model` (0: the same), `d_table` that of the token table (0: the same),
-  `vocab` its number of rows. `adapter` is added to projections.
+  `vocab` its number of rows. `adapter` is added to projections. A block fills in `rounding`, of its projections.
   """
 
   d_model: int
@@ -62,6 +63,7 @@ class Dims:
   d_table: int = 0
   vocab: int = 0
   adapter: Adapter = Adapter()
+  rounding: Rounding = Rounding()
 
   def replace(self, **changes) -> 'Dims':
     return dataclasses.replace(self, **changes)

@@ -11,6 +11,7 @@ from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
 from tfm.parts.ffn.base import FFN
+from tfm.parts.norm.base import Norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Glu(FFN):
   """(act(x Wg) * (x Wu + shift)) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f.
 
   `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1). `gate_scale` multiplies x Wg and
-  `out_scale` the output (Falcon-H1).
+  `out_scale` the output (Falcon-H1). `norm` normalises what Wd multiplies (BitNet); experts have none.
   """
 
   d_ff: int = 1376
@@ -29,13 +30,17 @@ class Glu(FFN):
   shift: float = 0.0
   gate_scale: float = 1.0
   out_scale: float = 1.0
+  norm: Norm | None = None
 
-  stackable = True
   joined = (('gate', 'up'),)
 
   def check(self) -> Iterator[str]:
     if self.limit is not None and self.limit <= 0:
       yield f'limit={self.limit} leaves nothing. Wanted more than 0, or none.'
+
+  @property
+  def stackable(self):
+    return self.norm is None
 
   def make(self, dims):
     return _Glu(self, dims)
@@ -57,6 +62,8 @@ class _Glu(nn.Module):
     if s.limit is not None:
       gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
     h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)
+    if s.norm is not None:
+      h_BTF = s.norm.make(self.dims, 'F').copy(name='norm')(h_BTF)
     h_BTF = nn.Dropout(s.dropout, deterministic=not ctx.train)(h_BTF)
     y_BTD = Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E)
     return (y_BTD if s.out_scale == 1 else y_BTD * s.out_scale), 0.0

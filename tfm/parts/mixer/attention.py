@@ -21,6 +21,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.looking import Looking, told
+from tfm.parts.norm.base import Norm
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
 from tfm.parts.tell import ATTENTIONS, tell
@@ -38,6 +39,7 @@ class Attention(Heads, Looking):
     length_scale: a factor of the queries that grows with their position (Ministral 3). None: none.
     gated: multiply the output of every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708); Wg has a
       bias where Wq has one.
+    out_norm: normalise the outputs of all heads, as one vector, before Wo (BitNet). None: no norm.
   """
 
   relative: Relative = Relative()
@@ -45,6 +47,7 @@ class Attention(Heads, Looking):
   rotate_first: bool = dataclasses.field(default=False, kw_only=True)
   length_scale: LengthScale | None = dataclasses.field(default=None, kw_only=True)
   gated: bool = dataclasses.field(default=False, kw_only=True)
+  out_norm: Norm | None = dataclasses.field(default=None, kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
@@ -112,6 +115,9 @@ class _Attention(Module):
     y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:
       y_BTNH = y_BTNH * jax.nn.sigmoid(Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD))
+    if s.out_norm is not None:
+      norm = s.out_norm.make(dims, 'N').copy(name='out_norm')
+      y_BTNH = norm(y_BTNH.reshape(*y_BTNH.shape[:2], -1)).reshape(y_BTNH.shape)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:

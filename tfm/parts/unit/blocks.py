@@ -68,7 +68,7 @@ class _Block(nn.Module):
 
   def _branches(self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]) -> Branches:
     """Return the branches of the block by name; they add to `kept` (caches) and `aux` (losses) when called."""
-    s, dims = self.spec, self.dims
+    s, dims = self.spec, self.dims.replace(rounding=self.spec.rounding)
 
     def out(y_BTD, name, then, stream_BTD):
       y_BTD = y_BTD if then is None else then(y_BTD)

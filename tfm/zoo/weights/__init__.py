@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tfm.core import config, errors
 from tfm.core.registry import Table
 from tfm.model.spec import Model
+from tfm.zoo import rounding
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import (
   albert,
@@ -16,6 +17,7 @@ from tfm.zoo.weights import (
   bart,
   bert,
   biogpt,
+  bitnet,
   blenderbot,
   blenderbot_small,
   bloom,
@@ -226,6 +228,7 @@ TABLE = Table(
     'jais2': jais2.FAMILY,
     'youtu': youtu.FAMILY,
     'vaultgemma': vaultgemma.FAMILY,
+    'bitnet': bitnet.FAMILY,
     # Mixtures of experts.
     'mixtral': mixtral.FAMILY,
     'qwen2_moe': qwen2_moe.FAMILY,
@@ -332,7 +335,7 @@ def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Col
     raise errors.UserError(
       f'{where}: architectures is {ending!r}, no class of model_type {kind!r}. Expected {", ".join(known)}.'
     )
-  spec = family.spec(c, ending)
+  spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
   if ignore is None:
     return Published(family, ending, _valid(spec, where), tuple(unread))
