@@ -42,7 +42,7 @@ REASONS = {
     """,
   'Layers with a recurrent state or a short convolution that tfm lacks.': """
     bailing_hybrid kimi_linear lfm2_moe lfm3
-    minimax nemotron_h olmo_hybrid qwen4_exp
+    nemotron_h olmo_hybrid qwen4_exp
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,
   'Attention that selects or compresses keys by learned scores.': """

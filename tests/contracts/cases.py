@@ -50,6 +50,7 @@ from tfm.parts.mixer import (
   GatedConv,
   GatedDelta,
   Hierarchical,
+  Lightning,
   LinearAttention,
   Longformer,
   Mamba,
@@ -66,7 +67,7 @@ from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
 from tfm.parts.rounding import Ternary
 from tfm.parts.router import Grouped, SparseMixer, TopK
-from tfm.parts.wiring import Parallel
+from tfm.parts.wiring import Normed, Parallel
 
 
 class Case(NamedTuple):
@@ -153,6 +154,7 @@ def _levels() -> dict[str, dict[str, list]]:
   norm['layer'] += [LayerNorm(bias=False), LayerNorm(one_plus=True), LayerNorm(bias=False, scale=False)]
   absolute, wiring, residual, mtp = (_rows(kind) for kind in ('absolute', 'wiring', 'residual', 'mtp'))
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
+  wiring['normed'] += [Normed((0.7, 1.2), (1.5, 0.5))]
   wiring['parallel'] += [Parallel(norms_per_branch=True)]
   residual['dwa'] += [Dwa(2, 2)]
   residual['dlcl'] += [Dlcl(RMSNorm())]
@@ -170,6 +172,7 @@ def _levels() -> dict[str, dict[str, list]]:
   mixer['longformer'] = [Longformer(4, None, 8)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lightning'] = [Lightning(4), Lightning(4, 6)]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['gated_conv'] = [GatedConv(3), GatedConv(2, bias=True)]
   mixer['rglru'] = [RGLRU(24, 4), RGLRU(24, 2, conv=2)]
@@ -262,7 +265,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
-  ('residual', 'reversible'): {'wiring': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'wiring': ('post', 'normed'), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).
@@ -279,7 +282,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 #: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
 #: their state.
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
-_RECURRENT_MIXERS = ('linear', 'lstm', 'gated_conv', 'gated_delta', 'mamba', 'mamba2', 'rglru', 'sum')
+_RECURRENT_MIXERS = ('linear', 'lightning', 'lstm', 'gated_conv', 'gated_delta', 'mamba', 'mamba2', 'rglru', 'sum')
 _MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
   **{('mixer', name): _RECURRENT for name in _RECURRENT_MIXERS},
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),

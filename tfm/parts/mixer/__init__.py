@@ -9,6 +9,7 @@ from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.gated_conv import GatedConv
 from tfm.parts.mixer.gated_delta import GatedDelta
 from tfm.parts.mixer.hierarchical import Hierarchical
+from tfm.parts.mixer.lightning import Lightning
 from tfm.parts.mixer.linear import LinearAttention
 from tfm.parts.mixer.longformer import Longformer
 from tfm.parts.mixer.lstm import LSTM
@@ -28,6 +29,7 @@ TABLE = Table(
   gated_conv=GatedConv,
   gated_delta=GatedDelta,
   hierarchical=Hierarchical,
+  lightning=Lightning,
   linear=LinearAttention,
   longformer=Longformer,
   lstm=LSTM,

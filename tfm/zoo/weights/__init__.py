@@ -82,6 +82,7 @@ from tfm.zoo.weights import (
   mbart,
   megatron_bert,
   minicpm3,
+  minimax,
   ministral,
   ministral3,
   mistral,
@@ -258,6 +259,7 @@ TABLE = Table(
     'jamba': jamba.FAMILY,
     'hunyuan_v1_moe': hunyuan_v1_moe.FAMILY,
     'gpt_oss': gpt_oss.FAMILY,
+    'minimax': minimax.FAMILY,
     # Encoders with decoders.
     't5': t5.FAMILY,
     'mt5': mt5.FAMILY,
