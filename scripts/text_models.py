@@ -52,7 +52,7 @@ REASONS = {
     big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
     """,
   'Blocks of an idea of its own that tfm has no part for.': """
-    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
+    blt convbert cpmant diffllama doge gemma4 gemma4_assistant gemma4_text gemma4_unified
     gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
     squeezebert t5gemma2
     """,

@@ -22,6 +22,7 @@ from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.patches import Patches
+from tfm.parts.embed.per_layer import PerLayer
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
@@ -46,6 +47,7 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  Borrowed,
   Disentangled,
   GatedConv,
   GatedDelta,
@@ -64,7 +66,7 @@ from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
 from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
-from tfm.parts.residual import Dlcl, Dwa
+from tfm.parts.residual import AltUp, Dlcl, Dwa
 from tfm.parts.rounding import Ternary
 from tfm.parts.router import Grouped, SparseMixer, TopK
 from tfm.parts.wiring import Normed, Parallel
@@ -156,13 +158,14 @@ def _levels() -> dict[str, dict[str, list]]:
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
   wiring['normed'] += [Normed((0.7, 1.2), (1.5, 0.5))]
   wiring['parallel'] += [Parallel(norms_per_branch=True)]
+  residual['altup'] += [AltUp(3)]
   residual['dwa'] += [Dwa(2, 2)]
   residual['dlcl'] += [Dlcl(RMSNorm())]
   cache = _rows('cache')
   cache['ring'] += [RingCache(2)]
   cache['paged'] += [PagedCache(4)]
   cache['int8'] += [Int8Cache(RingCache())]
-  mixer = _rows('mixer') | {'attention': [Attention(4, None, 8)]}
+  mixer = _rows('mixer', 'borrowed') | {'attention': [Attention(4, None, 8)]}
   mixer['disentangled'] = [
     Disentangled(4, None, 8),
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
@@ -259,13 +262,13 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
 #: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
-  **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
+  **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name not in ('mla', 'borrowed')},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
-  ('residual', 'reversible'): {'wiring': ('post', 'normed'), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'wiring': ('post', 'normed', 'laurel'), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).
@@ -400,6 +403,8 @@ def _assembled(chosen: dict) -> Model:
 def variants() -> dict[str, Model]:
   """Fields that no table has a row for and that go with some parts only, and ways to join parts."""
   glu, attention = Glu(48), Attention(4, 2, 8)
+  lent = Attention(4, 2, 8, RoPE(), lends='kv', v_norm=RMSNorm(scale=False))
+  borrowed = Borrowed(4, 2, 8, RoPE(), qk_norm=RMSNorm())
   local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
   return {
     'relative=longrope-factors': mixing(relative=RoPE(scaling=LongRoPE((1.0,) * 4, (1.0, 1.5, 2.0, 4.0), 8, 32))),
@@ -413,6 +418,14 @@ def variants() -> dict[str, Model]:
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
     'mixer=out-norm': mixing(out_norm=RMSNorm(), gated=True),
     'ffn=glu-norm': decoder(Block(attention, Glu(48, norm=RMSNorm()))),
+    'mixer=borrowed-later': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu),), 2), Segment((Block(borrowed, glu),), 2))
+    ),
+    'mixer=borrowed-in-turns': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu), Block(borrowed, glu)), 2),)
+    ),
+    'embed=per-layer': dataclasses.replace(decoder(residual=AltUp(3, inputs=6)), embed=PerLayer(64, layer_dim=6)),
+    'ffn=glu-sparse': decoder(Block(attention, Glu(48, sparsity=0.5))),
     'rounding=ternary': decoder(Block(attention, glu, rounding=Ternary())),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),

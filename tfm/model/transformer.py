@@ -251,6 +251,7 @@ class _Run(NamedTuple):
     x_BTD = self.embed('finish', x_BTD, train, dropout=True)
     info = start.info.only(reads(self.tower) | {*ORDER})
     ctx = Ctx(info, outputs, slot, train=train, ordered=start.ordered, cond_BD=start.cond_BD, grid=start.grid)
+    ctx = dataclasses.replace(ctx, layered_BTLR=start.layered_BTLR)
     caches = None if cache is None else cache['layers']
     passed = stack_lib.apply_stack(self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture)
     return start, passed, self.embed('leave', passed.x_BTD)

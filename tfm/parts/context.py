@@ -85,7 +85,8 @@ class Ctx:
   its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number
   of the block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the order of
   their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many of the rows, in order, are
-  each expert's.
+  each expert's. `lent` has the keys, values and token info of layers that lend them, by name; layers add to it.
+  `layered_BTLR` are vectors of each token for each layer, which the input layer gives.
   """
 
   info: TokenInfo
@@ -99,4 +100,6 @@ class Ctx:
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None
   cond_BD: jax.Array | None = None
+  lent: dict[str, Any] = struct.field(pytree_node=False, default_factory=dict)
+  layered_BTLR: jax.Array | None = None
   grid: tuple[int, int] | None = struct.field(pytree_node=False, default=None)

@@ -18,7 +18,7 @@ class _Step:
 
   number: int
 
-  def join(self, wiring, x_BTD, carry, branches, norm):
+  def join(self, wiring, x_BTD, carry, branches, norm, ctx):
     return wiring.steps(branches, norm)[self.number](x_BTD), carry
 
   def after(self, x_BTD, carry, layer):

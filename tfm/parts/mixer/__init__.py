@@ -3,6 +3,7 @@
 from tfm.core.registry import Table
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer as Mixer
+from tfm.parts.mixer.borrowed import Borrowed
 from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
@@ -23,6 +24,7 @@ from tfm.parts.mixer.transient import Transient
 TABLE = Table(
   'mixer',
   attention=Attention,
+  borrowed=Borrowed,
   conv=Conv,
   disentangled=Disentangled,
   fourier=Fourier,

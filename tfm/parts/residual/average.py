@@ -67,7 +67,7 @@ class _Sums:
   def start(self, x_BTD):
     return self._next(x_BTD, jnp.zeros((len(self.targets), *x_BTD.shape), x_BTD.dtype), jnp.int32(0))
 
-  def join(self, wiring, x_BTD, carry, branches, norm):
+  def join(self, wiring, x_BTD, carry, branches, norm, ctx):
     return wiring(x_BTD, branches, norm), carry
 
   def after(self, x_BTD, carry, layer):

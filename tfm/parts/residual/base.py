@@ -30,9 +30,9 @@ class Residual(Part):
     return x_BTD, ()
 
   def join(
-    self, wiring: Wiring, x_BTD: jax.Array, carry: Any, branches: Branches, norm: Callable[[str], Any]
+    self, wiring: Wiring, x_BTD: jax.Array, carry: Any, branches: Branches, norm: Callable[[str], Any], ctx: Any
   ) -> tuple[jax.Array, Any]:
-    """(x_BTD, carry) once a block's branches have been added."""
+    """(x_BTD, carry) once a block's branches have been added. Modules made here belong to the block."""
     return wiring(x_BTD, branches, norm), carry
 
   def after(self, x_BTD: jax.Array, carry: Any, layer: Any) -> tuple[jax.Array, Any]:
@@ -42,6 +42,16 @@ class Residual(Part):
   def end(self, x_BTD: jax.Array, carry: Any) -> jax.Array:
     """What the final norm reads."""
     return x_BTD
+
+  @property
+  def in_blocks(self) -> bool:
+    """Whether every block has parameters of the residual."""
+    return False
+
+  @property
+  def layered(self) -> int:
+    """The width of the vectors for each layer that it needs (`Ctx.layered_BTLR`), 0 for none."""
+    return 0
 
   @property
   def reversible(self) -> bool:

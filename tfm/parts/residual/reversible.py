@@ -41,7 +41,7 @@ class _Streams:
     x_BTD = x_BTD.astype(self.reduce)
     return x_BTD, x_BTD
 
-  def join(self, wiring, x_BTD, carry, branches, norm):
+  def join(self, wiring, x_BTD, carry, branches, norm, ctx):
     for step in wiring.steps(branches, norm):
       x_BTD, carry = carry + step(x_BTD.astype(self.compute)).astype(self.reduce), x_BTD
     return x_BTD, carry

@@ -63,7 +63,7 @@ class _Block(nn.Module):
     kept = dict[str, Any](cache or {})
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, kept, aux)
-    x_BTD, carry = ctx.residual.join(self.spec.wiring, x_BTD, carry, branches, self._norm(ctx))
+    x_BTD, carry = ctx.residual.join(self.spec.wiring, x_BTD, carry, branches, self._norm(ctx), ctx)
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)
 
   def _branches(self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]) -> Branches:
@@ -91,6 +91,8 @@ class _Block(nn.Module):
         branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(n, p, x, then, stream)
     if s.ffn is not None:
       branches['ffn'] = feed
+    for name, module in s.wiring.own(dims).items():
+      branches[name] = module.copy(name=name)
     if (aside := s.aside) is not None:
       alone = aside.make(dims).copy(name='aside')
       branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]

@@ -4,10 +4,21 @@ from tfm.core.registry import Table
 from tfm.parts.wiring.after import After
 from tfm.parts.wiring.bare import Bare
 from tfm.parts.wiring.base import Wiring as Wiring
+from tfm.parts.wiring.laurel import Laurel
 from tfm.parts.wiring.normed import Normed
 from tfm.parts.wiring.parallel import Parallel
 from tfm.parts.wiring.post import Post
 from tfm.parts.wiring.pre import Pre
 from tfm.parts.wiring.sandwich import Sandwich
 
-TABLE = Table('wiring', after=After, bare=Bare, normed=Normed, parallel=Parallel, post=Post, pre=Pre, sandwich=Sandwich)
+TABLE = Table(
+  'wiring',
+  after=After,
+  bare=Bare,
+  laurel=Laurel,
+  normed=Normed,
+  parallel=Parallel,
+  post=Post,
+  pre=Pre,
+  sandwich=Sandwich,
+)
