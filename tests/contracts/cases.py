@@ -278,6 +278,8 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   },
   # Sums over all tokens and channels grow by their number in every layer where nobody norms them: gates are shut.
   ('wiring', 'bare'): {'mixer': ('fourier',)},
+  # This norm shortens short vectors: a stream that it norms before every branch is soon less than float32 resolves.
+  ('wiring', 'normed'): {'norm': ('capsule',)},
 }  # fmt: skip
 
 
