@@ -41,7 +41,7 @@ REASONS = {
     """,
   'Layers with a recurrent state or a short convolution that tfm lacks.': """
     bailing_hybrid kimi_linear lfm2_moe lfm3
-    minimax nemotron_h olmo_hybrid qwen4_exp
+    nemotron_h olmo_hybrid qwen4_exp
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,
   'Attention that selects or compresses keys by learned scores.': """
@@ -51,11 +51,10 @@ REASONS = {
     big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
     """,
   'Blocks of an idea of its own that tfm has no part for.': """
-    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
+    blt convbert cpmant diffllama doge gemma4 gemma4_assistant gemma4_text gemma4_unified
     gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
     squeezebert t5gemma2
     """,
-  'Linear layers that round activations and weights in every forward pass.': 'bitnet',
   'Reads images, sound or pages too; its language model is not taken out.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert
     moss_transcribe_diarize musicflamingo nemo_speechlm phi4_multimodal qwen2_audio qwen3_asr tapas trocr

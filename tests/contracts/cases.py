@@ -24,6 +24,7 @@ from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.patches import Patches
+from tfm.parts.embed.per_layer import PerLayer
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
@@ -48,10 +49,12 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  Borrowed,
   Disentangled,
   GatedConv,
   GatedDelta,
   Hierarchical,
+  Lightning,
   LinearAttention,
   Longformer,
   Mamba,
@@ -65,8 +68,9 @@ from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
 from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
-from tfm.parts.residual import Dlcl, Dwa
-from tfm.parts.residual_layout import Parallel
+from tfm.parts.residual import AltUp, Dlcl, Dwa
+from tfm.parts.residual_layout import Normed, Parallel
+from tfm.parts.rounding import Ternary
 from tfm.parts.router import Grouped, SparseMixer, TopK
 
 
@@ -169,14 +173,16 @@ def _levels() -> dict[str, dict[str, list]]:
     _rows(kind) for kind in ('absolute', 'residual_layout', 'residual', 'mtp')
   )
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
+  residual_layout['normed'] += [Normed((0.7, 1.2), (1.5, 0.5))]
   residual_layout['parallel'] += [Parallel(norms_per_branch=True)]
+  residual['altup'] += [AltUp(3)]
   residual['dwa'] += [Dwa(2, 2)]
   residual['dlcl'] += [Dlcl(RMSNorm())]
   cache = _rows('cache')
   cache['ring'] += [RingCache(2)]
   cache['paged'] += [PagedCache(4)]
   cache['int8'] += [Int8Cache(RingCache())]
-  mixer = _rows('mixer') | {'attention': [Attention(4, None, 8)]}
+  mixer = _rows('mixer', 'borrowed') | {'attention': [Attention(4, None, 8)]}
   mixer['disentangled'] = [
     Disentangled(4, None, 8),
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
@@ -186,6 +192,7 @@ def _levels() -> dict[str, dict[str, list]]:
   mixer['longformer'] = [Longformer(4, None, 8)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lightning'] = [Lightning(4), Lightning(4, 6)]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['gated_conv'] = [GatedConv(3), GatedConv(2, bias=True)]
   mixer['rglru'] = [RGLRU(24, 4), RGLRU(24, 2, conv=2)]
@@ -277,14 +284,14 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
 #: second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
-  **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
+  **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name not in ('mla', 'borrowed')},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed
   # adds.
-  ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'residual_layout': ('post', 'normed', 'laurel'), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with
@@ -297,6 +304,9 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   # Sums over all tokens and channels grow by their number in every layer where nobody norms them:
   # gates are shut.
   ('residual_layout', 'unnormalised'): {'mixer': ('fourier',)},
+  # This norm shortens short vectors: a stream that it norms before every branch is soon less than
+  # float32 resolves.
+  ('residual_layout', 'normed'): {'norm': ('capsule',)},
 }  # fmt: skip
 
 
@@ -306,6 +316,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'residual_layout', 'cache', 'adapter')
 _RECURRENT_MIXERS = (
   'linear',
+  'lightning',
   'lstm',
   'gated_conv',
   'gated_delta',
@@ -471,6 +482,8 @@ def _assembled(chosen: dict) -> Model:
 def variants() -> dict[str, Model]:
   """Fields that no table has a row for and that go with some parts only, and ways to join parts."""
   glu, attention = Glu(48), Attention(4, 2, 8)
+  lent = Attention(4, 2, 8, RoPE(), lends='kv', v_norm=RMSNorm(scale=False))
+  borrowed = Borrowed(4, 2, 8, RoPE(), qk_norm=RMSNorm())
   local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
   return {
     'relative=longrope-factors': mixing(
@@ -484,6 +497,19 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
+    'mixer=out-norm': mixing(out_norm=RMSNorm(), gated=True),
+    'ffn=glu-norm': decoder(Block(attention, Glu(48, norm=RMSNorm()))),
+    'mixer=borrowed-later': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu),), 2), Segment((Block(borrowed, glu),), 2))
+    ),
+    'mixer=borrowed-in-turns': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu), Block(borrowed, glu)), 2),)
+    ),
+    'embed=per-layer': dataclasses.replace(
+      decoder(residual=AltUp(3, inputs=6)), embed=PerLayer(64, layer_dim=6)
+    ),
+    'ffn=glu-sparse': decoder(Block(attention, Glu(48, sparsity=0.5))),
+    'rounding=ternary': decoder(Block(attention, glu, rounding=Ternary())),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

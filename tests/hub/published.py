@@ -50,7 +50,8 @@ class Case:
   `idle` are of theirs, and ours has none; `first` is the position of a row's first token as theirs
   count. `merged` are theirs that have several tensors of a checkpoint as one parameter (experts).
   `image` is the size of images in place of the config's. With `leaving` their hidden states are
-  what leaves each layer, and the normalised last. Of `whole` cases, beside those that
+  what leaves each layer, and the normalised last; with `streams` they are several streams, of which
+  ours has the first, and the last before it is one. Of `whole` cases, beside those that
   test_published names, gradients and a cache in steps are compared too."""
 
   config: str
@@ -68,6 +69,7 @@ class Case:
   merged: bool = False
   whole: bool = False
   leaving: bool = False
+  streams: bool = False
   image: tuple[int, int] | None = None
 
   @property
@@ -226,6 +228,10 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   with torch.set_grad_enabled(both.case.whole):
     out = both.theirs(**inputs, output_hidden_states=True)
   stacks = {n: out[n] for n in HIDDEN if n in out}
+  if both.case.streams:
+    with torch.set_grad_enabled(both.case.whole):
+      last = both.theirs.base_model(**inputs).last_hidden_state
+    stacks = {n: (*(x[0] for x in stack[:-1]), last) for n, stack in stacks.items()}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
   if both.case.leaving:

@@ -9,6 +9,7 @@ import pytest
 from tests import groups
 from tests.hub import (
   decoders,
+  decoders_2025,
   decoders_dense,
   decoders_llama,
   decoders_mixtures,
@@ -32,7 +33,7 @@ CASES = {
   **encoders_kin.CASES,
   **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES,
   **speech.CASES,
-  **decoders_mixtures.CASES,
+  **decoders_mixtures.CASES, **decoders_2025.CASES,
 }  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and
 #: steps, and the large group for those of the first case of every family.

@@ -238,7 +238,9 @@ def test_a_wrong_mixture_is_refused_by_field():
   wrong = {
     'router.k: 9 of 8 experts cannot be chosen. Expected at most 8.': Moe(8, TopK(k=9)),
     'experts: 0 experts are none. Expected 1 or more.': Moe(0),
-    'expert: moe cannot be stacked to experts. Expected one of glu, mlp.': Moe(8, expert=Moe()),
+    'expert: moe cannot be stacked to experts. Expected one of glu, mlp, without a norm.': Moe(
+      8, expert=Moe()
+    ),
     'capacity: is 0.0. Expected more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
     'capacity: is 1.0, and the router fills its experts evenly. Expected none.': Moe(
       8, ExpertChoice(), capacity=1.0

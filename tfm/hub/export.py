@@ -22,7 +22,7 @@ from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
 from tfm.version import __version__
-from tfm.zoo import weights
+from tfm.zoo import rounding, weights
 from tfm.zoo.weights import Published, Tensor
 
 #: Bytes of a file of weights, from where on there are several.
@@ -80,11 +80,13 @@ def export_hf(
     before, files = files, write_files(half, files, tokenizer)
     own = None if files is before and CONFIG in files else tokenizer
     values = values if files is before else without_ids(values)
-    values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
+    values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()}) | rounding.write(
+      spec
+    )
     if own is not None or values != files.json(CONFIG):
       values = carried(values, files.json(CONFIG))
       _write_json(half / CONFIG, values | _tokens(own, values) | {'tfm_version': __version__})
-    fixed = found.family.fixed_of(spec, found.ending)
+    fixed = found.family.fixed_of(spec, found.ending) | _scales(spec, tensor_map)
     _write_weights(half, tensor_map, leaves, fixed, shard_bytes)
   return found.architecture
 
@@ -134,6 +136,7 @@ def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Publishe
       **_top_fields(spec),
       **fields,
     }
+    values |= rounding.write(spec)
     return values, weights.published(json.loads(json.dumps(values)))
   except (AttributeError, IndexError, KeyError, StopIteration, TypeError, errors.UserError):
     return None
@@ -145,6 +148,18 @@ def _top_fields(spec: Model) -> dict[str, Any]:
     fields['id2label'] = {str(i): f'LABEL_{i}' for i in range(spec.classifier.labels)}
     fields['classifier_dropout'] = spec.classifier.dropout
   return fields
+
+
+def _scales(spec: Model, tensor_map: list[Tensor]) -> dict[str, np.ndarray]:
+  """Return a scale of 1 for each weight that is stored rounded, which transformers multiplies it
+  by.
+  """
+  if not rounding.is_stored(spec):
+    return {}
+  layers = [
+    t.name for t in tensor_map if t.slots[0].path.startswith('segment_') and t.slots[0].n_in
+  ]
+  return {f'{name}_scale': np.ones(1, np.float32) for name in layers}
 
 
 def _leaves(spec: Model, params: Any) -> dict[str, Any]:

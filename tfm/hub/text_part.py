@@ -1,4 +1,4 @@
-"""The language model inside a folder of a model of text and images."""
+"""The language model inside a folder of a model that also reads images or audio."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -36,6 +36,11 @@ _GEMMA = (
   'boi_token_id',
   'eoi_token_index', 'eoi_token_id', 'mm_tokens_per_image',
 )  # fmt: skip
+_GEMMA3N = (
+  *_GEMMA, 'audio_config', 'audio_token_id', 'boa_token_id', 'eoa_token_id',
+  'audio_soft_tokens_per_image',
+  'vision_soft_tokens_per_image',
+)  # fmt: skip
 _LLAMA4 = (
   'text_config',
   'vision_config',
@@ -50,6 +55,7 @@ _QWEN = (
 #: By `model_type`. Without an image each computes what its language model computes.
 OUTER = {
   'gemma3': Outer('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
+  'gemma3n': Outer('Gemma3nForConditionalGeneration', 'gemma3n_text', _GEMMA3N),
   'llama4': Outer('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
   'llava': Outer('LlavaForConditionalGeneration', 'llama', _LLAVA),
   'llava_next': Outer(
@@ -85,7 +91,11 @@ _PREFIXES = {
   'model.language_model.': 'model.',
   'lm_head.': 'lm_head.',
 }  # fmt: skip
-_VISION = ('vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline')
+_VISION = (
+  'vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline',
+  'audio_tower.',
+  'embed_vision.', 'embed_audio.',
+)  # fmt: skip
 _IMAGES = (*_VISION, *(f'model.{name}' for name in _VISION))
 
 
@@ -146,7 +156,7 @@ def text_part(
   }
   if len(both) > 1:  # the file has a head of its own, or none
     fields[_TIED] = 'lm_head.weight' not in kept
-  sentence = f'reads the language model of {values["model_type"]!r} and ignores {len(images)} tensors that read images'
+  sentence = f'reads the language model of {values["model_type"]!r} and ignores {len(images)} tensors that read images or audio'
   print(f'{where}: {sentence}.', file=sys.stderr)
   return fields, Tensors(kept)
 

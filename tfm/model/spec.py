@@ -30,6 +30,7 @@ from tfm.parts.residual.base import Residual
 from tfm.parts.residual_layout.base import ResidualLayout
 from tfm.parts.residual_layout.pre import Pre
 from tfm.parts.residual_scale.base import ResidualScale
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.unit.base import Unit
 from tfm.parts.unit.blocks import Blocks
 
@@ -50,6 +51,8 @@ class Block:
       blocks (stochastic depth, arXiv:1603.09382).
     extra_branch: an extra branch without a cache. It reads what enters the block, and its output is
       added as it is, last (DeBERTa v2's convolution, arXiv:2006.03654).
+    rounding: how projections of the block round their inputs and weights in every forward pass
+    (BitNet).
   """
 
   mixer: Mixer | None = Attention()
@@ -61,6 +64,7 @@ class Block:
   residual_scale: ResidualScale = ResidualScale()
   drop_path: float = 0.0
   extra_branch: Mixer | None = None
+  rounding: Rounding = Rounding()
 
   #: Fields that earlier versions stored under other names.
   former: ClassVar = {

@@ -284,6 +284,7 @@ class _Run(NamedTuple):
       cond_BD=start.cond_BD,
       grid=start.grid,
     )
+    ctx = dataclasses.replace(ctx, layered_BTLR=start.layered_BTLR)
     caches = None if cache is None else cache['layers']
     passed = stack_lib.apply_stack(
       self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture

@@ -14,6 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.tokeninfo import TokenInfo
 
 LOOPS = ('scan', 'unroll')
@@ -48,7 +49,7 @@ class Dims:
   `value_dim` (the size of a head's value) and `causal` for the parts inside it, a mixture of
   experts fills in `experts`. `d_embed` is the width of embeddings before they are projected to
   `d_model` (0: the same), `d_table` that of the token table (0: the same), `vocab` its number of
-  rows. `adapter` is added to projections."""
+  rows. `adapter` is added to projections. A block fills in `rounding`, of its projections."""
 
   d_model: int
   depth: int
@@ -63,6 +64,7 @@ class Dims:
   d_table: int = 0
   vocab: int = 0
   adapter: Adapter = Adapter()
+  rounding: Rounding = Rounding()
 
   def replace(self, **changes) -> 'Dims':
     return dataclasses.replace(self, **changes)
@@ -87,7 +89,9 @@ class Ctx:
   `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number of the
   block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the
   order of their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many
-  of the rows, in order, are each expert's."""
+  of the rows, in order, are each expert's. `lent` has the keys, values and token info of layers
+  that lend them, by name; layers add to it. `layered_BTLR` are vectors of each token for each
+  layer, which the input layer gives."""
 
   info: TokenInfo
   towers: Mapping[str, tuple[jax.Array, TokenInfo]] = struct.field(default_factory=dict)
@@ -100,4 +104,6 @@ class Ctx:
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None
   cond_BD: jax.Array | None = None
+  lent: dict[str, Any] = struct.field(pytree_node=False, default_factory=dict)
+  layered_BTLR: jax.Array | None = None
   grid: tuple[int, int] | None = struct.field(pytree_node=False, default=None)

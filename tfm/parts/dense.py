@@ -13,6 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.contract import contract, matrix
 from tfm.parts.grouped import grouped_product
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.stored import Joined, Stored
 
 
@@ -22,6 +23,9 @@ class Dense(Module):
   `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's
   parameter dtype and is cast to x's. `role` (by default the module's name) tells the init what the
   weight is for, and the model's adapter whether to add to it.
+
+  The rounding of a block (`Dims.rounding`) applies to x and W. Weights that `tfm.generate.prepare`
+  has laid out are rounded already.
 
   Given `product`, which is x W, only what comes after it is done.
 
@@ -56,22 +60,32 @@ class Dense(Module):
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
+    rounding = self.rounding
     if isinstance(kernel, Stored):
-      return kernel.contract(x, self.n_in)
+      return kernel.contract(rounding.inputs(x, self.n_in), self.n_in)
     if self.is_initializing():  # nobody asks what it makes of x
       return jnp.zeros((*x.shape[: x.ndim - self.n_in], *self.shape[self.n_in :]), x.dtype)
-    return contract(x, kernel.astype(x.dtype), self.n_in)
+    return contract(
+      rounding.inputs(x, self.n_in), rounding.weight(kernel).astype(x.dtype), self.n_in
+    )
+
+  @property
+  def rounding(self) -> Rounding:
+    """The rounding of its inputs and its weight."""
+    found = self.dims.rounding
+    return found if found.wraps(self.role or self.name or '') else Rounding()
 
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
     dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
-    (n_in, n_out), x_ri = self.shape, matrix(x, x.ndim - 1)
+    (n_in, n_out), rounding = self.shape, self.rounding
+    x_ri = rounding.inputs(matrix(x, x.ndim - 1))
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = self.param('kernel', sharded(_each(init), f'E{self.letters}'), (E, n_in, n_out), dtype)
     zeros = sharded(nn.initializers.zeros, f'E{self.letters[1:]}')
     bias = self.param('bias', zeros, (E, n_out), dtype) if self.bias else None
     if self.is_initializing():
       return jnp.zeros((*x.shape[:-1], n_out), x.dtype)
-    y_ro = grouped_product(x_ri, kernel.astype(x.dtype), sizes_E)
+    y_ro = grouped_product(x_ri, rounding.weight(kernel, 1).astype(x.dtype), sizes_E)
     if bias is not None:
       # As a product its gradient is one too, and no scatter.
       y_ro = y_ro + grouped_product(
@@ -90,7 +104,8 @@ def together(
   )
   if not isinstance(kernel, Joined):
     return [project(x, sizes_E) for project in projections]
-  return [project(x, product=y) for project, y in zip(projections, kernel.products(x), strict=True)]
+  products = kernel.products(first.rounding.inputs(x))
+  return [project(x, product=y) for project, y in zip(projections, products, strict=True)]
 
 
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:

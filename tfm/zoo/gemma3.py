@@ -73,7 +73,7 @@ def read(c: Fields) -> Model:
   if c.get('use_bidirectional_attention', False):
     # As many to either side as make up the window.
     looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
-  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _near(c)}
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: near(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
     'qk_norm': norm,
@@ -92,7 +92,7 @@ def read(c: Fields) -> Model:
 _ACT = 'gelu_pytorch_tanh'
 
 
-def _near(c: Fields) -> RoPE:
+def near(c: Fields) -> RoPE:
   """The rotary position of layers with a window: never that of older configs' `rope_theta` and
   `rope_scaling`.
   """

@@ -22,7 +22,7 @@ class _Step:
 
   number: int
 
-  def join(self, residual_layout, x_BTD, carry, branches, norm):
+  def join(self, residual_layout, x_BTD, carry, branches, norm, ctx):
     return residual_layout.steps(branches, norm)[self.number](x_BTD), carry
 
   def after(self, x_BTD, carry, layer):

@@ -29,6 +29,7 @@ class Embedded(NamedTuple):
     outputs: if not None, only the last `outputs` tokens are returned by the model.
     cond_BD: a vector per example that norms and gates may be conditioned on.
     grid: rows and columns of image patches, if the sequence has them.
+    layered_BTLR: vectors of each token for each layer, `[B, T, L, R]`.
   """
 
   x_BTD: jax.Array
@@ -37,6 +38,7 @@ class Embedded(NamedTuple):
   outputs: int | None = None
   cond_BD: jax.Array | None = None
   grid: tuple[int, int] | None = None
+  layered_BTLR: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Embed(Part):
   ends_with_norm: ClassVar[bool] = True
   #: Extras of `TokenInfo` that it can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
+
+  @property
+  def layered(self) -> int:
+    """The width of the vectors that it gives each layer, 0 for none."""
+    return 0
 
   def make(self, dims: Any) -> Any:
     """Return the module."""

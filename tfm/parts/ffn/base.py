@@ -13,12 +13,15 @@ class FFN(Part):
   the loss.
   """
 
-  #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with
-  #: a leading axis E.
-  stackable = False
-
   #: As `Mixer.joined`.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+  @property
+  def stackable(self) -> bool:
+    """True if it can be E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a
+    leading axis E.
+    """
+    return False
 
   @property
   def causal(self) -> bool:

@@ -85,8 +85,8 @@ class Moe(FFN):
     yield from (f'router.{sentence}' for sentence in self.router.fits(self.experts))
     if not self.expert.stackable:
       name = self.expert.table().name_of(self.expert)
-      wanted = ', '.join(n for n, row in self.expert.table().items() if row.stackable)
-      yield f'expert: {name} cannot be stacked to experts. Expected one of {wanted}.'
+      wanted = ', '.join(n for n, row in self.expert.table().items() if row().stackable)
+      yield f'expert: {name} cannot be stacked to experts. Expected one of {wanted}, without a norm.'
     if self.shared_gate and self.shared is None:
       yield 'shared_gate: gates nothing. Expected a shared feed-forward, or shared_gate=no.'
     if self.capacity is not None and self.capacity <= 0:

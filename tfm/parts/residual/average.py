@@ -75,7 +75,7 @@ class _Sums:
       x_BTD, jnp.zeros((len(self.targets), *x_BTD.shape), x_BTD.dtype), jnp.int32(0)
     )
 
-  def join(self, residual_layout, x_BTD, carry, branches, norm):
+  def join(self, residual_layout, x_BTD, carry, branches, norm, ctx):
     return residual_layout(x_BTD, branches, norm), carry
 
   def after(self, x_BTD, carry, layer):

@@ -36,8 +36,11 @@ class Residual(Part):
     carry: Any,
     branches: Branches,
     norm: Callable[[str], Any],
+    ctx: Any,
   ) -> tuple[jax.Array, Any]:
-    """(x_BTD, carry) once a block's branches have been added."""
+    """(x_BTD, carry) once a block's branches have been added. Modules made here belong to the
+    block.
+    """
     return residual_layout(x_BTD, branches, norm), carry
 
   def after(self, x_BTD: jax.Array, carry: Any, layer: Any) -> tuple[jax.Array, Any]:
@@ -47,6 +50,16 @@ class Residual(Part):
   def end(self, x_BTD: jax.Array, carry: Any) -> jax.Array:
     """What the final norm reads."""
     return x_BTD
+
+  @property
+  def in_blocks(self) -> bool:
+    """Whether every block has parameters of the residual."""
+    return False
+
+  @property
+  def layered(self) -> int:
+    """The width of the vectors for each layer that it needs (`Ctx.layered_BTLR`), 0 for none."""
+    return 0
 
   @property
   def reversible(self) -> bool:

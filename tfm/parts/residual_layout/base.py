@@ -31,6 +31,12 @@ class ResidualLayout(Part):
     """What is added to the stream, in order, each a function of the stream so far."""
     raise AssertionError(f'{type(self).__name__} must wire a block')
 
+  def own(self, dims: Any) -> dict[str, Any]:
+    """Return modules `x_BTD -> y_BTD` of the residual_layout itself, which are branches of these
+    names.
+    """
+    return {}
+
   @property
   def additive(self) -> bool:
     """Whether the stream changes by nothing but `steps`, so that they can be taken back."""

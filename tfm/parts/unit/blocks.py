@@ -68,7 +68,7 @@ class _Block(nn.Module):
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, kept, aux)
     x_BTD, carry = ctx.residual.join(
-      self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx)
+      self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx), ctx
     )
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)
 
@@ -78,7 +78,7 @@ class _Block(nn.Module):
     """Return the branches of the block by name; they add to `kept` (caches) and `aux` (losses) when
     called.
     """
-    s, dims = self.spec, self.dims
+    s, dims = self.spec, self.dims.replace(rounding=self.spec.rounding)
 
     def out(y_BTD, name, then, stream_BTD):
       y_BTD = y_BTD if then is None else then(y_BTD)
@@ -109,6 +109,8 @@ class _Block(nn.Module):
         )
     if s.ffn is not None:
       branches['ffn'] = feed
+    for name, module in s.residual_layout.own(dims).items():
+      branches[name] = module.copy(name=name)
     if (extra_branch := s.extra_branch) is not None:
       alone = extra_branch.make(dims).copy(name='aside')
       branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]

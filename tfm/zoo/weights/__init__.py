@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tfm.core import config, errors
 from tfm.core.registry import Table
 from tfm.model.spec import Model
+from tfm.zoo import rounding
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import (
   albert,
@@ -18,6 +19,7 @@ from tfm.zoo.weights import (
   bart,
   bert,
   biogpt,
+  bitnet,
   blenderbot,
   blenderbot_small,
   bloom,
@@ -49,6 +51,7 @@ from tfm.zoo.weights import (
   gemma,
   gemma2,
   gemma3,
+  gemma3n,
   glm,
   glm4,
   glm4_moe,
@@ -82,6 +85,7 @@ from tfm.zoo.weights import (
   mbart,
   megatron_bert,
   minicpm3,
+  minimax,
   ministral,
   ministral3,
   mistral,
@@ -202,6 +206,7 @@ TABLE = Table(
     'gemma': gemma.FAMILY,
     'gemma2': gemma2.FAMILY,
     'gemma3_text': gemma3.FAMILY,
+    'gemma3n_text': gemma3n.FAMILY,
     'olmo': olmo.FAMILY,
     'olmo2': olmo2.FAMILY,
     'phi3': phi3.FAMILY,
@@ -228,6 +233,7 @@ TABLE = Table(
     'jais2': jais2.FAMILY,
     'youtu': youtu.FAMILY,
     'vaultgemma': vaultgemma.FAMILY,
+    'bitnet': bitnet.FAMILY,
     # Mixtures of experts.
     'mixtral': mixtral.FAMILY,
     'qwen2_moe': qwen2_moe.FAMILY,
@@ -257,6 +263,7 @@ TABLE = Table(
     'jamba': jamba.FAMILY,
     'hunyuan_v1_moe': hunyuan_v1_moe.FAMILY,
     'gpt_oss': gpt_oss.FAMILY,
+    'minimax': minimax.FAMILY,
     # Encoders with decoders.
     't5': t5.FAMILY,
     'mt5': mt5.FAMILY,
@@ -345,7 +352,7 @@ def published(
       f'{where}: architectures is {ending!r}, no class of model_type {kind!r}. Expected '
       f'{", ".join(known)}.'
     )
-  spec = family.spec(c, ending)
+  spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
   if ignore is None:
     return Published(family, ending, _valid(spec, where), tuple(unread))
