@@ -42,7 +42,7 @@ REASONS = {
     """,
   'Layers with a recurrent state or a short convolution that tfm lacks.': """
     bailing_hybrid kimi_linear lfm2_moe lfm3
-    minimax nemotron_h olmo_hybrid qwen4_exp
+    nemotron_h olmo_hybrid qwen4_exp
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,
   'Attention that selects or compresses keys by learned scores.': """
@@ -53,13 +53,12 @@ REASONS = {
     big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
     """,
   'An architecture with blocks that tfm lacks.': """
-    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant
+    blt convbert cpmant diffllama doge gemma4 gemma4_assistant
     gemma4_text gemma4_unified
     gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert
     neomme prophetnet
     squeezebert t5gemma2
     """,
-  'Linear layers that round activations and weights in every forward pass.': 'bitnet',
   'A multimodal model; tfm does not extract its language model.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama
     modernvbert

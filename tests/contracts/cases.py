@@ -17,6 +17,7 @@ from tfm.parts.cache import DenseCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.patches import Patches
+from tfm.parts.embed.per_layer import PerLayer
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
@@ -33,6 +34,7 @@ from tfm.parts.mask import (
 from tfm.parts.mixer import (
   MLA,
   Attention,
+  Borrowed,
   Disentangled,
 )
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
@@ -40,6 +42,8 @@ from tfm.parts.norm import LayerNorm, RMSNorm
 from tfm.parts.relative import Axial, RoPE, T5Bias
 from tfm.parts.relative.scaling import LongRoPE
 from tfm.parts.resample.merge import Merge
+from tfm.parts.residual import AltUp
+from tfm.parts.rounding import Ternary
 from tfm.parts.router import TopK
 
 
@@ -176,6 +180,8 @@ def _assembled(chosen: dict) -> Model:
 def variants() -> dict[str, Model]:
   """Return models with fields that belong to some parts only, and with other structures."""
   glu, attention = Glu(48), Attention(4, 2, 8)
+  lent = Attention(4, 2, 8, RoPE(), lends='kv', v_norm=RMSNorm(scale=False))
+  borrowed = Borrowed(4, 2, 8, RoPE(), qk_norm=RMSNorm())
   local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
   return {
     'relative=longrope-factors': mixing(
@@ -189,6 +195,19 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
+    'mixer=out-norm': mixing(out_norm=RMSNorm(), gated=True),
+    'ffn=glu-norm': decoder(Block(attention, Glu(48, norm=RMSNorm()))),
+    'mixer=borrowed-later': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu),), 2), Segment((Block(borrowed, glu),), 2))
+    ),
+    'mixer=borrowed-in-turns': dataclasses.replace(
+      decoder(), segments=(Segment((Block(lent, glu), Block(borrowed, glu)), 2),)
+    ),
+    'embed=per-layer': dataclasses.replace(
+      decoder(residual=AltUp(3, inputs=6)), embed=PerLayer(64, layer_dim=6)
+    ),
+    'ffn=glu-sparse': decoder(Block(attention, Glu(48, sparsity=0.5))),
+    'rounding=ternary': decoder(Block(attention, glu, rounding=Ternary())),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

@@ -32,6 +32,7 @@ from tfm.parts.mixer import (
   GatedConv,
   GatedDelta,
   Hierarchical,
+  Lightning,
   LinearAttention,
   Longformer,
   Mamba,
@@ -43,8 +44,8 @@ from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
 from tfm.parts.relative import ALiBi, RoPE, Shaw, Temperature
 from tfm.parts.relative.scaling import Yarn
-from tfm.parts.residual import Dlcl, Dwa
-from tfm.parts.residual_layout import Parallel
+from tfm.parts.residual import AltUp, Dlcl, Dwa
+from tfm.parts.residual_layout import Normed, Parallel
 from tfm.parts.router import Grouped, SparseMixer, TopK
 
 
@@ -117,14 +118,16 @@ def levels() -> dict[str, dict[str, list]]:
     _parts(kind) for kind in ('absolute', 'residual_layout', 'residual', 'mtp')
   )
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
+  residual_layout['normed'] += [Normed((0.7, 1.2), (1.5, 0.5))]
   residual_layout['parallel'] += [Parallel(norms_per_branch=True)]
+  residual['altup'] += [AltUp(3)]
   residual['dwa'] += [Dwa(2, 2)]
   residual['dlcl'] += [Dlcl(RMSNorm())]
   cache = _parts('cache')
   cache['ring'] += [RingCache(2)]
   cache['paged'] += [PagedCache(4)]
   cache['int8'] += [Int8Cache(RingCache())]
-  mixer = _parts('mixer') | {'attention': [Attention(4, None, 8)]}
+  mixer = _parts('mixer', 'borrowed') | {'attention': [Attention(4, None, 8)]}
   mixer['disentangled'] = [
     Disentangled(4, None, 8),
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
@@ -134,6 +137,7 @@ def levels() -> dict[str, dict[str, list]]:
   mixer['longformer'] = [Longformer(4, None, 8)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lightning'] = [Lightning(4), Lightning(4, 6)]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['gated_conv'] = [GatedConv(3), GatedConv(2, bias=True)]
   mixer['rglru'] = [RGLRU(24, 4), RGLRU(24, 2, conv=2)]
@@ -226,12 +230,14 @@ def _excluded_by(mixer) -> dict[str, tuple[str, ...]]:
   return excluded if mixer.causal else excluded | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
+#: `borrowed` needs a layer that lends, so only `cases.variants` has it.
+_MIXERS = [name for name in tables()['mixer'] if name != 'borrowed']
 _NOT_ROTARY = [name for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)]
 #: Level -> factor -> levels that one model cannot have with it (an empty tuple: all levels of the
 #: factor). They raise an error, or the level has no place for the other.
 _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in _NOT_ROTARY},
-  **{('mixer', name): _excluded_by(mixer()) for name, mixer in tables()['mixer'].items()},
+  **{('mixer', name): _excluded_by(tables()['mixer'][name]()) for name in _MIXERS},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {
@@ -239,7 +245,9 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   },
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # A reconstructed stream has rounding errors, after which experts can choose other tokens.
-  ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {
+    'residual_layout': ('post', 'normed', 'laurel'), 'ffn': ('moe-expert_choice',)
+  },
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # The interpreted kernel is slow to compile, so it is not combined with slow parts.
@@ -250,6 +258,8 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   },
   # Without norms, sums over all tokens and channels grow with every layer and close all gates.
   ('residual_layout', 'unnormalised'): {'mixer': ('fourier',)},
+  # This norm shortens short vectors; a stream that it normalises before every branch vanishes.
+  ('residual_layout', 'normed'): {'norm': ('capsule',)},
 }  # fmt: skip
 
 
@@ -257,6 +267,7 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'residual_layout', 'cache', 'adapter')
 _RECURRENT_MIXERS = (
   'linear',
+  'lightning',
   'lstm',
   'gated_conv',
   'gated_delta',

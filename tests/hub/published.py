@@ -56,6 +56,7 @@ class Case:
     merged: Whether transformers has one parameter for several tensors of a checkpoint (experts).
     whole: Whether gradients and cached decoding are compared, too.
     leaving: Whether hidden states are the outputs of layers, with the last one normalised.
+    streams: Whether hidden states of transformers are several streams; tfm has the first.
     image: The size of images, in place of the size in the config.
   """
 
@@ -74,6 +75,7 @@ class Case:
   merged: bool = False
   whole: bool = False
   leaving: bool = False
+  streams: bool = False
   image: tuple[int, int] | None = None
 
   @property
@@ -240,6 +242,10 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   with torch.set_grad_enabled(both.case.whole):
     out = both.theirs(**inputs, output_hidden_states=True)
   stacks = {n: out[n] for n in HIDDEN if n in out}
+  if both.case.streams:
+    with torch.set_grad_enabled(both.case.whole):
+      last = both.theirs.base_model(**inputs).last_hidden_state
+    stacks = {n: (*(x[0] for x in stack[:-1]), last) for n, stack in stacks.items()}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
   if both.case.leaving:

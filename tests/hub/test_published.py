@@ -9,6 +9,7 @@ import pytest
 from tests import groups
 from tests.hub import (
   decoders,
+  decoders_2025,
   decoders_dense,
   decoders_llama,
   decoders_mixtures,
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.oracle
 CASES = {
   **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES,
   **encoders_kin.CASES, **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES,
-  **images.CASES, **speech.CASES, **decoders_mixtures.CASES,
+  **images.CASES, **speech.CASES, **decoders_mixtures.CASES, **decoders_2025.CASES,
 }  # fmt: skip
 #: Families with parts that earlier families lack. Gradients and cached decoding of these always
 #: run. The large group runs them for the first case of every family.

@@ -110,3 +110,16 @@ def gated_conv(s, p, x_TD):
   del s
   b, c, x = (project(p, name, x_TD) for name in ('b', 'c', 'x'))
   return project(p, 'o', c * convolved(p, b * x))
+
+
+def lightning(s, p, x_TD):
+  """The definition of `Lightning` on one document, in the first of one layer."""
+  N, H = s.heads, s.head_dim
+  q, k, v = (silu(project(p, name, x_TD, 2)) for name in ('q', 'k', 'v'))
+  left = np.exp(-(1 + 1e-5) * 2.0 ** (-8 * np.arange(1, N + 1) / N))
+  S, y = np.zeros((N, H, H)), []
+  for q_NH, k_NH, v_NH in zip(q, k, v, strict=True):
+    S = left[:, None, None] * S + k_NH[:, :, None] * v_NH[:, None]
+    y.append(np.einsum('nr,nrh->nh', q_NH, S))
+  y = normed(np.stack(y).reshape(len(x_TD), N * H), p['norm'], s.norm.eps).reshape(len(x_TD), N, H)
+  return np.tensordot(y * sigmoid(project(p, 'gate', x_TD, 2)), p['o']['kernel'], 2)

@@ -240,7 +240,9 @@ def test_inconsistent_mixtures_are_errors():
   wrong = {
     'router: k=9 is more than the 8 experts. Expected at most 8.': Moe(8, TopK(k=9)),
     'experts=0 is too small. Expected at least 1.': Moe(0),
-    'expert=moe cannot be used as an expert. Expected any of glu, mlp.': Moe(8, expert=Moe()),
+    'expert=moe cannot be used as an expert. Expected any of glu, mlp, without a norm.': Moe(
+      8, expert=Moe()
+    ),
     'capacity=0.0 is too small. Expected more than 0, or none to drop nothing.': Moe(
       8, capacity=0.0
     ),

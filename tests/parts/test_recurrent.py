@@ -17,7 +17,17 @@ from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.init import Normal
-from tfm.parts.mixer import RGLRU, Attention, GatedConv, GatedDelta, Mamba, Mamba2, Sum
+from tfm.parts.mixer import (
+  RGLRU,
+  Attention,
+  GatedConv,
+  GatedDelta,
+  Lightning,
+  Mamba,
+  Mamba2,
+  Sum,
+  lightning,
+)
 from tfm.parts.norm import RMSNorm
 from tfm.parts.tokeninfo import TokenInfo, positions
 
@@ -28,6 +38,7 @@ SPECS = {
   'mamba2': Mamba2(4, 6, 5, 2, norm_groups=2, limits=(0.05, 0.8)),
   'rglru': RGLRU(16, 4),
   'gated_conv': GatedConv(3, bias=True),
+  'lightning': Lightning(4, 5),
 }
 DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
@@ -137,6 +148,15 @@ def test_chunked_gradients_match_one_large_chunk(name, monkeypatch):
   jax.tree.map(close, chunked, grad())
 
 
+def test_decay_slows_with_depth_of_the_layer():
+  """The rates of lightning attention: halves of halves over heads, nothing at the last layer."""
+  found = np.stack([lightning.rates(4, layer, 5) for layer in range(5)])
+  np.testing.assert_allclose(found[0], [1 / 4, 1 / 16, 1 / 64, 1 / 256], rtol=2e-5)
+  np.testing.assert_allclose(
+    found / found[0], np.repeat([[1, 0.75, 0.5, 0.25, 0]], 4, 0).T, atol=2e-5
+  )
+
+
 @pytest.mark.parametrize('name', SPECS)
 def test_state_and_flops_are_constant_in_length(name):
   s = SPECS[name]
@@ -164,6 +184,9 @@ def test_state_and_flops_are_constant_in_length(name):
     ),
     (RGLRU(conv=0), r'conv=0 is not a size\. Expected at least 1'),
     (RGLRU(10, 4), r'heads=4 does not divide width=10\. Expected a divisor'),
+    (Lightning(0), r'heads=0 is not a number of heads\. Expected at least 1'),
+    (Lightning(2, 0), r'head_dim=0 is not a size\. Expected at least 1, or none'),
+    (Lightning(5), r'heads=5 does not divide d_model=12\. Expected a divisor, or head_dim'),
     (GatedConv(0), r'size=0 is not a number of tokens\. Expected at least 1'),
     (
       Sum(Mamba2(), Mamba2()),

@@ -92,9 +92,20 @@ def _layers(
   params: Params, segment: Segment, letters: tuple[str, ...], int8: bool
 ) -> tuple[Params, ...]:
   axes = jax.tree.unflatten(jax.tree.structure(params), letters)
-  lay = lambda path, w, axes: _lay_out(w, axes, int8) if _is_kernel(path, axes) else w
+
+  def lay(path: Any, w: jax.Array, axes: str) -> Any:
+    return _lay_out(_rounded(segment, path, w), axes, int8) if _is_kernel(path, axes) else w
+
   stacked = _fuse_projections(segment, jax.tree.map_with_path(lay, params, axes))
   return (stacked,) if segment.shared else unstack(stacked)
+
+
+def _rounded(segment: Segment, path: Any, w: jax.Array) -> jax.Array:
+  """Return the weights of a projection of all layers as its block rounds them."""
+  rounding = segment.pattern[int(path[0].key.removeprefix('block_'))].rounding
+  if not rounding.wraps(path[-2].key):
+    return w
+  return rounding.weight(w, 0 if segment.shared else 1)
 
 
 def _fuse_projections(segment: Segment, params: Params) -> Params:

@@ -22,7 +22,7 @@ from tfm.model.adapters import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
 from tfm.version import __version__
-from tfm.zoo import weights
+from tfm.zoo import rounding, weights
 from tfm.zoo.weights import Published, Tensor
 
 #: The default maximum size of a weight file in bytes.
@@ -78,11 +78,12 @@ def export_hf(
     new_tokenizer = None if same_files and CONFIG in files else tokenizer
     values = values if same_files else without_ids(values)
     values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
+    values |= rounding.write(spec)
     if new_tokenizer is not None or values != files.json(CONFIG):
       values = keep_metadata(values, files.json(CONFIG))
       values |= _tokens(new_tokenizer, values) | {'tfm_version': __version__}
       _write_json(folder / CONFIG, values)
-    fixed = model.family.fixed_of(spec, model.ending)
+    fixed = model.family.fixed_of(spec, model.ending) | _scales(spec, tensor_map)
     _write_weights(folder, tensor_map, leaves, fixed, shard_bytes)
   return model.architecture
 
@@ -137,6 +138,7 @@ def _written_config(spec: Model, name: str, ending: str) -> tuple[dict[str, Any]
       **_top_fields(spec),
       **fields,
     }
+    values |= rounding.write(spec)
     return values, weights.published(json.loads(json.dumps(values)))
   except (AttributeError, IndexError, KeyError, StopIteration, TypeError, errors.UserError):
     return None
@@ -148,6 +150,18 @@ def _top_fields(spec: Model) -> dict[str, Any]:
     fields['id2label'] = {str(i): f'LABEL_{i}' for i in range(spec.classifier.labels)}
     fields['classifier_dropout'] = spec.classifier.dropout
   return fields
+
+
+def _scales(spec: Model, tensor_map: list[Tensor]) -> dict[str, np.ndarray]:
+  """Return a scale of 1 for each weight that is stored rounded, which transformers multiplies it
+  by.
+  """
+  if not rounding.is_stored(spec):
+    return {}
+  layers = [
+    t.name for t in tensor_map if t.slots[0].path.startswith('segment_') and t.slots[0].n_in
+  ]
+  return {f'{name}_scale': np.ones(1, np.float32) for name in layers}
 
 
 def _leaves(spec: Model, params: Any) -> dict[str, Any]:

@@ -34,6 +34,10 @@ _GEMMA = (
   'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'boi_token_index',
   'boi_token_id', 'eoi_token_index', 'eoi_token_id', 'mm_tokens_per_image',
 )  # fmt: skip
+_GEMMA3N = (
+  *_GEMMA, 'audio_config', 'audio_token_id', 'boa_token_id', 'eoa_token_id',
+  'audio_soft_tokens_per_image', 'vision_soft_tokens_per_image',
+)  # fmt: skip
 _LLAMA4 = (
   'text_config', 'vision_config', 'boi_token_index', 'eoi_token_index', 'image_token_index',
 )  # fmt: skip
@@ -44,6 +48,7 @@ _QWEN = (
 #: `model_type` -> model. Without images, each computes the same as its language model.
 MULTIMODAL = {
   'gemma3': Multimodal('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
+  'gemma3n': Multimodal('Gemma3nForConditionalGeneration', 'gemma3n_text', _GEMMA3N),
   'llama4': Multimodal('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
   'llava': Multimodal('LlavaForConditionalGeneration', 'llama', _LLAVA),
   'llava_next': Multimodal(
@@ -81,7 +86,10 @@ _PREFIXES = {
   'model.language_model.': 'model.',
   'lm_head.': 'lm_head.',
 }
-_VISION = ('vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline')
+_VISION = (
+  'vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline',
+  'audio_tower.', 'embed_vision.', 'embed_audio.',
+)  # fmt: skip
 _IMAGES = (*_VISION, *(f'model.{name}' for name in _VISION))
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 
+from tfm.core import errors
 from tfm.core.axes import n_inputs
-from tfm.model.spec import Model
+from tfm.model.spec import Model, blocks
 from tfm.model.stack import Params
 from tfm.model.transformer import param_letters
 from tfm.parts.adapter.base import Adapter
+from tfm.parts.rounding.base import Rounding
 
 
 def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
@@ -22,11 +24,21 @@ def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
   Returns:
     (the spec without the adapter, parameters with the same outputs).
 
+  Raises:
+    UserError: Weights are rounded in every forward pass, and adapters are not.
+
   Example:
     `spec, params = merge_adapters(m.spec, m.params)`, then `tfm.export_hf(spec, params, path)`.
   """
   if spec.adapter == Adapter():
     return spec, params
+  roundings = [b.rounding for t in (spec, *spec.towers.values()) for b in blocks(t)]
+  if rounded := next((r for r in roundings if r != Rounding()), None):
+    raise errors.UserError(
+      f'merge_adapters: rounding={rounded.table().name_of(rounded)} rounds weights in every '
+      'forward pass, and an adapter is added without rounding. Expected rounding=none, or the '
+      'model with its adapter (tfm.save, --to=peft).'
+    )
   merged = _merged(spec.adapter, params, param_letters(spec))
   return dataclasses.replace(spec, adapter=Adapter()), merged
 

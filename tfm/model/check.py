@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from tfm.core import errors, nodes
+from tfm.model import lending
 from tfm.model import outputs as outputs_lib
 from tfm.model.spec import (
   MAIN,
@@ -191,6 +192,7 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
     if head.stream is not None:
       yield from (f'{at}heads.{name}: {m}' for m in _stream(tower, head.stream))
   yield from (f'{at}{m}' for m in _conditions(tower))
+  yield from (f'{at}{m}' for m in lending.violations(tower))
   before = width
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
@@ -385,3 +387,5 @@ def _mtp(model: Model) -> Iterator[str]:
     )
   if blocks(model) and blocks(model)[-1].mixer is None:
     yield 'mtp repeats the last layer, which has no mixer. Expected a mixer, or mtp=none.'
+  if blocks(model) and any(m.lender for m in blocks(model)[-1].mixers):
+    yield 'mtp repeats the last layer, which borrows its keys. Expected mixer=attention in it, or mtp=none.'

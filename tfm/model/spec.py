@@ -31,6 +31,7 @@ from tfm.parts.residual.base import Residual
 from tfm.parts.residual_layout.base import ResidualLayout
 from tfm.parts.residual_layout.pre import Pre
 from tfm.parts.residual_scale.base import ResidualScale
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.unit.base import Unit
 from tfm.parts.unit.blocks import Blocks
 
@@ -54,6 +55,7 @@ class Block:
       proportionally less in earlier blocks (stochastic depth, arXiv:1603.09382).
     extra_branch: A branch without a cache that reads the input of the block. Its output is added
       last, without normalisation (the convolution of DeBERTa v2, arXiv:2006.03654).
+    rounding: How projections round their inputs and weights in every forward pass (BitNet).
   """
 
   mixer: Mixer | None = Attention()
@@ -65,6 +67,7 @@ class Block:
   residual_scale: ResidualScale = ResidualScale()
   drop_path: float = 0.0
   extra_branch: Mixer | None = None
+  rounding: Rounding = Rounding()
 
   #: Former names of fields, in checkpoints of earlier versions.
   former: ClassVar = {

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import stacked
+from tfm.model.lending import lends
 from tfm.model.loops.base import Layers, Loop
 from tfm.model.loops.layers import layers as layer_by_layer
 from tfm.model.loops.reversible import reversible
@@ -90,7 +91,7 @@ def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Pa
     width = segment.d_model or width
     x_BTD, ctx = jnp.zeros((1, 1, width), dtype), Ctx(info, outputs, cond_BD=cond_BD)
     unit = segment.unit.make(segment.pattern, dims.replace(d_model=width))
-    init_one = lambda k, unit=unit, x=x_BTD, ctx=ctx: unit.init(k, x, (), ctx, None)['params']
+    init_one = functools.partial(_init_repeat, unit, tower, dims.replace(d_model=width), x_BTD, ctx)
     if segment.shared:
       params[f'segment_{i}'] = init_one(named_key(key, f'segment_{i}'))
       continue
@@ -100,6 +101,18 @@ def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Pa
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
   return params
+
+
+def _init_repeat(
+  unit: Any, tower: Tower, dims: Dims, x_BTD: jax.Array, ctx: Ctx, key: jax.Array
+) -> Params:
+  """Return boxed parameters of one repeat of a segment."""
+  beside: Any = ()
+  if tower.residual.in_blocks:
+    residual, _ = tower.residual.make(dims).init_with_output(key)
+    x_BTD, beside = residual.start(x_BTD)
+    ctx = dataclasses.replace(ctx, residual=residual)
+  return unit.init(key, x_BTD, beside, dataclasses.replace(ctx, lent={}), None)['params']
 
 
 def _init_resample(key: jax.Array, segment: Segment, dims: Dims, width: int) -> Params:
@@ -280,6 +293,9 @@ def apply_stack(
     carry, (cache, sown) = _segment(
       tower, segment, dims, params[f'segment_{i}'], ctx, carry, cache, keys_L, first, capture
     )
+    ctx = dataclasses.replace(
+      ctx, lent={**ctx.lent, **jax.tree.map(lambda a: a[-1], sown.get('lent', {}))}
+    )
     first += len(segment.pattern) * segment.repeats
     new_caches.append(cache)
     for name in capture:
@@ -339,13 +355,15 @@ def _segment(
     x_BTD, extra, aux = carry
     p, cache, key, number = layer
     p = p if shared is None else shared
-    own_ctx = dataclasses.replace(ctx, layer=number)
+    lent = dict(ctx.lent)
+    own_ctx = dataclasses.replace(ctx, layer=number, lent=lent)
     rngs = {} if key is None else {'dropout': key}
     out, sown = unit.apply(
       {'params': p}, x_BTD, extra, own_ctx, cache, rngs=rngs, mutable=['load', *capture]
     )
     x_BTD, extra, cache, block_aux = out
-    return (x_BTD, extra, aux + block_aux), (cache, sown)
+    new = {name: lent[name] for name in lends(segment)}
+    return (x_BTD, extra, aux + block_aux), (cache, {**sown, 'lent': new} if new else sown)
 
   number_L = first + len(segment.pattern) * jnp.arange(segment.repeats, dtype=jnp.int32)
   loop: Callable[..., Any] = LOOPS[dims.run.loop]

@@ -305,6 +305,7 @@ class _TowerCall(NamedTuple):
       ordered=embedded.ordered,
       cond_BD=embedded.cond_BD,
       grid=embedded.grid,
+      layered_BTLR=embedded.layered_BTLR,
     )
     caches = None if cache is None else cache['layers']
     stack = stack_lib.apply_stack(

@@ -14,6 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.tokeninfo import TokenInfo
 
 LOOPS = ('scan', 'unroll')
@@ -65,6 +66,7 @@ class Dims:
     d_table: the width of the token table; 0: the same.
     vocab: the number of entries of the token table.
     adapter: the adapter that is added to projections.
+    rounding: the rounding of projections, which a block sets.
   """
 
   d_model: int
@@ -80,6 +82,7 @@ class Dims:
   d_table: int = 0
   vocab: int = 0
   adapter: Adapter = Adapter()
+  rounding: Rounding = Rounding()
 
   def replace(self, **changes) -> 'Dims':
     """Return a copy with these fields changed."""
@@ -109,6 +112,8 @@ class Ctx:
       computes E experts at a time.
     cond_BD: the conditioning vector of norms and residual scales.
     grid: the number of rows and columns of image patches.
+    lent: the keys, values and token info of layers that lend them, by name. Layers add to it.
+    layered_BTLR: vectors of each token for each layer, from the input layer.
   """
 
   info: TokenInfo
@@ -122,4 +127,6 @@ class Ctx:
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None
   cond_BD: jax.Array | None = None
+  lent: dict[str, Any] = struct.field(pytree_node=False, default_factory=dict)
+  layered_BTLR: jax.Array | None = None
   grid: tuple[int, int] | None = struct.field(pytree_node=False, default=None)

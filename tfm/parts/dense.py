@@ -13,6 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.contract import contract, matrix
 from tfm.parts.grouped import grouped_product
+from tfm.parts.rounding.base import Rounding
 from tfm.parts.stored import Joined, Stored
 
 
@@ -69,22 +70,32 @@ class Dense(Module):
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
+    rounding = self.rounding
     if isinstance(kernel, Stored):
-      return kernel.contract(x, self.n_in)
+      return kernel.contract(rounding.inputs(x, self.n_in), self.n_in)
     if self.is_initializing():  # only the shape of the result is used
       return jnp.zeros((*x.shape[: x.ndim - self.n_in], *self.shape[self.n_in :]), x.dtype)
-    return contract(x, kernel.astype(x.dtype), self.n_in)
+    return contract(
+      rounding.inputs(x, self.n_in), rounding.weight(kernel).astype(x.dtype), self.n_in
+    )
+
+  @property
+  def rounding(self) -> Rounding:
+    """Return the rounding of inputs and weight, with which prepared weights are rounded already."""
+    found = self.dims.rounding
+    return found if found.wraps(self.role or self.name or '') else Rounding()
 
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
     dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
-    (n_in, n_out), x_ri = self.shape, matrix(x, x.ndim - 1)
+    (n_in, n_out), rounding = self.shape, self.rounding
+    x_ri = rounding.inputs(matrix(x, x.ndim - 1))
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = self.param('kernel', sharded(_each(init), f'E{self.letters}'), (E, n_in, n_out), dtype)
     zeros = sharded(nn.initializers.zeros, f'E{self.letters[1:]}')
     bias = self.param('bias', zeros, (E, n_out), dtype) if self.bias else None
     if self.is_initializing():
       return jnp.zeros((*x.shape[:-1], n_out), x.dtype)
-    y_ro = grouped_product(x_ri, kernel.astype(x.dtype), sizes_E)
+    y_ro = grouped_product(x_ri, rounding.weight(kernel, 1).astype(x.dtype), sizes_E)
     if bias is not None:
       # A product has a product as its gradient; an indexed read would have a scatter.
       ones_r1 = jnp.ones_like(x_ri[:, :1])
@@ -112,7 +123,8 @@ def project_jointly(
     kernel = projections[0].get_variable('params', 'kernel')
   if not isinstance(kernel, Joined):
     return [project(x, sizes_E) for project in projections]
-  return [project(x, product=y) for project, y in zip(projections, kernel.products(x), strict=True)]
+  products = kernel.products(projections[0].rounding.inputs(x))
+  return [project(x, product=y) for project, y in zip(projections, products, strict=True)]
 
 
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:

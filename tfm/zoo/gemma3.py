@@ -87,7 +87,7 @@ def read(c: Fields) -> Model:
     # Half of the window on each side.
     both_sides = Mask() if window is None else Window(window // 2 + 1, ahead=True)
     layer_masks = choose((t == LOCAL for t in types), both_sides, Mask())
-  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: local_rope(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
     'qk_norm': norm,
@@ -106,7 +106,7 @@ def read(c: Fields) -> Model:
 _ACT = 'gelu_pytorch_tanh'
 
 
-def _local_rope(c: Fields) -> RoPE:
+def local_rope(c: Fields) -> RoPE:
   """Return the rotary position embedding of local layers.
 
   It never uses `rope_theta` and `rope_scaling` of older configs.

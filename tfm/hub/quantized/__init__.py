@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized import bitsandbytes, compressed, fp8, gptq, mlx, mxfp4
+from tfm.hub.quantized import bitnet, bitsandbytes, compressed, fp8, gptq, mlx, mxfp4
 from tfm.hub.tensors import Entry, Tensors
 
 Reader = Callable[[Tensors, Mapping[str, Any], np.dtype, str], dict[str, Entry]]
@@ -24,6 +24,7 @@ METHODS: dict[str, Reader] = {
   'gptq': gptq.read_gptq,
   'awq': gptq.read_awq,
   'bitsandbytes': bitsandbytes.read,
+  'bitnet': bitnet.read,
   'compressed-tensors': compressed.read,
 }
 

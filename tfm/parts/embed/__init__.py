@@ -9,6 +9,7 @@ from tfm.parts.embed.frames import Frames
 from tfm.parts.embed.interleave import Interleave
 from tfm.parts.embed.latents import Latents
 from tfm.parts.embed.patches import Patches
+from tfm.parts.embed.per_layer import PerLayer
 from tfm.parts.embed.splice import Splice
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.embed.waveform import Waveform
@@ -22,6 +23,7 @@ TABLE = Table(
   interleave=Interleave,
   latents=Latents,
   patches=Patches,
+  per_layer=PerLayer,
   splice=Splice,
   tokens=Tokens,
   waveform=Waveform,

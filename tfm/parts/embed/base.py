@@ -32,6 +32,7 @@ class Embedded(NamedTuple):
     outputs: number of tokens at the end that the model returns; None: all.
     cond_BD: a condition per example for norms and residual scales.
     grid: rows and columns of image patches, or None.
+    layered_BTLR: vectors of each token for each layer, `[B, T, L, R]`.
   """
 
   x_BTD: jax.Array
@@ -40,6 +41,7 @@ class Embedded(NamedTuple):
   outputs: int | None = None
   cond_BD: jax.Array | None = None
   grid: tuple[int, int] | None = None
+  layered_BTLR: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Embed(Part):
   ends_with_norm: ClassVar[bool] = True
   #: Names of the extras of `TokenInfo` that the layer can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
+
+  @property
+  def layered(self) -> int:
+    """The width of the vectors for each layer, 0 for none."""
+    return 0
 
   def make(self, dims: 'Dims') -> Any:
     """Return the module."""

@@ -18,12 +18,15 @@ class FFN(Part):
   added to the loss.
   """
 
-  #: Whether one module can compute E experts, with the tokens of `ctx.sizes_E` in turn and a
-  #: leading axis E of all parameters.
-  stackable = False
-
   #: Groups of projections with joinable weights, as `Mixer.joined`.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+  @property
+  def stackable(self) -> bool:
+    """True if it can be E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a
+    leading axis E.
+    """
+    return False
 
   @property
   def causal(self) -> bool:

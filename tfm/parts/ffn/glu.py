@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 import dataclasses
+import statistics
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, project_jointly
 from tfm.parts.ffn.base import FFN
+from tfm.parts.norm.base import Norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Glu(FFN):
     shift: added to x Wu (GPT-OSS: 1).
     gate_scale: factor of x Wg (Falcon-H1).
     out_scale: factor of the output (Falcon-H1).
+    norm: normalises the input of Wd (BitNet). Experts cannot have one.
+    sparsity: the share of x Wg that is set to 0, if x Wg is normally distributed: the values below
+      the quantile of the share (Gemma 3n).
   """
 
   d_ff: int = 1376
@@ -38,13 +44,20 @@ class Glu(FFN):
   shift: float = 0.0
   gate_scale: float = 1.0
   out_scale: float = 1.0
+  norm: Norm | None = None
+  sparsity: float = 0.0
 
-  stackable = True
   joined = (('gate', 'up'),)
 
   def check(self) -> Iterator[str]:
     if self.limit is not None and self.limit <= 0:
       yield f'limit={self.limit} clips everything. Expected more than 0, or none.'
+    if not 0 <= self.sparsity < 1:
+      yield f'sparsity={self.sparsity} is not a fraction. Expected at least 0 and less than 1.'
+
+  @property
+  def stackable(self):
+    return self.norm is None
 
   def make(self, dims):
     return _Glu(self, dims)
@@ -67,7 +80,18 @@ class _Glu(nn.Module):
       gate_BTF = gate_BTF * s.gate_scale
     if s.limit is not None:
       gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
+    gate_BTF = _cut(gate_BTF, s.sparsity) if s.sparsity else gate_BTF
     h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)
+    if s.norm is not None:
+      h_BTF = s.norm.make(self.dims, 'F').copy(name='norm')(h_BTF)
     h_BTF = nn.Dropout(s.dropout, deterministic=not ctx.train)(h_BTF)
     y_BTD = Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E)
     return (y_BTD if s.out_scale == 1 else y_BTD * s.out_scale), 0.0
+
+
+def _cut(gate_BTF: jax.Array, share: float) -> jax.Array:
+  """Return how far each number lies above the quantile `share` of a normal distribution fitted to
+  its token's.
+  """
+  mean_BT1, deviation_BT1 = (of(gate_BTF, -1, keepdims=True) for of in (jnp.mean, jnp.std))
+  return jax.nn.relu(gate_BTF - (mean_BT1 + deviation_BT1 * statistics.NormalDist().inv_cdf(share)))

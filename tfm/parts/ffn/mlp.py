@@ -28,7 +28,9 @@ class Mlp(FFN):
   bias: bool = True
   dropout: float = 0.0
 
-  stackable = True
+  @property
+  def stackable(self):
+    return True
 
   def make(self, dims):
     return _Mlp(self, dims)

@@ -87,8 +87,8 @@ class Moe(FFN):
     yield from (f'router: {sentence}' for sentence in self.router.fits(self.experts))
     if not self.expert.stackable:
       name = self.expert.table().name_of(self.expert)
-      names = ', '.join(n for n, part in self.expert.table().items() if part.stackable)
-      yield f'expert={name} cannot be used as an expert. Expected any of {names}.'
+      names = ', '.join(n for n, part in self.expert.table().items() if part().stackable)
+      yield f'expert={name} cannot be used as an expert. Expected any of {names}, without a norm.'
     if self.shared_gate and self.shared is None:
       yield 'shared_gate=true without a shared network. Expected shared=glu, or shared_gate=false.'
     if self.capacity is not None and self.capacity <= 0:

@@ -3,12 +3,14 @@
 from tfm.core.registry import Table
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer as Mixer
+from tfm.parts.mixer.borrowed import Borrowed
 from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.gated_conv import GatedConv
 from tfm.parts.mixer.gated_delta import GatedDelta
 from tfm.parts.mixer.hierarchical import Hierarchical
+from tfm.parts.mixer.lightning import Lightning
 from tfm.parts.mixer.linear import LinearAttention
 from tfm.parts.mixer.longformer import Longformer
 from tfm.parts.mixer.lstm import LSTM
@@ -22,12 +24,14 @@ from tfm.parts.mixer.transient import Transient
 TABLE = Table(
   'mixer',
   attention=Attention,
+  borrowed=Borrowed,
   conv=Conv,
   disentangled=Disentangled,
   fourier=Fourier,
   gated_conv=GatedConv,
   gated_delta=GatedDelta,
   hierarchical=Hierarchical,
+  lightning=Lightning,
   linear=LinearAttention,
   longformer=Longformer,
   lstm=LSTM,

@@ -22,6 +22,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.masked import MaskedMixer, RelativePositions, relative_positions
+from tfm.parts.norm.base import Norm
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
 from tfm.parts.tokeninfo import TokenInfo
@@ -42,6 +43,9 @@ class Attention(Heads, MaskedMixer):
       factor.
     gated: multiply the output of every head elementwise by sigmoid(x Wg) before Wo
       (arXiv:2505.06708). Wg has a bias where Wq has one.
+    v_norm: the norm of values, per head (Gemma 3n); None: no norm.
+    lends: the name under which later layers use the keys and values (`mixer=borrowed`); '': none.
+    out_norm: the norm of the outputs of all heads, as one vector, before Wo (BitNet); None: no norm.
   """
 
   relative: Relative = Relative()
@@ -49,6 +53,9 @@ class Attention(Heads, MaskedMixer):
   rotate_first: bool = dataclasses.field(default=False, kw_only=True)
   length_scale: LengthScale | None = dataclasses.field(default=None, kw_only=True)
   gated: bool = dataclasses.field(default=False, kw_only=True)
+  out_norm: Norm | None = dataclasses.field(default=None, kw_only=True)
+  v_norm: Norm | None = dataclasses.field(default=None, kw_only=True)
+  lends: str = dataclasses.field(default='', kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
@@ -65,6 +72,9 @@ class Attention(Heads, MaskedMixer):
   def state(self, d_model):
     _, K, H = self.sizes(d_model)
     return {'k': Slot((K, H)), 'v': Slot((K, H))}
+
+  def key_shape(self, d_model):
+    return self.sizes(d_model)[1:]
 
   @property
   def effective_mask(self) -> Mask:
@@ -102,12 +112,15 @@ class _Attention(Module):
       q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'q'), q_info)
       k_BSKH = relative.rotate(norm_and_clip(s, dims, k_BSKH, 'k', 'K'), info)
     v_BSKH = norm_and_clip(s, dims, v_BSKH)
+    v_BSKH = v_BSKH if s.v_norm is None else s.v_norm.make(dims, 'H').copy(name='v_norm')(v_BSKH)
     if s.length_scale is not None:
       q_BTNH = s.length_scale(q_BTNH, q_info.positions)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
     cached, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
     k_BSKH, v_BSKH, k_info = self.expand_keys(cached['k'], cached['v'], k_info)
+    if s.lends:
+      ctx.lent[s.lends] = k_BSKH, v_BSKH, k_info
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.value_tables
     scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
@@ -118,10 +131,24 @@ class _Attention(Module):
       q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
     )
     y_BTNH = self.combine_heads(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    return self.projected(y_BTNH, x_BTD, dims), cache
+
+  def projected(self, y_BTNH: jax.Array, x_BTD: jax.Array, dims: Dims) -> jax.Array:
+    """Return the output of the layer, given the values of the heads and the input.
+
+    Args:
+      y_BTNH: weighted values of the heads.
+      x_BTD: input of the layer, for the gate.
+      dims: sizes and settings of the heads.
+    """
+    s, (*_, N, H), D = self.spec, y_BTNH.shape, self.dims.d_model
     if s.gated:
       gate_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
       y_BTNH = y_BTNH * jax.nn.sigmoid(gate_BTNH)
-    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+    if s.out_norm is not None:
+      norm = s.out_norm.make(dims, 'N').copy(name='out_norm')
+      y_BTNH = norm(y_BTNH.reshape(*y_BTNH.shape[:2], -1)).reshape(y_BTNH.shape)
+    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH)
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """Return the input of keys and values, and the token info of queries and keys."""

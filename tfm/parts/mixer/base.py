@@ -122,6 +122,20 @@ class Mixer(Part):
     return None
 
   @property
+  def lends(self) -> str:
+    """The name under which later layers use its keys and values, '' if none do."""
+    return ''
+
+  @property
+  def lender(self) -> str:
+    """The name under which it uses the keys and values of an earlier layer, '' if it has its own."""
+    return ''
+
+  def key_shape(self, d_model: int) -> tuple[int, int]:
+    """Return (key heads, numbers of a key) of keys that it lends or borrows."""
+    raise AssertionError(f'{type(self).__name__} must have keys')
+
+  @property
   def max_positions(self) -> int | None:
     """The number of positions that it supports; None: any number."""
     return None

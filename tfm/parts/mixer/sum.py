@@ -74,6 +74,17 @@ class Sum(Mixer):
     return self.left.common
 
   @property
+  def lends(self):
+    return self.left.lends
+
+  @property
+  def lender(self):
+    return self.left.lender
+
+  def key_shape(self, d_model):
+    return self.left.key_shape(d_model)
+
+  @property
   def max_positions(self):
     return self.left.max_positions
 

@@ -86,7 +86,7 @@ class _Sums:
     sums_UBTD = jnp.zeros((len(self.targets), *x_BTD.shape), x_BTD.dtype)
     return self._next(x_BTD, sums_UBTD, jnp.int32(0))
 
-  def join(self, residual_layout, x_BTD, carry, branches, norm):
+  def join(self, residual_layout, x_BTD, carry, branches, norm, ctx):
     return residual_layout(x_BTD, branches, norm), carry
 
   def after(self, x_BTD, carry, layer):

@@ -40,6 +40,7 @@ class Residual(Part):
     carry: Any,
     branches: Branches,
     norm: Callable[[str], Any],
+    ctx: Any,
   ) -> tuple[jax.Array, Any]:
     """Add the branches of a block to the stream.
 
@@ -71,6 +72,16 @@ class Residual(Part):
   def end(self, x_BTD: jax.Array, carry: Any) -> jax.Array:
     """Return the input of the final norm."""
     return x_BTD
+
+  @property
+  def in_blocks(self) -> bool:
+    """Whether every block has parameters of the residual."""
+    return False
+
+  @property
+  def layered(self) -> int:
+    """The width of the vectors for each layer that it needs (`Ctx.layered_BTLR`), 0 for none."""
+    return 0
 
   @property
   def reversible(self) -> bool:

@@ -47,7 +47,7 @@ class _Streams:
     x_BTD = x_BTD.astype(self.reduce)
     return x_BTD, x_BTD
 
-  def join(self, residual_layout, x_BTD, carry, branches, norm):
+  def join(self, residual_layout, x_BTD, carry, branches, norm, ctx):
     for step in residual_layout.steps(branches, norm):
       x_BTD, carry = carry + step(x_BTD.astype(self.compute)).astype(self.reduce), x_BTD
     return x_BTD, carry

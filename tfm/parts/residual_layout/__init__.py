@@ -3,6 +3,8 @@
 from tfm.core.registry import Table
 from tfm.parts.residual_layout.after import After
 from tfm.parts.residual_layout.base import ResidualLayout as ResidualLayout
+from tfm.parts.residual_layout.laurel import Laurel
+from tfm.parts.residual_layout.normed import Normed
 from tfm.parts.residual_layout.parallel import Parallel
 from tfm.parts.residual_layout.post import Post
 from tfm.parts.residual_layout.pre import Pre
@@ -13,6 +15,8 @@ TABLE = Table(
   'residual_layout',
   {'bare': 'unnormalised'},
   after=After,
+  laurel=Laurel,
+  normed=Normed,
   parallel=Parallel,
   post=Post,
   pre=Pre,

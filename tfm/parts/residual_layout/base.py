@@ -38,6 +38,12 @@ class ResidualLayout(Part):
     """Return the updates of the stream in order, each a function of the current stream."""
     raise AssertionError(f'{type(self).__name__} must return steps')
 
+  def own(self, dims: Any) -> dict[str, Any]:
+    """Return modules `x_BTD -> y_BTD` of the residual_layout itself, which are branches of these
+    names.
+    """
+    return {}
+
   @property
   def additive(self) -> bool:
     """Whether the block only adds `steps` to the stream, so that it can be inverted."""

@@ -71,7 +71,7 @@ class _Block(nn.Module):
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, new_cache, aux)
     layout = self.spec.residual_layout
-    x_BTD, carry = ctx.residual.join(layout, x_BTD, carry, branches, self._norm(ctx))
+    x_BTD, carry = ctx.residual.join(layout, x_BTD, carry, branches, self._norm(ctx), ctx)
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else new_cache, sum(aux)
 
   def _branches(
@@ -81,7 +81,7 @@ class _Block(nn.Module):
 
     When called, they add caches to `new_cache` and losses to `aux`.
     """
-    s, dims = self.spec, self.dims
+    s, dims = self.spec, self.dims.replace(rounding=self.spec.rounding)
 
     def update(y_BTD, name, post_norm, stream_BTD):
       y_BTD = y_BTD if post_norm is None else post_norm(y_BTD)
@@ -109,6 +109,8 @@ class _Block(nn.Module):
         branches[name] = functools.partial(mix, name, part)
     if s.ffn is not None:
       branches['ffn'] = feed_forward
+    for name, module in s.residual_layout.own(dims).items():
+      branches[name] = module.copy(name=name)
     if s.extra_branch is not None:
       extra_module = s.extra_branch.make(dims).copy(name='aside')
       branches['aside'] = extra

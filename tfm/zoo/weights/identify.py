@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tfm.core import config, errors
 from tfm.model.spec import Model
+from tfm.zoo import rounding
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family
 
@@ -62,7 +63,7 @@ def identify(
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, families)}')
   family = families[kind]
   ending = _ending(c, kind, family)
-  spec = family.spec(c, ending)
+  spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
   if ignore is None:
     return Published(family, ending, _valid(spec, where), tuple(unread))

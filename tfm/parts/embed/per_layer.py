@@ -1,0 +1,78 @@
+"""Token ids to vectors, and to one more vector for every layer (Gemma 3n)."""
+
+from collections.abc import Iterator
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded
+from tfm.parts.dense import Dense
+from tfm.parts.embed.base import Embedded
+from tfm.parts.embed.tokens import Tokens, _Tokens
+from tfm.parts.norm.base import Norm
+from tfm.parts.norm.rms import RMSNorm
+
+
+@dataclasses.dataclass(frozen=True)
+class PerLayer(Tokens):
+  """`tokens`, and e_l = (norm(x W_l / sqrt D) + sqrt(P) E_l[token]) / sqrt 2 of layer l, x the
+  embedding of the token.
+
+  Layers read e_l where `residual=altup` has inputs. Tokens beyond the second table have its first
+  row.
+
+  Attributes:
+    layer_vocab: rows of the second table. None: as many as the first has.
+    layer_dim: P, the width of e_l.
+    layer_norm: of the projections of x.
+  """
+
+  layer_vocab: int | None = None
+  layer_dim: int = 256
+  layer_norm: Norm = RMSNorm()
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    for name in ('layer_vocab', 'layer_dim'):
+      if (value := getattr(self, name)) is not None and value < 1:
+        yield f'{name}={value} is not a size. Expected at least 1.'
+    if self.dim is not None or self.vocab is None:
+      yield 'dim and a shared table do not go with vectors for each layer. Expected dim=none, and vocab.'
+
+  def make(self, dims):
+    return _PerLayer(self, dims)
+
+  @property
+  def layered(self):
+    return self.layer_dim
+
+
+class _PerLayer(_Tokens):
+  spec: PerLayer
+
+  def setup(self):
+    super().setup()
+    s, d = self.spec, self.dims
+    L, dtype = d.depth, d.run.precision.dtype('param')
+    shape = (s.layer_vocab or s.vocab or 1, L * s.layer_dim)
+    self.layer_table_VR = self.param(
+      'layer_table', sharded(d.init.weight('embed', *shape, d), 'VR'), shape, dtype
+    )
+    self.layer_project = Dense('DR', (d.d_model, L * s.layer_dim), d)
+    self.layer_norm = s.layer_norm.make(d, 'R')
+
+  def start(self, inputs, outputs, next_B) -> Embedded:
+    """Return the embeddings of the tokens, before positions are added, and the vectors for each
+    layer.
+    """
+    found = super().start(inputs, outputs, next_B)
+    return found._replace(layered_BTLR=self._layered(inputs['input_ids'], found.x_BTD))
+
+  def _layered(self, tok_BT: jax.Array, x_BTD: jax.Array) -> jax.Array:
+    L, R = self.dims.depth, self.spec.layer_dim
+    tok_BT = jnp.where(tok_BT < self.layer_table_VR.shape[0], tok_BT, 0)
+    own = jnp.take(self.layer_table_VR, tok_BT, axis=0).astype(x_BTD.dtype) * R**0.5
+    given = self.layer_project(x_BTD) * self.dims.d_model**-0.5
+    given = self.layer_norm(given.reshape(*tok_BT.shape, L, R))
+    return (given + own.reshape(given.shape)) * 2**-0.5

@@ -1,0 +1,33 @@
+"""Norm before each residual sum, of the stream too (MiniMax)."""
+
+import dataclasses
+
+from tfm.parts.residual_layout.base import ResidualLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class Normed(ResidualLayout):
+  """a h + b f(h), h = norm(x), for every branch f (arXiv:2501.08313).
+
+  That is post-norm with the scales of DeepNorm (arXiv:2203.00555), every norm counted to the branch
+  after it.
+
+  Attributes:
+    mixer: (a, b) of the mixer, and of attention to another tower.
+    ffn: (a, b) of the feed-forward.
+  """
+
+  mixer: tuple[float, float] = (1.0, 1.0)
+  ffn: tuple[float, float] = (1.0, 1.0)
+
+  def __call__(self, x_BTD, branches, norm):
+    for name, f in branches.items():
+      kept, added = self.ffn if name == 'ffn' else self.mixer
+      h_BTD = norm(f'{name}_norm')(x_BTD)
+      y_BTD = f(h_BTD, None, h_BTD)
+      x_BTD = (h_BTD if kept == 1 else h_BTD * kept) + (y_BTD if added == 1 else y_BTD * added)
+    return x_BTD
+
+  @property
+  def additive(self):
+    return False
