@@ -23,7 +23,7 @@ from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.tokens import Tokens
-from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.ffn import Glu, GroupedMlp, Mlp, Moe
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.length_scale import LengthScale
@@ -46,14 +46,17 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  Bottleneck,
   Disentangled,
   GatedConv,
   GatedDelta,
+  GroupedAttention,
   Hierarchical,
   LinearAttention,
   Longformer,
   Mamba,
   Mamba2,
+  SpanConv,
   Sum,
   Transient,
 )
@@ -121,6 +124,7 @@ def _levels() -> dict[str, dict[str, list]]:
   scaled = Glu(48, limit=0.5, shift=1.0, gate_scale=2.0, out_scale=0.5)
   feeds = {'glu': [Glu(48), Glu(48, bias=True), scaled], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
   feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
+  feeds['grouped_mlp'] = [GroupedMlp(48), GroupedMlp(48, up_groups=1, down_groups=2)]
   feeds |= {name: [row()] for name, row in tables()['ffn'].items() if name not in (*feeds, 'moe')}
   # Where no rival is near, a choice has the weight 1 and no gradient.
   feeds['moe-sparse_mixer'] = [Moe(8, SparseMixer(jitter=jitter), Glu(48)) for jitter in (2.0, 1.0)]
@@ -165,8 +169,14 @@ def _levels() -> dict[str, dict[str, list]]:
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
     Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
   ]
+  mixer['bottleneck'] = [
+    Bottleneck(16, Attention(4, 2, 8), 24, ffns=2),
+    Bottleneck(16, Attention(4), 24, ffns=1, norm=LayerNorm(), shared=False),
+  ]
+  mixer['grouped'] = [GroupedAttention(4, None, 8, k_groups=2, v_groups=1, o_groups=2), GroupedAttention(4, None, 8)]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['longformer'] = [Longformer(4, None, 8)]
+  mixer['span_conv'] = [SpanConv(4, None, 8, span=3)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
@@ -262,6 +272,9 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
   ('residual', 'reversible'): {'wiring': ('post',), 'ffn': ('moe-expert_choice',)},
+  # Grouped projections take no adapter.
+  ('mixer', 'grouped'): {**_not_with(GroupedAttention()), 'adapter': ('lora',)},
+  ('ffn', 'grouped_mlp'): {'adapter': ('lora',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).

@@ -18,7 +18,7 @@ from tfm.model.spec import Model, blocks, reads
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
-from tfm.parts.mixer import Hierarchical, Longformer
+from tfm.parts.mixer import Hierarchical, Longformer, SpanConv
 from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -216,6 +216,8 @@ def sight(spec: Model) -> np.ndarray:
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])
         if isinstance(block.mixer, Longformer):  # the first token is global
           seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
+        if isinstance(block.mixer, SpanConv):
+          seen = seen | (abs(pos[0][:, None] - pos[0][None]) <= block.mixer.span // 2)
         seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
         reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach

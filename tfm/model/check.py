@@ -146,7 +146,7 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
   for where, _, block, d in placed(tower):
     path = f'{at}{where}'
     yield from (f'{path}: {m}' for m in tower.residual.fits(block.wiring))
-    for name in ('mixer', 'aside', 'cross'):
+    for name in ('mixer', 'aside', 'cross', 'ffn'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(d))
     if block.aside is not None and block.aside.state(d):

@@ -158,7 +158,8 @@ class Tower:
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token of the tower itself."""
-    return not resampled(self) and all(b.causal for b in blocks(self))
+    shown = self.embed is None or self.embed.causal
+    return shown and not resampled(self) and all(b.causal for b in blocks(self))
 
   @property
   def reads_towers(self) -> frozenset[str]:
@@ -229,7 +230,7 @@ class Model(Tower):
     """True if an output may depend on later tokens that are in no prefix."""
     later = lambda m: not (m.causal or 'prefix' in m.reads)
     shown = lambda b: any(map(later, b.mixers)) or not (b.ffn is None or b.ffn.causal)
-    return resampled(self) or any(map(shown, blocks(self)))
+    return not self.embed.causal or resampled(self) or any(map(shown, blocks(self)))
 
   @property
   def apart(self) -> bool:

@@ -11,6 +11,7 @@ from tfm.parts.embed.latents import Latents
 from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.splice import Splice
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.embed.trigrams import Trigrams
 from tfm.parts.embed.waveform import Waveform
 
 TABLE = Table(
@@ -24,5 +25,6 @@ TABLE = Table(
   patches=Patches,
   splice=Splice,
   tokens=Tokens,
+  trigrams=Trigrams,
   waveform=Waveform,
 )

@@ -75,12 +75,31 @@ class Tokens(Embed):
   def make(self, dims):
     return _Tokens(self, dims)
 
+  @property
+  def causal(self):
+    return self.mask_token is None  # the share of mask tokens is that of the whole document
+
   def shapes(self, batch, length):
     return {'input_ids': jax.ShapeDtypeStruct((batch, length), jnp.int32)}
 
   @property
   def width(self):
     return None if self.back else self.dim
+
+  @property
+  def projects(self) -> bool:
+    """Whether a projection to d_model follows the table."""
+    return self.dim is not None
+
+  @property
+  def early(self) -> bool:
+    """Whether that projection stands before positions are added."""
+    return self.back
+
+  @property
+  def beside(self) -> int:
+    """How many embeddings that projection reads for one token."""
+    return 1
 
   @property
   def d_out(self):
@@ -153,7 +172,7 @@ class _Tokens(Module):
     assert s.vocab is not None
     shape = (s.vocab, R)
     self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype)
-    width = 'D' if s.back else width
+    width = 'D' if s.early else width
     if s.types:
       shape = (s.types, d.d_model)
       self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
@@ -165,7 +184,7 @@ class _Tokens(Module):
       self.query_R = self.param('query', init, (d.d_model,), dtype)
     self.norm = s.norm.make(d, width) if s.norm is not None else None
     D = self.dims.d_model
-    self.project = Dense('RD', (R, D), self.dims, bias=not s.back) if s.dim is not None else None
+    self.project = Dense('RD', (R * s.beside, D), self.dims, bias=not s.back) if s.projects else None
     self.back = Dense('DR', (D, R), self.dims) if s.back else None
     self.rows = s.rows.make(d.replace(d_model=R)) if s.rows is not None else None
 
@@ -212,14 +231,18 @@ class _Tokens(Module):
     if s.mask_token is not None:
       segment_BT = jnp.ones_like(tok_BT) if segment_BT is None else segment_BT
       x_BTD = x_BTD * _rescale(tok_BT == s.mask_token, segment_BT).astype(dtype)[..., None]
-    if s.back and self.project is not None:
-      x_BTD = self.project(x_BTD)
+    if s.early and self.project is not None:
+      x_BTD = self.project(self.joined(x_BTD, segment_BT))
     if s.types:
       type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
       x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
     if s.tasks:
       task_BT = jnp.zeros_like(tok_BT) if task_BT is None else task_BT
       x_BTD = x_BTD + jnp.take(self.tasks_YD, task_BT, axis=0).astype(dtype)
+    return x_BTD
+
+  def joined(self, x_BTD: jax.Array, segment_BT: jax.Array | None) -> jax.Array:
+    """Return what is projected to d_model before positions are added."""
     return x_BTD
 
   def queries(self, type_BP: jax.Array) -> jax.Array:
@@ -233,7 +256,7 @@ class _Tokens(Module):
     """Apply norm and dropout to the sum of embeddings and positions, and project it to d_model."""
     x_BTD = x_BTD if self.norm is None or self.spec.early_norm else self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.dropout, train, self)
-    return constrained(x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD')
+    return constrained(x_BTD if self.project is None or self.spec.early else self.project(x_BTD), 'BTD')
 
   def leave(self, x_BTD: jax.Array) -> jax.Array:
     """Project the last hidden state to the width of the table, if `back`."""

@@ -1,5 +1,6 @@
 """Feed-forwards: what happens to each token alone."""
 
+from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -35,6 +36,10 @@ class FFN(Part):
   def make(self, dims: Any) -> Any:
     """The module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
+
+  def fits(self, d_model: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot be part of a model of this width."""
+    yield from ()
 
   def flops(self, d_model: int) -> int:
     """Multiplications and additions a token takes."""

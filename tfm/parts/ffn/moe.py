@@ -70,6 +70,10 @@ class Moe(FFN):
   def updated(self, params, load):
     return params | {'router': self.router.updated(params['router'], load['router'])}
 
+  def fits(self, d_model):
+    if self.shared is not None:
+      yield from (f'shared: {sentence}' for sentence in self.shared.fits(d_model))
+
   def check(self) -> Iterator[str]:
     if self.experts < 1:
       yield f'experts: {self.experts} experts are none. Wanted 1 or more.'

@@ -15,7 +15,9 @@ Shape = tuple[int, ...]
 Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
 #: What theirs call the parameters of a module, by what ours do.
-LEAVES = {'kernel': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight', 'bias': 'bias'}
+LEAVES = {
+  'kernel': 'weight', 'blocks': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight', 'bias': 'bias',
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
