@@ -46,10 +46,12 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  BigBirdAttention,
   Bottleneck,
   Disentangled,
   GatedConv,
   GatedDelta,
+  GlobalLocal,
   GroupedAttention,
   Hierarchical,
   LinearAttention,
@@ -67,8 +69,8 @@ from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
-from tfm.parts.router import Grouped, SparseMixer, TopK
-from tfm.parts.wiring import Parallel
+from tfm.parts.router import Grouped, Language, SparseMixer, TopK
+from tfm.parts.wiring import Adapted, Parallel
 
 
 class Case(NamedTuple):
@@ -100,6 +102,11 @@ def mixing(**fields) -> Model:
 def disentangled(**fields) -> Model:
   """A decoder whose attention is disentangled, with these fields."""
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
+
+
+def adapted(**fields) -> Model:
+  """A decoder with an adapter after the feed-forward, joined by a wiring with these fields."""
+  return decoder(Block(Attention(4, 2, 8), Glu(48), LayerNorm(), Adapted(**fields), second_ffn=Mlp(16)))
 
 
 def is_conditioned(row: type) -> bool:
@@ -169,10 +176,12 @@ def _levels() -> dict[str, dict[str, list]]:
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
     Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
   ]
+  mixer['bigbird'] = [BigBirdAttention(4, None, 8, block=1, random=1)]
   mixer['bottleneck'] = [
     Bottleneck(16, Attention(4, 2, 8), 24, ffns=2),
     Bottleneck(16, Attention(4), 24, ffns=1, norm=LayerNorm(), shared=False),
   ]
+  mixer['global_local'] = [GlobalLocal(4, None, 8, block=4, shift=2)]
   mixer['grouped'] = [GroupedAttention(4, None, 8, k_groups=2, v_groups=1, o_groups=2), GroupedAttention(4, None, 8)]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['longformer'] = [Longformer(4, None, 8)]
@@ -420,6 +429,10 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
+    'wiring=adapted-post': adapted(),
+    'wiring=adapted-pre-own': adapted(pre=True, reads='own', inside=False),
+    'wiring=adapted-plain': adapted(reads='none', inside=False),
+    'second_ffn=pre': decoder(Block(attention, glu, second_ffn=Moe(8, Language(), Mlp(16)))),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

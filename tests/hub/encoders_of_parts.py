@@ -8,10 +8,20 @@ _MOBILE = {
   **SIZES, 'embedding_size': 12, 'intra_bottleneck_size': 16, 'num_feedforward_networks': 3, 'type_vocab_size': 2,
 }  # fmt: skip
 _SQUEEZE = {**SIZES, 'embedding_size': D}
+_XMOD = {**SIZES, 'languages': ['en_XX', 'de_DE', 'sw_KE']}
 #: Their poolers are there for every class.
 _POOLER = r'pooler\.'
 
 CASES = {
+  'xmod': Case('XmodConfig', 'XmodForMaskedLM', _XMOD, first=2, whole=True),
+  'xmod-pre-norm': Case('XmodConfig', 'XmodForMaskedLM', {
+    **_XMOD, 'pre_norm': True, 'adapter_layer_norm': True, 'ln_before_adapter': False, 'hidden_act': 'relu',
+    'default_language': 'sw_KE', 'adapter_reduction_factor': 4,
+  }, first=2, whole=True),
+  'xmod-no-norm': Case('XmodConfig', 'XmodForMaskedLM', {
+    **_XMOD, 'adapter_reuse_layer_norm': False, 'ln_before_adapter': False,
+  }, first=2),
+  **heads('xmod', 'Xmod', _XMOD, 'sequence', 'tokens', 'body', first=2),
   'squeezebert': Case('SqueezeBertConfig', 'SqueezeBertForMaskedLM', _SQUEEZE, idle=_POOLER, whole=True),
   'squeezebert-groups': Case('SqueezeBertConfig', 'SqueezeBertForMaskedLM', {
     **_SQUEEZE, 'q_groups': 1, 'k_groups': 2, 'v_groups': 8, 'post_attention_groups': 2, 'intermediate_groups': 1,

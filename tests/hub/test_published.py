@@ -19,6 +19,7 @@ from tests.hub import (
   published,
   seq2seq,
   seq2seq_kin,
+  seq2seq_of_parts,
   speech,
   towers,
 )  # fmt: skip
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.oracle
 CASES = {
   **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES, **encoders_kin.CASES,
   **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES, **speech.CASES,
-  **decoders_mixtures.CASES, **encoders_of_parts.CASES,
+  **decoders_mixtures.CASES, **encoders_of_parts.CASES, **seq2seq_of_parts.CASES,
 }  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
 #: group for those of the first case of every family.

@@ -40,7 +40,7 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
     return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
 
   for i, block in enumerate(unit.pattern):
-    names = [name for name in ('mixer', 'cross', 'ffn', 'aside') if getattr(block, name) is not None]
+    names = [name for name in ('mixer', 'cross', 'ffn', 'second_ffn', 'aside') if getattr(block, name) is not None]
     for j in range(len(block.wiring.steps(dict.fromkeys(names, _nothing), _nothing))):
       yield lambda *args, i=i, j=j: step(i, j, *args)
 

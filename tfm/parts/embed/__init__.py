@@ -6,6 +6,7 @@ from tfm.parts.embed.codes import Codes
 from tfm.parts.embed.conditioned import Conditioned
 from tfm.parts.embed.features import Features
 from tfm.parts.embed.frames import Frames
+from tfm.parts.embed.globals import Globals
 from tfm.parts.embed.interleave import Interleave
 from tfm.parts.embed.latents import Latents
 from tfm.parts.embed.patches import Patches
@@ -20,6 +21,7 @@ TABLE = Table(
   conditioned=Conditioned,
   features=Features,
   frames=Frames,
+  globals=Globals,
   interleave=Interleave,
   latents=Latents,
   patches=Patches,

@@ -106,6 +106,11 @@ class Embed(Part):
     return whole(*shape)
 
   @property
+  def prepended(self) -> int:
+    """The number of vectors before those of the inputs, which the model does not return."""
+    return 0
+
+  @property
   def towers(self) -> tuple[str, ...]:
     """The towers whose outputs it reads."""
     return ()

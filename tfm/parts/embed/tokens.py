@@ -25,7 +25,8 @@ class Tokens(Embed):
 
   Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
   documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `task_type_ids`;
-  `prefix_mask`; `global_attention_mask`; `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
+  `lang_ids` (the language of each token, see `router=language`); `prefix_mask`; `global_attention_mask`; `order_ids`
+  and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
   Padding holds ids of the vocabulary too: ids outside of it are an error, masked out or not
   (`tfm.parts.embed.ids_in_range`).
 
@@ -52,11 +53,12 @@ class Tokens(Embed):
     'position_ids',
     'token_type_ids',
     'task_type_ids',
+    'lang_ids',
     'prefix_mask',
     'global_attention_mask',
     *targets.NAMES,
   )
-  provides: ClassVar = frozenset({'prefix', 'global', 'type', *targets.EXTRAS})
+  provides: ClassVar = frozenset({'prefix', 'global', 'type', 'language', *targets.EXTRAS})
 
   vocab: int | None = 32_000  # type: ignore[assignment]
   scale: float = 1.0
@@ -203,7 +205,7 @@ class _Tokens(Module):
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
     marked_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
-    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': marked_BT})
+    info = info.with_extras(prefix=prefix_BT, type=type_BT, language=inputs.get('lang_ids'), **{'global': marked_BT})
     x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
     x_BTD = self.norm(x_BTD) if self.spec.early_norm and self.norm is not None else x_BTD
     start = Embedded(x_BTD, info, ordered='position_ids' not in inputs)

@@ -1,6 +1,6 @@
 """Feed-forwards: what happens to each token alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -29,9 +29,18 @@ class FFN(Part):
     return True
 
   @property
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it uses."""
+    return frozenset()
+
+  @property
   def active(self) -> Fraction:
     """The share of its experts (parameters whose first letter is E) that a token sees."""
     return Fraction(1)
+
+  def check_inputs(self, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each reason why tokens with these inputs cannot be fed."""
+    yield from ()
 
   def make(self, dims: Any) -> Any:
     """The module."""

@@ -3,12 +3,14 @@
 from tfm.core.registry import Table
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer as Mixer
+from tfm.parts.mixer.bigbird import BigBirdAttention
 from tfm.parts.mixer.bottleneck import Bottleneck
 from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.gated_conv import GatedConv
 from tfm.parts.mixer.gated_delta import GatedDelta
+from tfm.parts.mixer.global_local import GlobalLocal
 from tfm.parts.mixer.grouped import GroupedAttention
 from tfm.parts.mixer.hierarchical import Hierarchical
 from tfm.parts.mixer.linear import LinearAttention
@@ -25,12 +27,14 @@ from tfm.parts.mixer.transient import Transient
 TABLE = Table(
   'mixer',
   attention=Attention,
+  bigbird=BigBirdAttention,
   bottleneck=Bottleneck,
   conv=Conv,
   disentangled=Disentangled,
   fourier=Fourier,
   gated_conv=GatedConv,
   gated_delta=GatedDelta,
+  global_local=GlobalLocal,
   grouped=GroupedAttention,
   hierarchical=Hierarchical,
   linear=LinearAttention,

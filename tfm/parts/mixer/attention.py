@@ -84,6 +84,7 @@ class _Attention(Module):
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)
+    x_BTD = self.entering(x_BTD, ctx)
     relative = told(s, dims, ctx)
 
     project_q = self.project('DNH', (D, N, H), dims, 'q')
@@ -110,7 +111,7 @@ class _Attention(Module):
     k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
-    scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
+    scores = make_scores(self, s, H, ctx, s.sight, self.biases(relative, N), *more)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
     y_BTNH = self.mixed(y_BTNH, x_BTD, project_q, scores, relative, dims, ctx)
@@ -119,9 +120,17 @@ class _Attention(Module):
       y_BTNH = y_BTNH * jax.nn.sigmoid(gate(x_BTD))
     return self.project('NHD', (*y_BTNH.shape[2:], D), dims, 'o', 2)(y_BTNH), cache
 
+  def biases(self, relative: Any, n_heads: int) -> tuple:
+    """Return what is added to scores (`Scores.biases`)."""
+    return relative.biases(n_heads)
+
   def project(self, letters: str, shape: tuple[int, ...], dims: Dims, name: str, n_in: int = 1) -> Any:
     """Return the projection `name`, one of q, k, v and o."""
     return Dense(letters, shape, dims, n_in, bias=name in self.spec.bias, name=name)
+
+  def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
+    """Return the input of the projections."""
+    return x_BTD
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """(what keys and values are made of, where queries stand, where those stand)."""

@@ -80,17 +80,17 @@ class _Block(nn.Module):
       y_BTD, kept[name] = part.make(dims).copy(name=name)(x_BTD, ctx, None if cache is None else cache[name])
       return out(y_BTD, name, then, stream_BTD)
 
-    def feed(x_BTD, then=None, stream_BTD=None):
-      y_BTD, a = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
+    def feed(name, part, x_BTD, then, stream_BTD):
+      y_BTD, a = part.make(dims).copy(name=name)(x_BTD, ctx)
       aux.append(a)
-      return out(y_BTD, 'ffn', then, stream_BTD)
+      return out(y_BTD, name, then, stream_BTD)
 
     branches: Branches = {}
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
       if part is not None:
         branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(n, p, x, then, stream)
-    if s.ffn is not None:
-      branches['ffn'] = feed
+    for name, part in s.ffns.items():
+      branches[name] = lambda x, then=None, stream=None, n=name, p=part: feed(n, p, x, then, stream)
     if (aside := s.aside) is not None:
       alone = aside.make(dims).copy(name='aside')
       branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]
@@ -98,10 +98,12 @@ class _Block(nn.Module):
 
   def _norm(self, ctx: Ctx) -> Callable[[str], Callable[[jax.Array], jax.Array]]:
     """Return a function that makes the norm of a name, which is conditioned on `ctx.cond_BD` if its kind is."""
-    norm = self.spec.norm
+    norm, made = self.spec.norm, dict[str, Any]()
 
     def make(name):
-      module = norm.make(self.dims).copy(name=name)
+      if name not in made:  # a wiring may apply a norm twice
+        made[name] = norm.make(self.dims).copy(name=name)
+      module = made[name]
       return (lambda x_BTD: module(x_BTD, ctx.cond_BD)) if norm.conditioned else module
 
     return make

@@ -58,6 +58,10 @@ class Linear:
     """The name of the tensor that holds our parameter `leaf` of the module."""
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
 
+  def expert(self, number: int) -> str:
+    """Return what stands for the second `*`."""
+    return str(number)
+
   def shape(self, slots: Sequence[Slot]) -> Shape:
     """The shape of theirs."""
     (slot,) = slots
