@@ -54,8 +54,7 @@ REASONS = {
     blt cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
     gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text neomme t5gemma2
     """,
-  'A decoder that predicts several tokens ahead in streams of their own; its logits are those of one stream.':
-    'prophetnet',
+  'A decoder whose logits are those of one of several streams that predict ahead.': 'prophetnet',
   'Linear layers that round activations and weights in every forward pass.': 'bitnet',
   'Reads images, sound or pages too; its language model is not taken out.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert

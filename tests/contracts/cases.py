@@ -280,7 +280,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
-  ('residual', 'reversible'): {'wiring': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'wiring': ('post', 'adapted'), 'ffn': ('moe-expert_choice',)},
   # Grouped projections take no adapter.
   ('mixer', 'grouped'): {**_not_with(GroupedAttention()), 'adapter': ('lora',)},
   ('ffn', 'grouped_mlp'): {'adapter': ('lora',)},

@@ -18,7 +18,7 @@ from tfm.model.spec import Model, blocks, reads
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
-from tfm.parts.mixer import BigBirdAttention, Hierarchical, Longformer, SpanConv
+from tfm.parts.mixer import BigBirdAttention, GlobalLocal, Hierarchical, Longformer, SpanConv
 from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -235,6 +235,9 @@ def sight(spec: Model) -> np.ndarray:
         if isinstance(block.mixer, BigBirdAttention):
           length = info.with_extras(length=np.full_like(pos, T))
           seen = np.asarray(block.mixer.sight(length.rows(), length.columns()))[0]
+        if isinstance(block.mixer, GlobalLocal):  # the first token is global
+          marked = info.with_extras(**{'global': pos == 0})
+          seen = np.asarray(block.mixer.sight(marked.rows(), marked.columns()))[0]
         if isinstance(block.mixer, SpanConv):
           seen = seen | (abs(pos[0][:, None] - pos[0][None]) <= block.mixer.span // 2)
         seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
@@ -244,6 +247,6 @@ def sight(spec: Model) -> np.ndarray:
 
 def decodable(spec: Model) -> bool:
   """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they need."""
-  if any(isinstance(block.mixer, Longformer | BigBirdAttention) for block in blocks(spec)):
+  if any(isinstance(block.mixer, Longformer | BigBirdAttention | GlobalLocal) for block in blocks(spec)):
     return False
   return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()

@@ -205,7 +205,8 @@ class _Tokens(Module):
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
     marked_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
-    info = info.with_extras(prefix=prefix_BT, type=type_BT, language=inputs.get('lang_ids'), **{'global': marked_BT})
+    language_BT = inputs['lang_ids'].astype(jnp.int32) if 'lang_ids' in inputs else None
+    info = info.with_extras(prefix=prefix_BT, type=type_BT, language=language_BT, **{'global': marked_BT})
     x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
     x_BTD = self.norm(x_BTD) if self.spec.early_norm and self.norm is not None else x_BTD
     start = Embedded(x_BTD, info, ordered='position_ids' not in inputs)
