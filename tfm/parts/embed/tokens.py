@@ -47,7 +47,7 @@ class Tokens(Embed):
   """
 
   needs: ClassVar = ('input_ids',)
-  takes: ClassVar = (
+  takes: ClassVar[tuple[str, ...]] = (
     'attention_mask',
     'segment_ids',
     'position_ids',
