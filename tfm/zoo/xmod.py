@@ -20,7 +20,8 @@ PAPER = 'Lifting the Curse of Multilinguality by Pre-training Modular Transforme
 def xmod(layers: int, d: int, heads: int, languages: int = 81) -> Model:
   """XLM-R with an adapter of half the width for each language, which the input `lang_ids` chooses."""
   spec = roberta.roberta(layers, d, heads, 250_002)
-  return adapted(spec, d // 2, Language(default=None), languages, Adapted())
+  router = Language(languages=tuple(map(str, range(languages))), default=None)
+  return adapted(spec, d // 2, router, languages, Adapted())
 
 
 def adapted(spec: Any, width: int, router: Language, languages: int, wiring: Adapted) -> Model:

@@ -275,8 +275,6 @@ TABLE = Table(
     'bart': bart.FAMILY,
     'mbart': mbart.FAMILY,
     'pegasus': pegasus.FAMILY,
-    'bigbird_pegasus': bigbird_pegasus.FAMILY,
-    'pegasus_x': pegasus_x.FAMILY,
     'blenderbot': blenderbot.FAMILY,
     'blenderbot-small': blenderbot_small.FAMILY,
     'plbart': plbart.FAMILY,
@@ -286,6 +284,8 @@ TABLE = Table(
     'marian': marian.FAMILY,
     'm2m_100': m2m_100.FAMILY,
     'fsmt': fsmt.FAMILY,
+    'bigbird_pegasus': bigbird_pegasus.FAMILY,
+    'pegasus_x': pegasus_x.FAMILY,
     # Images.
     'vit': vit.FAMILY,
     'deit': deit.FAMILY,
