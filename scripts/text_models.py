@@ -32,7 +32,6 @@ REASONS = {
     bert-generation cohere_compass_text esmc ernie gte internlm3 iquestcoder
     jina_embeddings_v3 megatron-bert rembert roc_bert ultrabert
     granite_swa blenderbot-small plbart mvp
-    xmod
     """,
   'A mixture of experts; nobody has written the spec.': """
     afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite
@@ -48,13 +47,13 @@ REASONS = {
     axk2 beam deepseek_v32 deepseek_v4 dots3_note dots3_note_text glm_moe_dsa hy_v4 minimax_m3_vl_text zaya
     """,
   'Attention by blocks, hashing, landmarks or pooling that tfm lacks.': """
-    big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
+    big_bird funnel mra nystromformer perceiver reformer yoso
     """,
   'Blocks of an idea of its own that tfm has no part for.': """
-    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
-    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
-    squeezebert t5gemma2
+    blt cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
+    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text neomme t5gemma2
     """,
+  'A decoder whose logits are those of one of several streams that predict ahead.': 'prophetnet',
   'Linear layers that round activations and weights in every forward pass.': 'bitnet',
   'Reads images, sound or pages too; its language model is not taken out.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert
@@ -82,7 +81,7 @@ CLASS_REASONS = {
     'causal',
     """
     big_bird data2vec-text ernie megatron-bert rembert roberta-prelayernorm roc_bert xlm-roberta-xl
-    xmod reformer
+    reformer
     """,
   ),
 }

@@ -25,7 +25,7 @@ from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.tokens import Tokens
-from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.ffn import Glu, GroupedMlp, Mlp, Moe
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.length_scale import LengthScale
@@ -48,14 +48,19 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  BigBirdAttention,
+  Bottleneck,
   Disentangled,
   GatedConv,
   GatedDelta,
+  GlobalLocal,
+  GroupedAttention,
   Hierarchical,
   LinearAttention,
   Longformer,
   Mamba,
   Mamba2,
+  SpanConv,
   Sum,
   Transient,
 )
@@ -66,8 +71,8 @@ from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
-from tfm.parts.residual_layout import Parallel
-from tfm.parts.router import Grouped, SparseMixer, TopK
+from tfm.parts.residual_layout import Adapted, Parallel
+from tfm.parts.router import Grouped, Language, SparseMixer, TopK
 
 
 class Case(NamedTuple):
@@ -105,6 +110,15 @@ def disentangled(**fields) -> Model:
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
+def adapted(**fields) -> Model:
+  """A decoder with an adapter after the feed-forward, joined by a residual_layout with these
+  fields.
+  """
+  return decoder(
+    Block(Attention(4, 2, 8), Glu(48), LayerNorm(), Adapted(**fields), second_ffn=Mlp(16))
+  )
+
+
 def is_conditioned(row: type) -> bool:
   """Whether a part needs a condition of the input layer; test_inputs_and_heads.py covers these."""
   return getattr(row, 'conditioned', False)
@@ -132,6 +146,7 @@ def _levels() -> dict[str, dict[str, list]]:
   scaled = Glu(48, limit=0.5, shift=1.0, gate_scale=2.0, out_scale=0.5)
   feeds = {'glu': [Glu(48), Glu(48, bias=True), scaled], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
   feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
+  feeds['grouped_mlp'] = [GroupedMlp(48), GroupedMlp(48, up_groups=1, down_groups=2)]
   feeds |= {name: [row()] for name, row in tables()['ffn'].items() if name not in (*feeds, 'moe')}
   # Where no rival is near, a choice has the weight 1 and no gradient.
   feeds['moe-sparse_mixer'] = [Moe(8, SparseMixer(jitter=jitter), Glu(48)) for jitter in (2.0, 1.0)]
@@ -182,8 +197,19 @@ def _levels() -> dict[str, dict[str, list]]:
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
     Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
   ]
+  mixer['bigbird'] = [BigBirdAttention(4, None, 8, block=1, random=1)]
+  mixer['bottleneck'] = [
+    Bottleneck(16, Attention(4, 2, 8), 24, ffns=2),
+    Bottleneck(16, Attention(4), 24, ffns=1, norm=LayerNorm(), shared=False),
+  ]
+  mixer['global_local'] = [GlobalLocal(4, None, 8, block=4, shift=2)]
+  mixer['grouped'] = [
+    GroupedAttention(4, None, 8, k_groups=2, v_groups=1, o_groups=2),
+    GroupedAttention(4, None, 8),
+  ]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['longformer'] = [Longformer(4, None, 8)]
+  mixer['span_conv'] = [SpanConv(4, None, 8, span=3)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
@@ -284,7 +310,10 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed
   # adds.
-  ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'residual_layout': ('post', 'adapted'), 'ffn': ('moe-expert_choice',)},
+  # Grouped projections take no adapter.
+  ('mixer', 'grouped'): {**_not_with(GroupedAttention()), 'adapter': ('lora',)},
+  ('ffn', 'grouped_mlp'): {'adapter': ('lora',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with
@@ -484,6 +513,10 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
     'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
+    'residual_layout=adapted-post': adapted(),
+    'residual_layout=adapted-pre-own': adapted(pre=True, reads='own', inside=False),
+    'residual_layout=adapted-plain': adapted(reads='none', inside=False),
+    'second_ffn=pre': decoder(Block(attention, glu, second_ffn=Moe(8, Language(), Mlp(16)))),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

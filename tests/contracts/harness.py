@@ -19,7 +19,7 @@ from tfm.model.spec import Model, blocks, reads
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
-from tfm.parts.mixer import Hierarchical, Longformer
+from tfm.parts.mixer import BigBirdAttention, GlobalLocal, Hierarchical, Longformer, SpanConv
 from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -109,8 +109,12 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
+  marks = _marks(spec, segments, None if spec.encoder is None else places)
   return (
-    inputs | _types(spec, ids) | _marks(spec, segments, None if spec.encoder is None else places)
+    inputs
+    | _types(spec, ids)
+    | marks
+    | _languages(spec, ids, None if spec.encoder is None else source)
   )
 
 
@@ -122,6 +126,16 @@ def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict
     if tower is not None and places is not None and 'global' in reads(tower):
       before = np.pad(places, ((0, 0), (1, 0)))[:, :-1]
       found[f'{prefix}global_attention_mask'] = ((places != before) & (places > 0)).astype(np.int32)
+  return found
+
+
+def _languages(spec: Model, ids: Any, source: Any) -> dict[str, Any]:
+  """Languages, where layers have a part for each: a token has the same one wherever it stands."""
+  found = {}
+  own = '' if spec.encoder is None else 'decoder_'
+  for prefix, tower, tokens in ((own, spec, ids), ('', spec.encoder, source)):
+    if tower is not None and tokens is not None and 'language' in reads(tower):
+      found[f'{prefix}lang_ids'] = tokens % 8
   return found
 
 
@@ -218,6 +232,7 @@ def _alone(spec: Model, p) -> jax.Array:
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
   inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids), np.ones_like(ids))
+  inputs |= _languages(spec, ids, _SOURCE[None, :LONG])
   return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits'][0]
 
 
@@ -227,19 +242,25 @@ def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
   They are what a decoder meets: no document begins after the prompt, none is padded on the right. A
   source is alone."""
   own = '' if spec.encoder is None else 'decoder_'
-  source = (
-    {} if spec.encoder is None else {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
-  )
+  texts = jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)
+  source = {} if spec.encoder is None else {'input_ids': texts}
   mine = {
     n: x[jnp.asarray([0, 2])] for n, x in inputs.items() if n.startswith(own) or n == 'prefix_mask'
   }
   empty = cache.init_cache(spec, 2, T, source=LONG, kind=run.cache)
   first = {n: x[:, :PROMPT] for n, x in mine.items()}
+  if spec.encoder is not None:
+    source |= {n: x for n, x in _languages(spec, texts, texts).items() if not n.startswith(own)}
   prompt = dataclasses.replace(run, loop='unroll')
   out = transformer.apply(spec, p, run=prompt, cache=empty, **first, **source)
 
   def step(kept, token_B):
-    out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+    languages = {
+      n: x for n, x in _languages(spec, token_B[:, None], None).items() if n.startswith(own)
+    }
+    out = transformer.apply(
+      spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]}, **languages
+    )
     return out['cache'], out['logits'][:, 0]
 
   _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)
@@ -263,6 +284,14 @@ def sight(spec: Model) -> np.ndarray:
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])
         if isinstance(block.mixer, Longformer):  # the first token is global
           seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
+        if isinstance(block.mixer, BigBirdAttention):
+          length = info.with_extras(length=np.full_like(pos, T))
+          seen = np.asarray(block.mixer.sight(length.rows(), length.columns()))[0]
+        if isinstance(block.mixer, GlobalLocal):  # the first token is global
+          marked = info.with_extras(**{'global': pos == 0})
+          seen = np.asarray(block.mixer.sight(marked.rows(), marked.columns()))[0]
+        if isinstance(block.mixer, SpanConv):
+          seen = seen | (abs(pos[0][:, None] - pos[0][None]) <= block.mixer.span // 2)
         seen = seen | (
           getattr(block.mixer, 'pool', T + 1) <= T
         )  # by blocks, of which every token is in one
@@ -274,6 +303,8 @@ def decodable(spec: Model) -> bool:
   """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they
   need.
   """
-  if any(isinstance(block.mixer, Longformer) for block in blocks(spec)):
+  if any(
+    isinstance(block.mixer, Longformer | BigBirdAttention | GlobalLocal) for block in blocks(spec)
+  ):
     return False
   return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()

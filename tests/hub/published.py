@@ -146,7 +146,12 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   if spec.embed.types or 'type' in reads(spec):
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
-  if 'global' in reads(spec if spec.encoder is None else spec.tower('encoder')):
+  if 'language' in reads(spec):
+    inputs['lang_ids'] = (
+      np.arange(T, dtype=np.int32)[None] // 5 + np.arange(3, dtype=np.int32)[:, None]
+    ) % 3
+  source = spec if spec.encoder is None else spec.tower('encoder')
+  if 'global' in reads(source) and 'global_attention_mask' in source.embed.takes:
     inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones(
       (3, 1), np.int32
     )
@@ -225,7 +230,9 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     both.theirs.get_buffer(name).grad = None
   with torch.set_grad_enabled(both.case.whole):
     out = both.theirs(**inputs, output_hidden_states=True)
-  stacks = {n: out[n] for n in HIDDEN if n in out}
+  # PEGASUS-X's last one holds the global vectors too.
+  plain = lambda stack: tuple(x[0] if isinstance(x, tuple) else x for x in stack)
+  stacks = {n: plain(out[n]) for n in HIDDEN if n in out}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
   if both.case.leaving:

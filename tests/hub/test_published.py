@@ -14,10 +14,12 @@ from tests.hub import (
   decoders_mixtures,
   encoders,
   encoders_kin,
+  encoders_of_parts,
   images,
   published,
   seq2seq,
   seq2seq_kin,
+  seq2seq_of_parts,
   speech,
   towers,
 )  # fmt: skip
@@ -32,7 +34,7 @@ CASES = {
   **encoders_kin.CASES,
   **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES,
   **speech.CASES,
-  **decoders_mixtures.CASES,
+  **decoders_mixtures.CASES, **encoders_of_parts.CASES, **seq2seq_of_parts.CASES,
 }  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and
 #: steps, and the large group for those of the first case of every family.
@@ -146,9 +148,8 @@ def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
 
   made = {case.model for case in CASES.values()}
   asked = 0
-  for case in {
-    c.config: c for c in reversed({**encoders.CASES, **encoders_kin.CASES}.values()) if not c.merged
-  }.values():
+  cases = {**encoders.CASES, **encoders_kin.CASES, **encoders_of_parts.CASES}
+  for case in {c.config: c for c in reversed(cases.values()) if not c.merged}.values():
     family = weights.TABLE[published.type_of(case)]
     for name in (family.stem + ending for ending in family.endings):
       if name in made or not hasattr(transformers, name):

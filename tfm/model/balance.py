@@ -31,7 +31,9 @@ def _stack(stack: Tower, params: Params, load: Params) -> Params:
     for j, block in enumerate(segment.pattern):
       if seen := load.get(at, {}).get(name := f'block_{j}'):
         own = params[at][name]
-        assert block.ffn is not None
-        changed[name] = own | {'ffn': block.ffn.updated(own['ffn'], seen['ffn'])}
+        ffns = {field: part for field, part in block.ffns.items() if field in seen}
+        changed[name] = own | {
+          field: part.updated(own[field], seen[field]) for field, part in ffns.items()
+        }
     out[at] = params[at] | changed
   return out

@@ -155,6 +155,8 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
     if head.stream is not None:
       yield from (f'{at}heads.{name}: {m}' for m in _stream(tower, head.stream))
   yield from (f'{at}{m}' for m in _conditions(tower))
+  if embed.prepended and resampled(tower):
+    yield f'{at}embed: its first vectors are not returned, and segments change the length. Expected embed=tokens.'
   before = width
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
@@ -165,7 +167,7 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
   for where, _, block, d in placed(tower):
     path = f'{at}{where}'
     yield from (f'{path}: {m}' for m in tower.residual.fits(block.residual_layout))
-    for name in ('mixer', 'extra_branch', 'cross'):
+    for name in ('mixer', 'extra_branch', 'cross', 'ffn', 'second_ffn'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(d))
     if block.extra_branch is not None and block.extra_branch.state(d):
@@ -213,6 +215,9 @@ def _reads(tower: Tower, at: str) -> Iterator[str]:
   assert tower.embed is not None
   given = tower.embed.provides
   for where, _, block, _ in placed(tower):
+    for field, part in block.ffns.items():
+      for extra in sorted(part.reads - given):
+        yield f'{at}{where}.{field}: needs {extra!r} of each token, and no input provides it.'
     for mixer in block.mixers:
       for extra in sorted(mixer.reads - mixer.provides - given):
         kind = (

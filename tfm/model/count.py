@@ -56,14 +56,13 @@ def _idle(tower: Tower, params: Any, letters: Any) -> int:
   idle = 0
   for i, segment in enumerate(tower.segments):
     for j, block in enumerate(segment.pattern):
-      if block.ffn is None:
-        continue
-      shapes, names = (
-        jax.tree.leaves(tree[f'segment_{i}'][f'block_{j}']['ffn']) for tree in (params, letters)
-      )
-      own = [(x.size, n.removeprefix('L')) for x, n in zip(shapes, names, strict=True)]
-      of_experts = sum(size for size, n in own if n.startswith('E') and n != 'E')
-      idle += int(of_experts * (1 - block.ffn.active))
+      for field, part in block.ffns.items():
+        shapes, names = (
+          jax.tree.leaves(tree[f'segment_{i}'][f'block_{j}'][field]) for tree in (params, letters)
+        )
+        own = [(x.size, n.removeprefix('L')) for x, n in zip(shapes, names, strict=True)]
+        of_experts = sum(size for size, n in own if n.startswith('E') and n != 'E')
+        idle += int(of_experts * (1 - part.active))
   return idle
 
 
@@ -147,10 +146,9 @@ def _layer_flops(
 def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, float]) -> float:
   """Return the FLOPs per token of a block."""
   flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
-  flops += 0.0 if block.ffn is None else block.ffn.flops(width)
-  flops += sum(
-    part is not None for part in (block.mixer, block.cross, block.ffn)
-  ) * block.residual_scale.flops(width)
+  flops += sum(f.flops(width) for f in block.ffns.values())
+  gained = sum(part is not None for part in (block.mixer, block.cross)) + len(block.ffns)
+  flops += gained * block.residual_scale.flops(width)
   return (
     flops if block.cross is None else flops + block.cross.flops(width, lengths[block.cross.tower])
   )
@@ -277,7 +275,7 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
 
 
 def _pieces(block: Block) -> dict[str, str]:
-  kinds = ('mixer', 'cross', 'ffn', 'extra_branch', 'norm', 'residual_layout')
+  kinds = ('mixer', 'cross', 'ffn', 'second_ffn', 'extra_branch', 'norm', 'residual_layout')
   return {kind: _name(piece) for kind in kinds if (piece := getattr(block, kind)) is not None}
 
 

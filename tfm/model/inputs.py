@@ -247,6 +247,11 @@ def _unfit(
     )
   if 'task_type_ids' in arrays and not getattr(tokens, 'tasks', 0):
     yield 'task_type_ids are given, but the model has no task types. Expected embed.tasks of at least 1, or no ids.'
+  if 'lang_ids' in arrays and 'language' not in reads(tower):
+    yield 'lang_ids are given, but no layer has a part for each language. Expected router=language, or no lang_ids.'
+  yield from dict.fromkeys(
+    why for b in blocks(tower) for f in b.ffns.values() for why in f.check_inputs(arrays)
+  )
   if cache is not None and getattr(tokens, 'mask_token', None) is not None:
     yield 'a cache keeps no share of mask tokens, and embed.mask_token needs it. Expected whole rows, without a cache.'
   if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):

@@ -48,6 +48,8 @@ class Block:
     residual stream (a factor, a gate). drop_path: probability that the last block skips a branch of
     an example in training; proportionally less in earlier
       blocks (stochastic depth, arXiv:1603.09382).
+    second_ffn: a feed-forward after `ffn`, a branch of its own (X-MOD's language adapters,
+    arXiv:2205.06266).
     extra_branch: an extra branch without a cache. It reads what enters the block, and its output is
       added as it is, last (DeBERTa v2's convolution, arXiv:2006.03654).
   """
@@ -61,6 +63,7 @@ class Block:
   residual_scale: ResidualScale = ResidualScale()
   drop_path: float = 0.0
   extra_branch: Mixer | None = None
+  second_ffn: FFN | None = None
 
   #: Fields that earlier versions stored under other names.
   former: ClassVar = {
@@ -75,9 +78,15 @@ class Block:
     return tuple(m for m in (self.mixer, self.extra_branch) if m is not None)
 
   @property
+  def ffns(self) -> dict[str, FFN]:
+    """The feed-forwards, by the names of their fields."""
+    both = {'ffn': self.ffn, 'second_ffn': self.second_ffn}
+    return {name: part for name, part in both.items() if part is not None}
+
+  @property
   def causal(self) -> bool:
     """True if no output depends on a later token."""
-    return all(m.causal for m in self.mixers) and (self.ffn is None or self.ffn.causal)
+    return all(m.causal for m in self.mixers) and all(f.causal for f in self.ffns.values())
 
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):
@@ -164,7 +173,8 @@ class Tower:
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token of the tower itself."""
-    return not resampled(self) and all(b.causal for b in blocks(self))
+    shown = self.embed is None or self.embed.causal
+    return shown and not resampled(self) and all(b.causal for b in blocks(self))
 
   @property
   def reads_towers(self) -> frozenset[str]:
@@ -235,14 +245,14 @@ class Model(Tower):
   def ahead(self) -> bool:
     """True if an output may depend on later tokens that are in no prefix."""
     later = lambda m: not (m.causal or 'prefix' in m.reads)
-    shown = lambda b: any(map(later, b.mixers)) or not (b.ffn is None or b.ffn.causal)
-    return resampled(self) or any(map(shown, blocks(self)))
+    shown = lambda b: any(map(later, b.mixers)) or not all(f.causal for f in b.ffns.values())
+    return not self.embed.causal or resampled(self) or any(map(shown, blocks(self)))
 
   @property
   def apart(self) -> bool:
     """True if an example does not depend on the others of its batch."""
     return all(
-      b.ffn is None or b.ffn.apart for t in (self, *self.towers.values()) for b in blocks(t)
+      f.apart for t in (self, *self.towers.values()) for b in blocks(t) for f in b.ffns.values()
     )
 
   @property
@@ -250,7 +260,7 @@ class Model(Tower):
     """True if attention masks alone decide which tokens an output depends on, so that they can hide
     an order.
     """
-    alone = lambda b: all(m.masked for m in b.mixers) and (b.ffn is None or b.ffn.apart)
+    alone = lambda b: all(m.masked for m in b.mixers) and all(f.apart for f in b.ffns.values())
     return not self.towers and all(map(alone, blocks(self)))
 
   @property
@@ -281,9 +291,9 @@ class Model(Tower):
 
 def reads(tower: Tower) -> frozenset[str]:
   """Return the extras of `TokenInfo` that the layers of a tower use."""
-  return frozenset().union(
-    tower.shared_relative.reads, *(m.reads for b in blocks(tower) for m in b.mixers)
-  )
+  of_mixers = [m.reads for b in blocks(tower) for m in b.mixers]
+  of_ffns = [f.reads for b in blocks(tower) for f in b.ffns.values()]
+  return frozenset().union(tower.shared_relative.reads, *of_mixers, *of_ffns)
 
 
 def blocks(tower: Tower) -> list[Block]:

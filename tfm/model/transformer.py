@@ -191,16 +191,16 @@ def apply(
     out |= state.captured(passed, x_BTD)
     if not name and cache is not None:
       out['cache'] = inputs_lib.advance(cache, started.info, passed.caches)
-    if started.outputs is not None:
-      x_BTD = x_BTD[:, -started.outputs :]
+    x_BTD, info = state.returned(x_BTD, passed.info, started)
     if not name and spec.mtp is not None:
       found, more, later = state.mtp(x_BTD, passed, own, outputs, started, mtp and cache is None)
       out, aux, load = out | found, aux + more, load | later
-    outputs[name] = x_BTD, passed.info
+    outputs[name] = x_BTD, info
     out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
-    info, grid = (
+    own_info, grid = (
       (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
     )
+    _, info = state.returned(x_BTD, own_info, started)
     out = state.heads(out, x_BTD, info, grid, own, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
 
@@ -290,6 +290,15 @@ class _Run(NamedTuple):
     )
     return start, passed, self.embed('leave', passed.x_BTD)
 
+  def returned(
+    self, x_BTD: jax.Array, info: TokenInfo, started: Embedded
+  ) -> tuple[jax.Array, TokenInfo]:
+    """Return the vectors that leave the tower, and the info without that of prepended vectors."""
+    assert self.tower.embed is not None
+    if first := self.tower.embed.prepended:
+      x_BTD, info = x_BTD[:, first:], jax.tree.map(lambda a: a[:, first:], info)
+    return (x_BTD if started.outputs is None else x_BTD[:, -started.outputs :]), info
+
   def captured(
     self, passed: stack_lib.Passed, x_BTD: jax.Array
   ) -> dict[str, tuple[jax.Array, ...]]:
@@ -302,6 +311,8 @@ class _Run(NamedTuple):
     whole = {
       what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()
     }
+    if (first := self.tower.embed.prepended) and HIDDEN in whole:
+      whole[HIDDEN] = tuple(h_BTD[:, first:] for h_BTD in whole[HIDDEN])
     return {
       what if what == CROSS else prefix + what: found for what, found in whole.items() if found
     }

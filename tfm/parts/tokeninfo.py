@@ -19,8 +19,9 @@ class TokenInfo:
 
   Extras in use: prefix: bool, tokens that every token of their document may attend to. global:
     bool, tokens that attend to all others of their document, and to which all attend (Longformer).
-    type: int32, the token type (BERT's `token_type_ids`). order, bound: int32, a token's place in
-    the order of prediction, and the first place that is hidden from it as a
+    type: int32, the token type (BERT's `token_type_ids`). language: int32, the number of the
+    language (X-MOD's `lang_ids`). order, bound: int32, a token's place in the order of prediction,
+    and the first place that is hidden from it as a
       query (XLNet).
     block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
     grid: int32 `[B, T, 2]`, row and column of an image patch (-1: not a patch).

@@ -50,7 +50,9 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
 
   for i, block in enumerate(unit.pattern):
     names = [
-      name for name in ('mixer', 'cross', 'ffn', 'extra_branch') if getattr(block, name) is not None
+      name
+      for name in ('mixer', 'cross', 'ffn', 'second_ffn', 'extra_branch')
+      if getattr(block, name) is not None
     ]
     for j in range(len(block.residual_layout.steps(dict.fromkeys(names, _nothing), _nothing))):
       yield lambda *args, i=i, j=j: step(i, j, *args)

@@ -6,11 +6,13 @@ from tfm.parts.embed.codes import Codes
 from tfm.parts.embed.conditioned import Conditioned
 from tfm.parts.embed.features import Features
 from tfm.parts.embed.frames import Frames
+from tfm.parts.embed.globals import Globals
 from tfm.parts.embed.interleave import Interleave
 from tfm.parts.embed.latents import Latents
 from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.splice import Splice
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.embed.trigrams import Trigrams
 from tfm.parts.embed.waveform import Waveform
 
 TABLE = Table(
@@ -19,10 +21,12 @@ TABLE = Table(
   conditioned=Conditioned,
   features=Features,
   frames=Frames,
+  globals=Globals,
   interleave=Interleave,
   latents=Latents,
   patches=Patches,
   splice=Splice,
   tokens=Tokens,
+  trigrams=Trigrams,
   waveform=Waveform,
 )

@@ -62,6 +62,11 @@ class Embed(Part):
   #: Extras of `TokenInfo` that it can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
 
+  @property
+  def causal(self) -> bool:
+    """True if no vector depends on a later token."""
+    return True
+
   def make(self, dims: Any) -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
@@ -105,6 +110,11 @@ class Embed(Part):
     """
     del inputs
     return whole(*shape)
+
+  @property
+  def prepended(self) -> int:
+    """The number of vectors before those of the inputs, which the model does not return."""
+    return 0
 
   @property
   def towers(self) -> tuple[str, ...]:

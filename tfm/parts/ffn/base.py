@@ -1,5 +1,6 @@
 """Feed-forwards: what happens to each token alone."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -31,13 +32,26 @@ class FFN(Part):
     return True
 
   @property
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it uses."""
+    return frozenset()
+
+  @property
   def active(self) -> Fraction:
     """The share of its experts (parameters whose first letter is E) that a token sees."""
     return Fraction(1)
 
+  def check_inputs(self, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each reason why tokens with these inputs cannot be fed."""
+    yield from ()
+
   def make(self, dims: Any) -> Any:
     """The module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
+
+  def fits(self, d_model: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot be part of a model of this width."""
+    yield from ()
 
   def flops(self, d_model: int) -> int:
     """Multiplications and additions a token takes."""

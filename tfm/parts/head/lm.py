@@ -63,9 +63,14 @@ class Lm(Head):
     del alone
     return (self.name or 'logits',)
 
+  def transformed(self, dims: Dims) -> tuple[int, str]:
+    """Return the width of the output of `transform`, and the letter of that axis."""
+    dim = dims.d_table if self.transform is None else self.transform.dim or dims.d_table
+    return (dim, 'R') if dim else (dims.d_model, 'D')
+
   def flops(self, dims, length):
-    D, R, V = dims.d_model, dims.d_table or dims.d_model, dims.vocab
-    R = R if self.transform is None else self.transform.dim or R
+    D, V = dims.d_model, dims.vocab
+    R, _ = self.transformed(dims)
     return length * (2 * D * V if self.transform is None else 2 * D * R + 2 * R * V)
 
   def fits(self, tower):
@@ -97,25 +102,27 @@ class _Lm(Module):
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      R, width = (
-        s.transform.dim or d.d_table or d.d_model,
-        'R' if d.d_table or s.transform.dim else 'D',
-      )
+      R, width = s.transformed(d)
       x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
       x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power
     if factor != 1:
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
-    if s.tied:
-      table_VD = context.table
-      logits_BTV = (
-        table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
-      )
-    else:
-      logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
+    logits_BTV = self.projected(x_BTD, context)
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
     return {
       s.name or 'logits': logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)
     }
+
+  def projected(self, x_BTD: jax.Array, context: HeadContext) -> jax.Array:
+    """Return x U."""
+    if not self.spec.tied:
+      return Dense('DV', (x_BTD.shape[-1], self.dims.vocab), self.dims, name='head', role='head')(
+        x_BTD
+      )
+    table_VD = context.table
+    return (
+      table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
+    )

@@ -3,7 +3,7 @@ position.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flax import linen as nn
 import jax
@@ -78,20 +78,27 @@ class _Attention(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+  def __call__(
+    self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None, values: jax.Array | None = None
+  ) -> tuple[jax.Array, Cache]:
+    """Return the output and the cache. `values`, of any width, is what values are made of, if it is
+    not x.
+    """
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)
+    x_BTD = self.entering(x_BTD, ctx)
     relative = told(s, dims, ctx)
 
-    project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
-    project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
-    project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')
+    project_q = self.project('DNH', (D, N, H), dims, 'q')
+    project_k = self.project('DKH', (D, K, H), dims, 'k')
     source, q_info, info = self.sources(x_BTD, ctx)
-    if source is x_BTD:
+    valued = source if values is None else values
+    project_v = self.project('DKH', (valued.shape[-1], K, H), dims, 'v')
+    if valued is x_BTD:
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
-      q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
+      q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(valued)
     if s.rotate_first:
       q_BTNH = tamed(s, dims, relative.queries(q_BTNH, q_info), 'q')
       k_BSKH = tamed(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
@@ -107,19 +114,32 @@ class _Attention(Module):
     k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
-    scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
+    scores = make_scores(self, s, H, ctx, s.effective_mask, self.biases(relative, N), *more)
     capture(
       self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32')
     )
     y_BTNH = self.dims.run.attend(
       q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
     )
-    y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    y_BTNH = self.mixed(y_BTNH, x_BTD, project_q, scores, relative, dims, ctx)
     if s.gated:
-      y_BTNH = y_BTNH * jax.nn.sigmoid(
-        Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
-      )
-    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+      gate = Dense('DNH', (D, *y_BTNH.shape[2:]), dims, bias='q' in s.bias, name='gate')
+      y_BTNH = y_BTNH * jax.nn.sigmoid(gate(x_BTD))
+    return self.project('NHD', (*y_BTNH.shape[2:], D), dims, 'o', 2)(y_BTNH), cache
+
+  def biases(self, relative: Any, n_heads: int) -> tuple:
+    """Return what is added to scores (`Scores.biases`)."""
+    return relative.biases(n_heads)
+
+  def project(
+    self, letters: str, shape: tuple[int, ...], dims: Dims, name: str, n_in: int = 1
+  ) -> Any:
+    """Return the projection `name`, one of q, k, v and o."""
+    return Dense(letters, shape, dims, n_in, bias=name in self.spec.bias, name=name)
+
+  def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
+    """Return the input of the projections."""
+    return x_BTD
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """(what keys and values are made of, where queries stand, where those stand)."""
@@ -134,7 +154,14 @@ class _Attention(Module):
     return k_BSKH, v_BSKH, info
 
   def mixed(
-    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+    self,
+    y_BTNH: jax.Array,
+    x_BTD: jax.Array,
+    project_q: Any,
+    scores: Scores,
+    relative,
+    dims: Dims,
+    ctx: Ctx,
   ) -> jax.Array:
     """Return the values of the heads before the output projection, given those of this attention."""
     return y_BTNH

@@ -12,6 +12,7 @@ from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.around import around
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.base import Cache, Mixer
@@ -87,21 +88,10 @@ class _Conv(Module):
     bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(
       x_BTD.dtype
     )
-    around_BTPD = _around(x_BTD, ctx.info.segment_ids, s.size)
+    around_BTPD = around(x_BTD, ctx.info.segment_ids, s.size)
     reads, writes = (
       around_BTPD.reshape(B, T, s.size, *parts),
       kernel.reshape(parts[1], s.size, *parts),
     )
     y_BTD = jnp.einsum('btpgi,ipgo->btgo', reads, writes).reshape(B, T, D) + trailing(bias_D, 3)
     return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None
-
-
-def _around(x_BTD: jax.Array, segment_BT: jax.Array, size: int) -> jax.Array:
-  """x_BTPD: the `size` tokens around each, 0 where none of its document stands."""
-  half, T = size // 2, x_BTD.shape[1]
-  padded_BSD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
-  padded_BS = jnp.pad(segment_BT, ((0, 0), (half, half)))
-  same = lambda p: (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
-  return jnp.stack(
-    [jnp.where(same(p)[..., None], padded_BSD[:, p : p + T], 0) for p in range(size)], 2
-  )

@@ -1,6 +1,6 @@
 """Routers: which experts see a token, and how much of each is taken."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
 from typing import Any
@@ -51,6 +51,11 @@ class Router(Part):
     """True if a token's choices depend on that token alone."""
     return True
 
+  @property
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that its module takes, in alphabetical order, after `real_BT`."""
+    return frozenset()
+
   def active(self, experts: int) -> Fraction:
     """The share of the experts that a token sees, on average."""
     raise AssertionError(f'{type(self).__name__} must say how many experts it chooses')
@@ -58,6 +63,12 @@ class Router(Part):
   def fits(self, experts: int) -> Iterator[str]:
     """Yields a sentence for everything that keeps it from choosing among so many experts."""
     del experts
+    yield from ()
+
+  def check_inputs(self, inputs: Mapping[str, Any], experts: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot choose among experts for tokens with these
+    inputs.
+    """
     yield from ()
 
   def make(self, dims: Any) -> Any:

@@ -96,10 +96,10 @@ class _Block(nn.Module):
       )
       return out(y_BTD, name, then, stream_BTD)
 
-    def feed(x_BTD, then=None, stream_BTD=None):
-      y_BTD, a = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
+    def feed(name, part, x_BTD, then, stream_BTD):
+      y_BTD, a = part.make(dims).copy(name=name)(x_BTD, ctx)
       aux.append(a)
-      return out(y_BTD, 'ffn', then, stream_BTD)
+      return out(y_BTD, name, then, stream_BTD)
 
     branches: Branches = {}
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
@@ -107,8 +107,8 @@ class _Block(nn.Module):
         branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(
           n, p, x, then, stream
         )
-    if s.ffn is not None:
-      branches['ffn'] = feed
+    for name, part in s.ffns.items():
+      branches[name] = lambda x, then=None, stream=None, n=name, p=part: feed(n, p, x, then, stream)
     if (extra_branch := s.extra_branch) is not None:
       alone = extra_branch.make(dims).copy(name='aside')
       branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]
@@ -118,10 +118,12 @@ class _Block(nn.Module):
     """Return a function that makes the norm of a name, which is conditioned on `ctx.cond_BD` if its
     kind is.
     """
-    norm = self.spec.norm
+    norm, made = self.spec.norm, dict[str, Any]()
 
     def make(name):
-      module = norm.make(self.dims).copy(name=name)
+      if name not in made:  # a residual_layout may apply a norm twice
+        made[name] = norm.make(self.dims).copy(name=name)
+      module = made[name]
       return (lambda x_BTD: module(x_BTD, ctx.cond_BD)) if norm.conditioned else module
 
     return make

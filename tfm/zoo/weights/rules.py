@@ -17,12 +17,9 @@ Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
 #: What theirs call the parameters of a module, by what ours do.
 LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'table': 'weight',
-  'types': 'weight',
+  'kernel': 'weight', 'blocks': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight',
   'bias': 'bias',
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +63,10 @@ class Linear:
   def tensor(self, leaf: str) -> str:
     """The name of the tensor that holds our parameter `leaf` of the module."""
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
+
+  def expert(self, number: int) -> str:
+    """Return what stands for the second `*`."""
+    return str(number)
 
   def shape(self, slots: Sequence[Slot]) -> Shape:
     """The shape of theirs."""
