@@ -33,7 +33,6 @@ REASONS = {
     bert-generation cohere_compass_text esmc ernie gte internlm3 iquestcoder
     jina_embeddings_v3 megatron-bert rembert roc_bert ultrabert
     granite_swa blenderbot-small plbart mvp
-    xmod
     """,
   'A mixture of experts; the spec is not written yet.': """
     afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite
@@ -50,15 +49,15 @@ REASONS = {
     minimax_m3_vl_text zaya
     """,
   'Attention by blocks, hashing, landmarks or pooling that tfm lacks.': """
-    big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
+    big_bird funnel mra nystromformer perceiver reformer yoso
     """,
   'An architecture with blocks that tfm lacks.': """
-    blt convbert cpmant diffllama doge gemma4 gemma4_assistant
+    blt cpmant diffllama doge gemma4 gemma4_assistant
     gemma4_text gemma4_unified
-    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert
-    neomme prophetnet
-    squeezebert t5gemma2
+    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text
+    neomme t5gemma2
     """,
+  'A decoder with several streams that predict later tokens.': 'prophetnet',
   'A multimodal model; tfm does not extract its language model.': """
     audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama
     modernvbert
@@ -88,7 +87,7 @@ CLASS_REASONS = {
     'causal',
     """
     big_bird data2vec-text ernie megatron-bert rembert roberta-prelayernorm roc_bert xlm-roberta-xl
-    xmod reformer
+    reformer
     """,
   ),
 }

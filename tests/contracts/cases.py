@@ -43,8 +43,9 @@ from tfm.parts.relative import Axial, RoPE, T5Bias
 from tfm.parts.relative.scaling import LongRoPE
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import AltUp
+from tfm.parts.residual_layout import Adapted
 from tfm.parts.rounding import Ternary
-from tfm.parts.router import TopK
+from tfm.parts.router import Language, TopK
 
 
 class Case(NamedTuple):
@@ -68,6 +69,12 @@ def decoder(block: Block | None = None, **fields) -> Model:
   return Model(
     Tokens(64), 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields
   )
+
+
+def adapted(**fields) -> Model:
+  """Return a decoder with an adapter after the feed-forward, in a layout with these fields."""
+  layout = Adapted(**fields)
+  return decoder(Block(Attention(4, 2, 8), Glu(48), LayerNorm(), layout, second_ffn=Mlp(16)))
 
 
 def mixing(**fields) -> Model:
@@ -203,6 +210,10 @@ def variants() -> dict[str, Model]:
     'mixer=borrowed-in-turns': dataclasses.replace(
       decoder(), segments=(Segment((Block(lent, glu), Block(borrowed, glu)), 2),)
     ),
+    'residual_layout=adapted-post': adapted(),
+    'residual_layout=adapted-pre-own': adapted(pre=True, reads='own', inside=False),
+    'residual_layout=adapted-plain': adapted(reads='none', inside=False),
+    'second_ffn=pre': decoder(Block(attention, glu, second_ffn=Moe(8, Language(), Mlp(16)))),
     'embed=per-layer': dataclasses.replace(
       decoder(residual=AltUp(3, inputs=6)), embed=PerLayer(64, layer_dim=6)
     ),

@@ -27,7 +27,7 @@ from tfm.model.spec import Model, blocks, token_extras
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
-from tfm.parts.mixer import Hierarchical, Longformer
+from tfm.parts.mixer import BigBirdAttention, GlobalLocal, Hierarchical, Longformer, SpanConv
 from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -118,8 +118,9 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
   if spec.encoder is None:
-    source_segments = None
-  return inputs | _types(spec, ids) | _marks(spec, segments, source_segments)
+    source = source_segments = None
+  marks = _marks(spec, segments, source_segments)
+  return inputs | _types(spec, ids) | marks | _languages(spec, ids, source)
 
 
 def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -130,6 +131,16 @@ def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict
     if tower is not None and places is not None and 'global' in token_extras(tower):
       before = np.pad(places, ((0, 0), (1, 0)))[:, :-1]
       found[f'{prefix}global_attention_mask'] = ((places != before) & (places > 0)).astype(np.int32)
+  return found
+
+
+def _languages(spec: Model, ids: Any, source: Any) -> dict[str, Any]:
+  """Languages, where layers have a part for each: a token has the same one wherever it stands."""
+  found = {}
+  own = '' if spec.encoder is None else 'decoder_'
+  for prefix, tower, tokens in ((own, spec, ids), ('', spec.encoder, source)):
+    if tower is not None and tokens is not None and 'language' in token_extras(tower):
+      found[f'{prefix}lang_ids'] = tokens % 8
   return found
 
 
@@ -218,6 +229,7 @@ def _alone(spec: Model, p) -> jax.Array:
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
   inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids), np.ones_like(ids))
+  inputs |= _languages(spec, ids, _SOURCE[None, :LONG])
   return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits'][0]
 
 
@@ -229,7 +241,10 @@ def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
   """
   prefix, source = '', {}
   if spec.encoder is not None:
-    prefix, source = 'decoder_', {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
+    texts = jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)
+    prefix, source = 'decoder_', {'input_ids': texts}
+    languages = _languages(spec, texts, texts)
+    source |= {n: x for n, x in languages.items() if not n.startswith(prefix)}
   names = [n for n in inputs if n.startswith(prefix) or n == 'prefix_mask']
   decoder = {n: inputs[n][jnp.asarray([0, 2])] for n in names}
   empty = cache.init_cache(spec, 2, T, source=LONG, kind=run.cache)
@@ -239,6 +254,8 @@ def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
 
   def step(kv_cache, token_B):
     inputs = {f'{prefix}input_ids': token_B[:, None]}
+    languages = _languages(spec, token_B[:, None], None)
+    inputs |= {n: x for n, x in languages.items() if n.startswith(prefix)}
     out = transformer.apply(spec, p, run=run, cache=kv_cache, **inputs)
     return out['cache'], out['logits'][:, 0]
 
@@ -261,6 +278,14 @@ def reach(spec: Model) -> np.ndarray:
           allowed = (allowed & (number[:, None] == number)) | (number < number[:, None])
         if isinstance(block.mixer, Longformer):  # the first token is global
           allowed = allowed | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
+        if isinstance(block.mixer, BigBirdAttention):
+          length = info.with_extras(length=np.full_like(pos, T))
+          allowed = np.asarray(block.mixer.effective_mask(length.rows(), length.columns()))[0]
+        if isinstance(block.mixer, GlobalLocal):  # the first token is global
+          marked = info.with_extras(**{'global': pos == 0})
+          allowed = np.asarray(block.mixer.effective_mask(marked.rows(), marked.columns()))[0]
+        if isinstance(block.mixer, SpanConv):
+          allowed = allowed | (abs(pos[0][:, None] - pos[0][None]) <= block.mixer.span // 2)
         # Pooled blocks cover all tokens.
         allowed = allowed | (getattr(block.mixer, 'pool', T + 1) <= T)
         reached = (allowed.astype(int) @ reached.astype(int) > 0) | reached
@@ -269,6 +294,8 @@ def reach(spec: Model) -> np.ndarray:
 
 def decodable(spec: Model) -> bool:
   """Return whether the model can decode the last tokens with a cache."""
-  if any(isinstance(block.mixer, Longformer) for block in blocks(spec)):
+  if any(
+    isinstance(block.mixer, Longformer | BigBirdAttention | GlobalLocal) for block in blocks(spec)
+  ):
     return False
   return spec.apart and not np.triu(reach(spec), 1)[:, PROMPT:].any()

@@ -12,7 +12,7 @@ from tfm.parts.adapter import LoRA
 from tfm.parts.attend import Blockwise, DenseAttention, Pallas, Staircase
 from tfm.parts.cache import Int8Cache, PagedCache, RingCache
 from tfm.parts.embed.tokens import Tokens
-from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.ffn import Glu, GroupedMlp, Mlp, Moe
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import (
   BigBird,
@@ -28,15 +28,20 @@ from tfm.parts.mixer import (
   MLA,
   RGLRU,
   Attention,
+  BigBirdAttention,
+  Bottleneck,
   Disentangled,
   GatedConv,
   GatedDelta,
+  GlobalLocal,
+  GroupedAttention,
   Hierarchical,
   Lightning,
   LinearAttention,
   Longformer,
   Mamba,
   Mamba2,
+  SpanConv,
   Sum,
   Transient,
 )
@@ -128,6 +133,18 @@ def levels() -> dict[str, dict[str, list]]:
   cache['paged'] += [PagedCache(4)]
   cache['int8'] += [Int8Cache(RingCache())]
   mixer = _parts('mixer', 'borrowed') | {'attention': [Attention(4, None, 8)]}
+  feeds['grouped_mlp'] = [GroupedMlp(48), GroupedMlp(48, up_groups=1, down_groups=2)]
+  mixer['bigbird'] = [BigBirdAttention(4, None, 8, block=1, random=1)]
+  mixer['bottleneck'] = [
+    Bottleneck(16, Attention(4, 2, 8), 24, ffns=2),
+    Bottleneck(16, Attention(4), 24, ffns=1, norm=LayerNorm(), shared=False),
+  ]
+  mixer['global_local'] = [GlobalLocal(4, None, 8, block=4, shift=2)]
+  mixer['grouped'] = [
+    GroupedAttention(4, None, 8, k_groups=2, v_groups=1, o_groups=2),
+    GroupedAttention(4, None, 8),
+  ]
+  mixer['span_conv'] = [SpanConv(4, None, 8, span=3)]
   mixer['disentangled'] = [
     Disentangled(4, None, 8),
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
@@ -246,7 +263,7 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # A reconstructed stream has rounding errors, after which experts can choose other tokens.
   ('residual', 'reversible'): {
-    'residual_layout': ('post', 'normed', 'laurel'), 'ffn': ('moe-expert_choice',)
+    'residual_layout': ('post', 'normed', 'laurel', 'adapted'), 'ffn': ('moe-expert_choice',)
   },
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
@@ -258,6 +275,9 @@ _EXCLUDED: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   },
   # Without norms, sums over all tokens and channels grow with every layer and close all gates.
   ('residual_layout', 'unnormalised'): {'mixer': ('fourier',)},
+  # Grouped projections take no adapter.
+  ('mixer', 'grouped'): {**_excluded_by(GroupedAttention()), 'adapter': ('lora',)},
+  ('ffn', 'grouped_mlp'): {'adapter': ('lora',)},
   # This norm shortens short vectors; a stream that it normalises before every branch vanishes.
   ('residual_layout', 'normed'): {'norm': ('capsule',)},
 }  # fmt: skip

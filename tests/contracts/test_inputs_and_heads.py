@@ -22,7 +22,7 @@ from tfm.parts.cross import CrossAttention
 from tfm.parts.embed import Conditioned, Embed, Features, Tokens
 from tfm.parts.embed.base import unpadded
 from tfm.parts.ffn import Glu
-from tfm.parts.head import Head, Lm, Regress
+from tfm.parts.head import Head, Lm, PartlyTied, Regress
 from tfm.parts.head.base import HeadContext
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
@@ -236,7 +236,8 @@ def _head_call(head: Head):
   dims = stack.tower_dims(tower, tower, Run())
   x_BTD = jax.random.normal(jax.random.key(0), (2, GRID[0] * GRID[1], D))
   info = with_grid(unpadded(*x_BTD.shape[:2]), GRID)
-  table_VD = jax.random.normal(jax.random.key(1), (64, D))
+  width = D // 2 if isinstance(head, PartlyTied) else D
+  table_VD = jax.random.normal(jax.random.key(1), (64, width))
   inputs = {'input_ids': jnp.ones(x_BTD.shape[:2], jnp.int32)}
   examples = head.examples(x_BTD.dtype)
   drawn = {

@@ -163,7 +163,10 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   if spec.embed.types or 'type' in token_extras(spec):
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
-  if 'global' in token_extras(spec if spec.encoder is None else spec.tower('encoder')):
+  if 'language' in token_extras(spec):
+    inputs['lang_ids'] = ((np.arange(T)[None] // 5 + np.arange(3)[:, None]) % 3).astype(np.int32)
+  source = spec if spec.encoder is None else spec.tower('encoder')
+  if 'global' in token_extras(source) and 'global_attention_mask' in source.embed.takes:
     global_T = np.isin(np.arange(T), (0, 7)).astype(np.int32)
     inputs['global_attention_mask'] = np.tile(global_T, (3, 1))
   if spec.encoder is None:
@@ -241,7 +244,9 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     both.theirs.get_buffer(name).grad = None
   with torch.set_grad_enabled(both.case.whole):
     out = both.theirs(**inputs, output_hidden_states=True)
-  stacks = {n: out[n] for n in HIDDEN if n in out}
+  # PEGASUS-X's last one holds the global vectors too.
+  plain = lambda stack: tuple(x[0] if isinstance(x, tuple) else x for x in stack)
+  stacks = {n: plain(out[n]) for n in HIDDEN if n in out}
   if both.case.streams:
     with torch.set_grad_enabled(both.case.whole):
       last = both.theirs.base_model(**inputs).last_hidden_state

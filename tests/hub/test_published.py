@@ -15,10 +15,12 @@ from tests.hub import (
   decoders_mixtures,
   encoders,
   encoders_kin,
+  encoders_of_parts,
   images,
   published,
   seq2seq,
   seq2seq_kin,
+  seq2seq_of_parts,
   speech,
   towers,
 )  # fmt: skip
@@ -32,6 +34,7 @@ CASES = {
   **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES,
   **encoders_kin.CASES, **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES,
   **images.CASES, **speech.CASES, **decoders_mixtures.CASES, **decoders_2025.CASES,
+  **encoders_of_parts.CASES, **seq2seq_of_parts.CASES,
 }  # fmt: skip
 #: Families with parts that earlier families lack. Gradients and cached decoding of these always
 #: run. The large group runs them for the first case of every family.
@@ -142,9 +145,8 @@ def test_other_encoder_classes_have_the_same_tensors():
 
   covered = {case.model for case in CASES.values()}
   compared = 0
-  for case in {
-    c.config: c for c in reversed({**encoders.CASES, **encoders_kin.CASES}.values()) if not c.merged
-  }.values():
+  cases = {**encoders.CASES, **encoders_kin.CASES, **encoders_of_parts.CASES}
+  for case in {c.config: c for c in reversed(cases.values()) if not c.merged}.values():
     family = weights.TABLE[published.type_of(case)]
     for name in (family.stem + ending for ending in family.endings):
       if name in covered or not hasattr(transformers, name):

@@ -41,8 +41,10 @@ def _update_tower(tower: Tower, params: Params, load: Params) -> Params:
       block_load = load.get(segment_name, {}).get(name)
       if not block_load:
         continue
-      assert block.ffn is not None
       old = params[segment_name][name]
-      changed[name] = old | {'ffn': block.ffn.updated(old['ffn'], block_load['ffn'])}
+      changed[name] = dict(old)
+      for field, ffn in block.ffns.items():
+        if field in block_load:
+          changed[name][field] = ffn.updated(old[field], block_load[field])
     new[segment_name] = params[segment_name] | changed
   return new

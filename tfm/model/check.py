@@ -193,6 +193,11 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
       yield from (f'{at}heads.{name}: {m}' for m in _stream(tower, head.stream))
   yield from (f'{at}{m}' for m in _conditions(tower))
   yield from (f'{at}{m}' for m in lending.violations(tower))
+  if embed.prepended and resampled(tower):
+    yield (
+      f'{at}embed: its first vectors are not returned, and segments change the length. '
+      'Expected embed=tokens.'
+    )
   before = width
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
@@ -211,7 +216,7 @@ def _parts(tower: Tower, at: str) -> Iterator[str]:
   for where, _, block, width in blocks_with_width(tower):
     path = f'{at}{where}'
     yield from (f'{path}: {m}' for m in tower.residual.fits(block.residual_layout))
-    for name in ('mixer', 'extra_branch', 'cross'):
+    for name in ('mixer', 'extra_branch', 'cross', 'ffn', 'second_ffn'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(width))
     if block.extra_branch is not None and block.extra_branch.state(width):
@@ -270,6 +275,9 @@ def _extras(tower: Tower, at: str) -> Iterator[str]:
   assert tower.embed is not None
   provided = tower.embed.provides
   for where, _, block, _ in blocks_with_width(tower):
+    for field, ffn in block.ffns.items():
+      for extra in sorted(ffn.reads - provided):
+        yield f'{at}{where}.{field}: {_missing_extra(extra)}'
     path = f'{at}{where}.mixer'
     for mixer in block.mixers:
       for extra in sorted(mixer.reads - mixer.provides - provided):

@@ -55,17 +55,16 @@ def _idle(tower: Tower, params: Any, letters: Any) -> int:
   idle = 0
   for i, segment in enumerate(tower.segments):
     for j, block in enumerate(segment.pattern):
-      if block.ffn is None:
-        continue
-      shapes = jax.tree.leaves(params[f'segment_{i}'][f'block_{j}']['ffn'])
-      axes = jax.tree.leaves(letters[f'segment_{i}'][f'block_{j}']['ffn'])
-      in_experts = 0
-      for shape, letter in zip(shapes, axes, strict=True):
-        own_axes = letter.removeprefix('L')
-        # Weights of experts begin with axis E. Arrays of E alone (router biases) are always used.
-        if own_axes.startswith('E') and own_axes != 'E':
-          in_experts += shape.size
-      idle += int(in_experts * (1 - block.ffn.active))
+      for field, ffn in block.ffns.items():
+        shapes = jax.tree.leaves(params[f'segment_{i}'][f'block_{j}'][field])
+        axes = jax.tree.leaves(letters[f'segment_{i}'][f'block_{j}'][field])
+        in_experts = 0
+        for shape, letter in zip(shapes, axes, strict=True):
+          own_axes = letter.removeprefix('L')
+          # Weights of experts begin with axis E. Arrays of E alone (router biases) are always used.
+          if own_axes.startswith('E') and own_axes != 'E':
+            in_experts += shape.size
+        idle += int(in_experts * (1 - ffn.active))
   return idle
 
 
@@ -150,11 +149,10 @@ def _layer_flops(
 def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, float]) -> float:
   """Return the FLOPs per token of a block."""
   flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
-  if block.ffn is not None:
-    flops += block.ffn.flops(width)
+  flops += sum(ffn.flops(width) for ffn in block.ffns.values())
   if block.cross is not None:
     flops += block.cross.flops(width, lengths[block.cross.tower])
-  branches = sum(part is not None for part in (block.mixer, block.cross, block.ffn))
+  branches = sum(part is not None for part in (block.mixer, block.cross)) + len(block.ffns)
   return flops + branches * block.residual_scale.flops(width)
 
 
@@ -301,7 +299,7 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
 
 
 def _pieces(block: Block) -> dict[str, str]:
-  kinds = ('mixer', 'cross', 'ffn', 'extra_branch', 'norm', 'residual_layout')
+  kinds = ('mixer', 'cross', 'ffn', 'second_ffn', 'extra_branch', 'norm', 'residual_layout')
   parts = {kind: getattr(block, kind) for kind in kinds}
   return {kind: _name(part) for kind, part in parts.items() if part is not None}
 

@@ -263,6 +263,13 @@ def _unsupported(tower: Tower, arrays: Mapping[str, jax.Array], cache: Any) -> I
       'task_type_ids are given, but the model has no task types. '
       'Expected embed.tasks of at least 1, or no task_type_ids.'
     )
+  if 'lang_ids' in arrays and 'language' not in extras:
+    yield (
+      'lang_ids are given, but no layer has a part for each language. '
+      'Expected router=language, or no lang_ids.'
+    )
+  ffns = [ffn for b in blocks(tower) for ffn in b.ffns.values()]
+  yield from dict.fromkeys(why for ffn in ffns for why in ffn.check_inputs(arrays))
   if cache is None:
     return
   if getattr(tokens, 'mask_token', None) is not None:

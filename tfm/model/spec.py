@@ -53,6 +53,7 @@ class Block:
     residual_scale: How the output of a branch is scaled before it is added (a factor, a gate).
     drop_path: The probability that the last block skips a branch of an example in training,
       proportionally less in earlier blocks (stochastic depth, arXiv:1603.09382).
+    second_ffn: A feed-forward branch after `ffn` (language adapters of X-MOD, arXiv:2205.06266).
     extra_branch: A branch without a cache that reads the input of the block. Its output is added
       last, without normalisation (the convolution of DeBERTa v2, arXiv:2006.03654).
     rounding: How projections round their inputs and weights in every forward pass (BitNet).
@@ -68,6 +69,7 @@ class Block:
   drop_path: float = 0.0
   extra_branch: Mixer | None = None
   rounding: Rounding = Rounding()
+  second_ffn: FFN | None = None
 
   #: Former names of fields, in checkpoints of earlier versions.
   former: ClassVar = {
@@ -82,9 +84,15 @@ class Block:
     return tuple(m for m in (self.mixer, self.extra_branch) if m is not None)
 
   @property
+  def ffns(self) -> dict[str, FFN]:
+    """The feed-forwards, by the names of their fields."""
+    both = {'ffn': self.ffn, 'second_ffn': self.second_ffn}
+    return {name: part for name, part in both.items() if part is not None}
+
+  @property
   def causal(self) -> bool:
     """True if no output depends on a later token."""
-    return all(m.causal for m in self.mixers) and (self.ffn is None or self.ffn.causal)
+    return all(m.causal for m in self.mixers) and all(f.causal for f in self.ffns.values())
 
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):
@@ -186,7 +194,8 @@ class Tower:
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token of the tower itself."""
-    return not resampled(self) and all(b.causal for b in blocks(self))
+    shown = self.embed is None or self.embed.causal
+    return shown and not resampled(self) and all(b.causal for b in blocks(self))
 
   @property
   def reads_towers(self) -> frozenset[str]:
@@ -256,12 +265,12 @@ class Model(Tower):
   @property
   def ahead(self) -> bool:
     """True if an output may depend on later tokens outside the prefix."""
-    if resampled(self):
+    if resampled(self) or not self.embed.causal:
       return True
     for block in blocks(self):
       if any(not (m.causal or 'prefix' in m.reads) for m in block.mixers):
         return True
-      if block.ffn is not None and not block.ffn.causal:
+      if not all(ffn.causal for ffn in block.ffns.values()):
         return True
     return False
 
@@ -269,7 +278,8 @@ class Model(Tower):
   def apart(self) -> bool:
     """True if the outputs of an example do not depend on the rest of its batch."""
     towers = (self, *self.towers.values())
-    return all(b.ffn is None or b.ffn.per_token for tower in towers for b in blocks(tower))
+    ffns = [ffn for tower in towers for b in blocks(tower) for ffn in b.ffns.values()]
+    return all(ffn.per_token for ffn in ffns)
 
   @property
   def masked(self) -> bool:
@@ -282,7 +292,7 @@ class Model(Tower):
     for block in blocks(self):
       if not all(m.masked for m in block.mixers):
         return False
-      if block.ffn is not None and not block.ffn.per_token:
+      if not all(ffn.per_token for ffn in block.ffns.values()):
         return False
     return True
 
@@ -311,8 +321,9 @@ class Model(Tower):
 
 def token_extras(tower: Tower) -> frozenset[str]:
   """Return the extras of `TokenInfo` that the layers of a tower read."""
-  by_mixers = (m.reads for b in blocks(tower) for m in b.mixers)
-  return frozenset().union(tower.shared_relative.reads, *by_mixers)
+  by_mixers = [m.reads for b in blocks(tower) for m in b.mixers]
+  by_ffns = [ffn.reads for b in blocks(tower) for ffn in b.ffns.values()]
+  return frozenset().union(tower.shared_relative.reads, *by_mixers, *by_ffns)
 
 
 def blocks(tower: Tower) -> list[Block]:

@@ -202,15 +202,15 @@ def apply(
     out |= call.captured(stack, x_BTD)
     if not name and cache is not None:
       out['cache'] = inputs_lib.advance_cache(cache, embedded.info, stack.caches)
-    if embedded.outputs is not None:
-      x_BTD = x_BTD[:, -embedded.outputs :]
+    x_BTD, info = call.returned(x_BTD, stack.info, embedded)
     if not name and spec.mtp is not None:
       later = call.mtp(x_BTD, stack, given, outputs, embedded, mtp and cache is None)
       out, aux, load = out | later.outputs, aux + later.aux, load | later.load
-    outputs[name] = x_BTD, stack.info
+    outputs[name] = x_BTD, info
     out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
     shape = stack if resampled(call.tower) else embedded
-    out = call.heads(out, x_BTD, shape.info, shape.grid, given, logits_to_keep)
+    _, info = call.returned(x_BTD, shape.info, embedded)
+    out = call.heads(out, x_BTD, info, shape.grid, given, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
 
 
@@ -313,6 +313,15 @@ class _TowerCall(NamedTuple):
     )
     return embedded, stack, self.embed('project_out', stack.x_BTD)
 
+  def returned(
+    self, x_BTD: jax.Array, info: TokenInfo, started: Embedded
+  ) -> tuple[jax.Array, TokenInfo]:
+    """Return the vectors that leave the tower, and the info without that of prepended vectors."""
+    assert self.tower.embed is not None
+    if first := self.tower.embed.prepended:
+      x_BTD, info = x_BTD[:, first:], jax.tree.map(lambda a: a[:, first:], info)
+    return (x_BTD if started.outputs is None else x_BTD[:, -started.outputs :]), info
+
   def captured(
     self, stack: stack_lib.StackOutput, x_BTD: jax.Array
   ) -> dict[str, tuple[jax.Array, ...]]:
@@ -325,6 +334,8 @@ class _TowerCall(NamedTuple):
     captured: dict[str, tuple[jax.Array, ...]] = {}
     for name, layers in stack.captured.items():
       activations = (*layers, last) if name == HIDDEN else layers
+      if name == HIDDEN and (first := self.tower.embed.prepended):
+        activations = tuple(h_BTD[:, first:] for h_BTD in activations)
       if activations:
         captured[name if name == CROSS else prefix + name] = activations
     return captured

@@ -24,6 +24,7 @@ class TokenInfo:
     - global: bool, tokens that attend to all tokens of their document and are attended to by all of
       them (Longformer).
     - type: int32, the token type (`token_type_ids` of BERT).
+    - language: int32, the index of the language (`lang_ids` of X-MOD).
     - order, bound: int32, the rank of a token in the prediction order, and the first rank that is
       hidden from its query (XLNet).
     - block: int32, the block of a query, or the block that a key summarises (-1: the key is a

@@ -60,7 +60,7 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
     return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
 
   for i, block in enumerate(unit.pattern):
-    kinds = ('mixer', 'cross', 'ffn', 'extra_branch')
+    kinds = ('mixer', 'cross', 'ffn', 'second_ffn', 'extra_branch')
     branches = {kind: _first_argument for kind in kinds if getattr(block, kind) is not None}
     for j in range(len(block.residual_layout.steps(branches, _first_argument))):
       yield lambda *args, i=i, j=j: step(i, j, *args)

@@ -73,6 +73,11 @@ class Embed(Part):
     """The width of the vectors for each layer, 0 for none."""
     return 0
 
+  @property
+  def causal(self) -> bool:
+    """Whether no vector depends on a later token."""
+    return True
+
   def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
@@ -127,6 +132,11 @@ class Embed(Part):
     """Return the token info of outputs `[B, T]` that are given, such as `encoder_outputs`."""
     del inputs
     return unpadded(*shape)
+
+  @property
+  def prepended(self) -> int:
+    """The number of vectors before those of the inputs, which the model does not return."""
+    return 0
 
   @property
   def towers(self) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ class Tokens(Embed):
 
   Inputs, int32 `[B, T]`: `input_ids`; optionally `attention_mask` (1: token, 0: padding) or
   `segment_ids` (0: padding, from 1: packed documents), `position_ids` (default: the place in the
-  document), `token_type_ids`, `task_type_ids`, `prefix_mask`, `global_attention_mask`, and
+  document), `token_type_ids`, `task_type_ids`, `lang_ids` (see
+  `router=language`), `prefix_mask`, `global_attention_mask`, and
   `order_ids` with `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Ids outside the
   vocabulary are an error, also at padding (see `tfm.parts.embed.ids_in_range`).
 
@@ -50,17 +51,18 @@ class Tokens(Embed):
   """
 
   needs: ClassVar = ('input_ids',)
-  takes: ClassVar = (
+  takes: ClassVar[tuple[str, ...]] = (
     'attention_mask',
     'segment_ids',
     'position_ids',
     'token_type_ids',
     'task_type_ids',
+    'lang_ids',
     'prefix_mask',
     'global_attention_mask',
     *targets.NAMES,
   )
-  provides: ClassVar = frozenset({'prefix', 'global', 'type', *targets.EXTRAS})
+  provides: ClassVar = frozenset({'prefix', 'global', 'type', 'language', *targets.EXTRAS})
 
   vocab: int | None = 32_000  # type: ignore[assignment]
   scale: float = 1.0
@@ -79,12 +81,31 @@ class Tokens(Embed):
   def make(self, dims):
     return _Tokens(self, dims)
 
+  @property
+  def causal(self):
+    return self.mask_token is None  # the share of mask tokens is that of the whole document
+
   def shapes(self, batch, length):
     return {'input_ids': jax.ShapeDtypeStruct((batch, length), jnp.int32)}
 
   @property
   def width(self):
     return None if self.back else self.dim
+
+  @property
+  def projects(self) -> bool:
+    """Whether a projection to d_model follows the table."""
+    return self.dim is not None
+
+  @property
+  def early(self) -> bool:
+    """Whether that projection stands before positions are added."""
+    return self.back
+
+  @property
+  def beside(self) -> int:
+    """How many embeddings that projection reads for one token."""
+    return 1
 
   @property
   def d_out(self):
@@ -170,7 +191,7 @@ class _Tokens(Module):
     shape = (s.vocab, R)
     init = sharded(d.init.weight('embed', *shape, d), f'V{width}')
     self.table_VD = weight(self, 'table', init, shape, dtype)
-    width = 'D' if s.back else width
+    width = 'D' if s.early else width
     if s.types:
       shape = (s.types, d.d_model)
       init = sharded(d.init.weight('types', *shape, d), f'Y{width}')
@@ -184,7 +205,9 @@ class _Tokens(Module):
       self.query_R = self.param('query', init, (d.d_model,), dtype)
     self.norm = s.norm.make(d, width) if s.norm is not None else None
     D = self.dims.d_model
-    self.project = Dense('RD', (R, D), self.dims, bias=not s.back) if s.dim is not None else None
+    self.project = (
+      Dense('RD', (R * s.beside, D), self.dims, bias=not s.back) if s.projects else None
+    )
     self.back = Dense('DR', (D, R), self.dims) if s.back else None
     self.rows = s.rows.make(d.replace(d_model=R)) if s.rows is not None else None
 
@@ -203,7 +226,10 @@ class _Tokens(Module):
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
     global_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
-    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': global_BT})
+    language_BT = inputs['lang_ids'].astype(jnp.int32) if 'lang_ids' in inputs else None
+    info = info.with_extras(
+      prefix=prefix_BT, type=type_BT, language=language_BT, **{'global': global_BT}
+    )
     x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
     if self.spec.early_norm and self.norm is not None:
       x_BTD = self.norm(x_BTD)
@@ -233,14 +259,18 @@ class _Tokens(Module):
     if s.mask_token is not None:
       segment_BT = jnp.ones_like(tok_BT) if segment_BT is None else segment_BT
       x_BTD = x_BTD * _rescale(tok_BT == s.mask_token, segment_BT).astype(dtype)[..., None]
-    if s.back and self.project is not None:
-      x_BTD = self.project(x_BTD)
+    if s.early and self.project is not None:
+      x_BTD = self.project(self.joined(x_BTD, segment_BT))
     if s.types:
       type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
       x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
     if s.tasks:
       task_BT = jnp.zeros_like(tok_BT) if task_BT is None else task_BT
       x_BTD = x_BTD + jnp.take(self.tasks_YD, task_BT, axis=0).astype(dtype)
+    return x_BTD
+
+  def joined(self, x_BTD: jax.Array, segment_BT: jax.Array | None) -> jax.Array:
+    """Return what is projected to d_model before positions are added."""
     return x_BTD
 
   def queries(self, type_BP: jax.Array) -> jax.Array:
@@ -257,7 +287,7 @@ class _Tokens(Module):
     if self.norm is not None and not self.spec.early_norm:
       x_BTD = self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.dropout, train, self)
-    if self.project is not None and not self.spec.back:
+    if self.project is not None and not self.spec.early:
       x_BTD = self.project(x_BTD)
     return constrained(x_BTD, 'BTD')
 

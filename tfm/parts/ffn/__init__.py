@@ -3,8 +3,9 @@
 from tfm.core.registry import Table
 from tfm.parts.ffn.base import FFN as FFN
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.ffn.grouped_mlp import GroupedMlp
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.ffn.xielu import Xielu
 
-TABLE = Table('feed-forward', glu=Glu, mlp=Mlp, moe=Moe, xielu=Xielu)
+TABLE = Table('feed-forward', glu=Glu, grouped_mlp=GroupedMlp, mlp=Mlp, moe=Moe, xielu=Xielu)

@@ -1,5 +1,6 @@
 """Base class of feed-forward networks."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,13 +40,26 @@ class FFN(Part):
     return True
 
   @property
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it uses."""
+    return frozenset()
+
+  @property
   def active(self) -> Fraction:
     """Share of the experts (parameters with a first axis E) that a token uses."""
     return Fraction(1)
 
+  def check_inputs(self, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot process tokens with these inputs."""
+    yield from ()
+
   def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
+
+  def fits(self, d_model: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot be part of a model of this width."""
+    yield from ()
 
   def flops(self, d_model: int) -> int:
     """Return the forward FLOPs per token."""

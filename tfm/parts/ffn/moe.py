@@ -64,8 +64,15 @@ class Moe(FFN):
     return self.capacity is None and self.slots is None and self.router.per_token
 
   @property
+  def reads(self):
+    return self.router.reads
+
+  @property
   def active(self):
     return self.router.active(self.experts)
+
+  def check_inputs(self, inputs):
+    yield from self.router.check_inputs(inputs, self.experts)
 
   def make(self, dims):
     return _Moe(self, dims)
@@ -79,6 +86,10 @@ class Moe(FFN):
 
   def updated(self, params, load):
     return params | {'router': self.router.updated(params['router'], load['router'])}
+
+  def fits(self, d_model):
+    if self.shared is not None:
+      yield from (f'shared: {sentence}' for sentence in self.shared.fits(d_model))
 
   def check(self) -> Iterator[str]:
     if self.experts < 1:
@@ -116,7 +127,8 @@ class _Moe(Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, jax.Array]:
     s, E, real_BT = self.spec, self.spec.experts, ctx.info.segment_ids > 0
-    route = s.router.make(self.dims.replace(experts=E)).copy(name='router')(x_BTD, real_BT)
+    extras = [ctx.info.get(name) for name in sorted(s.router.reads)]
+    route = s.router.make(self.dims.replace(experts=E)).copy(name='router')(x_BTD, real_BT, *extras)
     if s.capacity is not None:
       k = s.active * E
       route = limit_capacity(route, E, math.ceil(x_BTD.shape[1] * k * s.capacity / E))

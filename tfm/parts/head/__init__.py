@@ -7,6 +7,7 @@ from tfm.parts.head.classify import Classify
 from tfm.parts.head.codes import CodeLogits
 from tfm.parts.head.ctc import Ctc
 from tfm.parts.head.lm import Lm
+from tfm.parts.head.partly_tied import PartlyTied
 from tfm.parts.head.probe import Probe
 from tfm.parts.head.project import Project
 from tfm.parts.head.regress import Regress
@@ -20,6 +21,7 @@ TABLE = Table(
   codes=CodeLogits,
   ctc=Ctc,
   lm=Lm,
+  partly_tied=PartlyTied,
   probe=Probe,
   project=Project,
   regress=Regress,

@@ -69,11 +69,16 @@ class Lm(Head):
     del alone
     return (self.name or 'logits',)
 
+  def transformed(self, dims: Dims) -> tuple[int, str]:
+    """Return the width of the output of `transform`, and the letter of that axis."""
+    dim = dims.d_table if self.transform is None else self.transform.dim or dims.d_table
+    return (dim, 'R') if dim else (dims.d_model, 'D')
+
   def flops(self, dims, length):
     D, V = dims.d_model, dims.vocab
     if self.transform is None:
       return length * 2 * D * V
-    R = self.transform.dim or dims.d_table or D
+    R, _ = self.transformed(dims)
     return length * (2 * D * R + 2 * R * V)
 
   def fits(self, tower):
@@ -108,23 +113,25 @@ class _Lm(Module):
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      R = s.transform.dim or d.d_table or d.d_model
-      letter = 'R' if d.d_table or s.transform.dim else 'D'
+      R, letter = s.transformed(d)
       x_BTD = Dense(f'D{letter}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
       x_BTD = s.transform.norm.make(d, letter).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power
     if factor != 1:
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
-    if s.tied:
-      if isinstance(context.table, Stored):
-        logits_BTV = context.table.contract(x_BTD)
-      else:
-        logits_BTV = contract_table(x_BTD, context.table)
-    else:
-      logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
+    logits_BTV = self.projected(x_BTD, context)
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
     if s.cap is not None:
       logits_BTV = s.cap * jnp.tanh(logits_BTV / s.cap)
     return {s.name or 'logits': logits_BTV}
+
+  def projected(self, x_BTD: jax.Array, context: HeadContext) -> jax.Array:
+    """Return x U."""
+    if not self.spec.tied:
+      shape = (x_BTD.shape[-1], self.dims.vocab)
+      return Dense('DV', shape, self.dims, name='head', role='head')(x_BTD)
+    if isinstance(context.table, Stored):
+      return context.table.contract(x_BTD)
+    return contract_table(x_BTD, context.table)

@@ -1,7 +1,7 @@
 """Multi-head attention (MHA, GQA, MQA) with any mask and relative position."""
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from flax import linen as nn
 import jax
@@ -91,20 +91,32 @@ class _Attention(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+  def __call__(
+    self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None, values: jax.Array | None = None
+  ) -> tuple[jax.Array, Cache]:
+    """Return the output and the cache.
+
+    Args:
+      x_BTD: input of the layer.
+      ctx: side inputs.
+      cache: cache of the layer.
+      values: input of the projection of values, of any width. Default: x.
+    """
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)
+    x_BTD = self.entering(x_BTD, ctx)
     relative = relative_positions(s, dims, ctx)
 
-    project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
-    project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
-    project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')
+    project_q = self.project('DNH', (D, N, H), dims, 'q')
+    project_k = self.project('DKH', (D, K, H), dims, 'k')
     source, q_info, info = self.sources(x_BTD, ctx)
-    if source is x_BTD:
+    valued = source if values is None else values
+    project_v = self.project('DKH', (valued.shape[-1], K, H), dims, 'v')
+    if valued is x_BTD:
       q_BTNH, k_BSKH, v_BSKH = project_jointly(x_BTD, project_q, project_k, project_v)
     else:
-      q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
+      q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(valued)
     if s.rotate_first:
       q_BTNH = norm_and_clip(s, dims, relative.queries(q_BTNH, q_info), 'q')
       k_BSKH = norm_and_clip(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
@@ -123,14 +135,14 @@ class _Attention(Module):
       ctx.lent[s.lends] = k_BSKH, v_BSKH, k_info
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.value_tables
-    scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
+    scores = make_scores(self, s, H, ctx, s.effective_mask, self.biases(relative, N), *more)
     capture(
       self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32')
     )
     y_BTNH = self.dims.run.attend(
       q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
     )
-    y_BTNH = self.combine_heads(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    y_BTNH = self.combine_heads(y_BTNH, x_BTD, project_q, scores, relative, dims, ctx)
     return self.projected(y_BTNH, x_BTD, dims), cache
 
   def projected(self, y_BTNH: jax.Array, x_BTD: jax.Array, dims: Dims) -> jax.Array:
@@ -143,12 +155,34 @@ class _Attention(Module):
     """
     s, (*_, N, H), D = self.spec, y_BTNH.shape, self.dims.d_model
     if s.gated:
-      gate_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
-      y_BTNH = y_BTNH * jax.nn.sigmoid(gate_BTNH)
+      gate = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')
+      y_BTNH = y_BTNH * jax.nn.sigmoid(gate(x_BTD))
     if s.out_norm is not None:
       norm = s.out_norm.make(dims, 'N').copy(name='out_norm')
       y_BTNH = norm(y_BTNH.reshape(*y_BTNH.shape[:2], -1)).reshape(y_BTNH.shape)
-    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH)
+    return self.project('NHD', (N, H, D), dims, 'o', 2)(y_BTNH)
+
+  def biases(self, relative: RelativePositions, n_heads: int) -> tuple:
+    """Return additive terms of the scores (`Scores.biases`)."""
+    return relative.biases(n_heads)
+
+  def project(
+    self, letters: str, shape: tuple[int, ...], dims: Dims, name: str, n_in: int = 1
+  ) -> Any:
+    """Return one of the projections q, k, v and o.
+
+    Args:
+      letters: axes of its weight.
+      shape: sizes of these axes.
+      dims: sizes and settings of the heads.
+      name: name of the projection.
+      n_in: number of input axes.
+    """
+    return Dense(letters, shape, dims, n_in, bias=name in self.spec.bias, name=name)
+
+  def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
+    """Return the input of the projections; subclasses override it."""
+    return x_BTD
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """Return the input of keys and values, and the token info of queries and keys."""
@@ -164,6 +198,7 @@ class _Attention(Module):
     self,
     y_BTNH: jax.Array,
     x_BTD: jax.Array,
+    project_q: Any,
     scores: Scores,
     relative: RelativePositions,
     dims: Dims,

@@ -53,7 +53,10 @@ class _Borrowed(_Attention):
   spec: Borrowed
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+  def __call__(
+    self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None, values: jax.Array | None = None
+  ) -> tuple[jax.Array, Cache]:
+    assert values is None, 'values are borrowed'
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)

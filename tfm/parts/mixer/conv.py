@@ -12,6 +12,7 @@ from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.around import around
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.base import Cache, Mixer
@@ -91,21 +92,8 @@ class _Conv(Module):
     bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(
       x_BTD.dtype
     )
-    around_BTPD = _around(x_BTD, ctx.info.segment_ids, s.size)
+    around_BTPD = around(x_BTD, ctx.info.segment_ids, s.size)
     inputs = around_BTPD.reshape(B, T, s.size, *parts)
     weights = kernel.reshape(parts[1], s.size, *parts)
     y_BTD = jnp.einsum('btpgi,ipgo->btgo', inputs, weights).reshape(B, T, D) + trailing(bias_D, 3)
     return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None
-
-
-def _around(x_BTD: jax.Array, segment_BT: jax.Array, size: int) -> jax.Array:
-  """Return x_BTPD, the `size` tokens around each token, 0 outside its document."""
-  half, T = size // 2, x_BTD.shape[1]
-  padded_BSD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
-  padded_BS = jnp.pad(segment_BT, ((0, 0), (half, half)))
-
-  def neighbour(p: int) -> jax.Array:
-    same_BT = (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
-    return jnp.where(same_BT[..., None], padded_BSD[:, p : p + T], 0)
-
-  return jnp.stack([neighbour(p) for p in range(size)], 2)

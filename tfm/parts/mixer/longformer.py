@@ -74,17 +74,18 @@ class _Near(Mask):
 class _Longformer(_Attention):
   spec: Longformer
 
-  def __call__(self, x_BTD, ctx, cache=None):
+  def __call__(self, x_BTD, ctx, cache=None, values=None):
     if ctx.slot is not None:
       raise errors.UserError(
         'longformer: global tokens attend to later ones. Expected an encoder without a cache.'
       )
-    return super().__call__(x_BTD, ctx, cache)
+    return super().__call__(x_BTD, ctx, cache, values)
 
   def combine_heads(
     self,
     y_BTNH: jax.Array,
     x_BTD: jax.Array,
+    project_q: Dense,
     scores: Scores,
     relative: RelativePositions,
     dims: Dims,

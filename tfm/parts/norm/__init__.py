@@ -2,6 +2,7 @@
 
 from tfm.core.registry import Table
 from tfm.parts.norm.adaptive import AdaptiveNorm
+from tfm.parts.norm.affine import Affine
 from tfm.parts.norm.base import Norm as Norm
 from tfm.parts.norm.capsule import CapsuleNorm
 from tfm.parts.norm.fix import FixNorm
@@ -12,6 +13,7 @@ from tfm.parts.norm.scale import ScaleNorm
 TABLE = Table(
   'norm',
   adaptive=AdaptiveNorm,
+  affine=Affine,
   capsule=CapsuleNorm,
   fixnorm=FixNorm,
   layer=LayerNorm,

@@ -1,6 +1,7 @@
 """Table of residual layouts. To add one, add a file and a table entry."""
 
 from tfm.core.registry import Table
+from tfm.parts.residual_layout.adapted import Adapted
 from tfm.parts.residual_layout.after import After
 from tfm.parts.residual_layout.base import ResidualLayout as ResidualLayout
 from tfm.parts.residual_layout.laurel import Laurel
@@ -14,6 +15,7 @@ from tfm.parts.residual_layout.unnormalised import Unnormalised
 TABLE = Table(
   'residual_layout',
   {'bare': 'unnormalised'},
+  adapted=Adapted,
   after=After,
   laurel=Laurel,
   normed=Normed,

@@ -1,6 +1,6 @@
 """Base class of routers, which select the experts of each token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,11 @@ class Router(Part):
     """Whether the choices of a token depend on that token alone."""
     return True
 
+  @property
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that its module takes, in alphabetical order, after `real_BT`."""
+    return frozenset()
+
   def active(self, experts: int) -> Fraction:
     """Return the mean share of the experts that a token uses."""
     raise AssertionError(f'{type(self).__name__} must return the share of experts')
@@ -72,6 +77,10 @@ class Router(Part):
   def fits(self, experts: int) -> Iterator[str]:
     """Yield a message for each reason why it cannot route to this number of experts."""
     del experts
+    yield from ()
+
+  def check_inputs(self, inputs: Mapping[str, Any], experts: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot route tokens with these inputs."""
     yield from ()
 
   def make(self, dims: 'Dims') -> Any:

@@ -95,10 +95,10 @@ class _Block(nn.Module):
       y_BTD, new_cache[name] = module(x_BTD, ctx, None if cache is None else cache[name])
       return update(y_BTD, name, post_norm, stream_BTD)
 
-    def feed_forward(x_BTD, post_norm=None, stream_BTD=None):
-      y_BTD, ffn_aux = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
+    def feed_forward(name, part, x_BTD, post_norm=None, stream_BTD=None):
+      y_BTD, ffn_aux = part.make(dims).copy(name=name)(x_BTD, ctx)
       aux.append(ffn_aux)
-      return update(y_BTD, 'ffn', post_norm, stream_BTD)
+      return update(y_BTD, name, post_norm, stream_BTD)
 
     def extra(*_):
       return extra_module(input_BTD, ctx, None if cache is None else {})[0]
@@ -107,8 +107,8 @@ class _Block(nn.Module):
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
       if part is not None:
         branches[name] = functools.partial(mix, name, part)
-    if s.ffn is not None:
-      branches['ffn'] = feed_forward
+    for name, part in s.ffns.items():
+      branches[name] = functools.partial(feed_forward, name, part)
     for name, module in s.residual_layout.own(dims).items():
       branches[name] = module.copy(name=name)
     if s.extra_branch is not None:
@@ -118,10 +118,12 @@ class _Block(nn.Module):
 
   def _norm(self, ctx: Ctx) -> Callable[[str], Callable[[jax.Array], jax.Array]]:
     """Return a function that makes the norm of a name, conditioned on `ctx.cond_BD` if needed."""
-    norm = self.spec.norm
+    norm, modules = self.spec.norm, dict[str, Any]()
 
     def make(name):
-      module = norm.make(self.dims).copy(name=name)
+      if name not in modules:  # a residual layout may apply a norm twice
+        modules[name] = norm.make(self.dims).copy(name=name)
+      module = modules[name]
       if norm.conditioned:
         return lambda x_BTD: module(x_BTD, ctx.cond_BD)
       return module

@@ -157,7 +157,7 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
       unnamed.append(path)
       continue
     key, rule = rules[part]
-    for name, slot in _slots(spec, path, letters, shape.shape, rule.tensor(leaf)):
+    for name, slot in _slots(spec, path, letters, shape.shape, rule, leaf):
       slots_of.setdefault((name, rule), {})[part] = slot
       parts[name, rule] = key
   if unnamed:
@@ -196,9 +196,10 @@ def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
 
 
 def _slots(
-  spec: Model, path: str, letters: str, shape: Shape, name: str
+  spec: Model, path: str, letters: str, shape: Shape, rule: Linear, leaf: str
 ) -> Iterator[tuple[str, Slot]]:
   """Yield each tensor that holds part of the parameter `path`, with the slot of that part."""
+  name = rule.tensor(leaf)
   block, ahead = _BLOCK.search(path), _DEPTH.match(path)
   later = ahead and depth(spec) + int(ahead[1]) - 1
   if block is None or not letters.startswith('L'):
@@ -213,7 +214,7 @@ def _slots(
   n_in = _n_in(path, letters[1 + experts :])
   for i, number in enumerate(numbers):
     for e in range(shape[1]) if experts else (None,):
-      full = name.replace('*', str(number), 1).replace('*', str(e), 1)
+      full = name.replace('*', str(number), 1).replace('*', '' if e is None else rule.expert(e), 1)
       index = (i,) if e is None else (i, e)
       yield full, Slot(path, index, shape[len(index) :], n_in)
 

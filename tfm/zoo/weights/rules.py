@@ -17,12 +17,9 @@ Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
 #: Parameter of a tfm module -> its name in checkpoints.
 LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'table': 'weight',
-  'types': 'weight',
+  'kernel': 'weight', 'blocks': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight',
   'bias': 'bias',
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +66,10 @@ class Linear:
   def tensor(self, leaf: str) -> str:
     """Return the name of the tensor that holds the parameter `leaf` of the module."""
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
+
+  def expert(self, number: int) -> str:
+    """Return what stands for the second `*`."""
+    return str(number)
 
   def shape(self, slots: Sequence[Slot]) -> Shape:
     """Return the shape of the tensor."""

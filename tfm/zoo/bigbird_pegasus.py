@@ -1,0 +1,76 @@
+"""BigBird-Pegasus: PEGASUS whose encoder attends by blocks (2020)."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.mixer.bigbird import BigBirdAttention
+from tfm.parts.residual_layout.pre import Pre
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, segments
+
+PAPER = 'Big Bird: Transformers for Longer Sequences, arXiv:2007.14062'
+
+
+def bigbird_pegasus(layers: int, d: int, heads: int) -> Model:
+  """PEGASUS with 4,096 learned positions, tanh GELU, attention without biases, and an encoder of
+  blocks of 64.
+  """
+  blocks = encoder_decoder_blocks(heads, 4 * d, GeluTanh(), Pre())
+  spec = stacks(96_103, d, blocks, (layers, layers), Learned(4096), Tokens(power=0.5, dropout=0.1))
+  return sparse(without_biases(spec), 64, 3)
+
+
+def without_biases(spec: Any) -> Any:
+  """Return an encoder-decoder without biases in its attention."""
+  plain = lambda part: None if part is None else dataclasses.replace(part, bias='')
+  change = lambda block: dataclasses.replace(
+    block, mixer=plain(block.mixer), cross=plain(block.cross)
+  )
+  return _each(spec.with_towers(encoder=_each(spec.encoder, change)), change)
+
+
+def sparse(spec: Any, block: int, random: int) -> Any:
+  """Return an encoder-decoder whose encoder attends by blocks of so many tokens."""
+  mixer = lambda look: BigBirdAttention(**vars(look), block=block, random=random)
+  change = lambda layer: dataclasses.replace(layer, mixer=mixer(layer.mixer))
+  return spec.with_towers(encoder=_each(spec.encoder, change))
+
+
+def _each(stack: Any, change: Callable[[Any], Any]) -> Any:
+  return dataclasses.replace(
+    stack, segments=segments([change(block) for block in layers_of(stack)])
+  )
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  c.only(tie_word_embeddings=True, is_decoder=False)
+  positions = Learned(c.get('max_position_embeddings', 4096))
+  spec: Any = read_stacks(c, positions, Pre(), act='gelu_new', scaled=True)
+  spec = spec if c.get('use_bias', False) else without_biases(spec)
+  block, random = c.get('block_size', 64), c.get('num_random_blocks', 3)
+  kinds = {'original_full': lambda m: m, 'block_sparse': lambda m: sparse(m, block, random)}
+  return c.choice('attention_type', kinds, 'block_sparse')(spec)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  mixer = m.encoder.segments[0].pattern[0].mixer
+  blocks: dict[str, Any] = {'attention_type': 'original_full'}
+  if isinstance(mixer, BigBirdAttention):
+    blocks = {
+      'attention_type': 'block_sparse',
+      'block_size': mixer.block,
+      'num_random_blocks': mixer.random,
+    }
+  return {**write_stacks(m), 'use_bias': bool(mixer.bias), **blocks}
+
+
+MODELS = {'bigbird-pegasus-large': Entry(bigbird_pegasus(16, 1024, 16), 576_988_007, '577M', PAPER)}

@@ -1,0 +1,76 @@
+"""PEGASUS-X: PEGASUS whose encoder attends within staggered blocks and to global vectors (2022)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Model, depth
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.act.relu import Relu
+from tfm.parts.embed.globals import Globals
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.head.lm import Lm
+from tfm.parts.mixer.global_local import GlobalLocal
+from tfm.parts.residual_layout.pre import Pre
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks, write_stacks
+from tfm.zoo.bigbird_pegasus import without_biases
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, segments
+
+PAPER = (
+  'Investigating Efficiently Extending Transformers for Long Input Summarization, arXiv:2208.04347'
+)
+
+
+def pegasus_x(layers: int, d: int, heads: int, count: int = 128) -> Model:
+  """PEGASUS without biases in attention, with `count` global vectors and blocks of 512 in its
+  encoder.
+  """
+  blocks = encoder_decoder_blocks(heads, 4 * d, Relu(), Pre())
+  embed = Tokens(power=0.5, dropout=0.1)
+  spec = stacks(96_103, d, blocks, (layers, layers), Sinusoidal('t2t', max_len=16_384), embed, Lm())
+  return in_blocks(without_biases(spec), count, 512, True)
+
+
+def in_blocks(spec: Any, count: int, block: int, staggered: bool) -> Any:
+  """Return an encoder-decoder whose encoder has `count` global vectors and attends within blocks.
+
+  With `staggered`, the blocks of every other layer begin half a block earlier.
+  """
+  layers = []
+  for i, layer in enumerate(layers_of(spec.encoder)):
+    shift = block // 2 if staggered and i % 2 else 0
+    mixer = GlobalLocal(**vars(layer.mixer), block=block, shift=shift, input_norm=NORM)
+    layers.append(dataclasses.replace(layer, mixer=mixer, residual_layout=Pre(('mixer',))))
+  fields = {**vars(spec.embed), 'vocab': None}
+  encoder = dataclasses.replace(
+    spec.encoder, embed=Globals(**fields, count=count), segments=segments(layers)
+  )
+  return spec.with_towers(encoder=encoder)
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  c.only(tie_word_embeddings=True)
+  block, staggered = c.get('block_size', 512), c.get('stagger_local_blocks', True)
+  if staggered and block % 2:
+    raise errors.UserError(
+      f'{c.where}: block_size is {block}, and stagger_local_blocks is true. Expected an even '
+      f'number.'
+    )
+  positions = Sinusoidal('t2t', max_len=c.get('max_position_embeddings', 16_384))
+  spec = read_stacks(c, positions, Pre(), scaled=True, head=Lm())
+  return in_blocks(without_biases(spec), c.get('num_global_tokens', 32), block, staggered)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  mixers = [layer.mixer for layer in layers_of(m.encoder)]
+  return {
+    **write_stacks(m), 'num_global_tokens': m.encoder.embed.count, 'block_size': mixers[0].block,
+    'stagger_local_blocks': depth(m.encoder) > 1 and mixers[1].shift > 0,
+  }  # fmt: skip
+
+
+MODELS = {'pegasus-x-large': Entry(pegasus_x(16, 1024, 16), 568_667_136, '569M', PAPER)}

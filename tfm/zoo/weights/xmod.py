@@ -1,0 +1,39 @@
+"""X-MOD's checkpoints: RoBERTa's names, and adapters by the names of their languages."""
+
+import dataclasses
+
+from tfm.model.spec import Model
+from tfm.zoo import bert_decoder, xmod
+from tfm.zoo.weights import roberta
+from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.rules import Linear
+
+_LAYER = 'roberta.encoder.layer.*'
+
+
+@dataclasses.dataclass(frozen=True)
+class OfLanguage(Linear):
+  """A module of each language, whose name stands for the number of the expert."""
+
+  languages: tuple[str, ...] = ()
+
+  def expert(self, number):
+    return self.languages[number]
+
+
+def _names(spec: Model) -> Names:
+  languages, adapter = xmod.names_of(spec), f'{_LAYER}.output.adapter_modules.*'
+  return {
+    **roberta.NAMES,
+    'norm': 'roberta.encoder.LayerNorm',
+    '*/second_ffn/expert/up': OfLanguage(f'{adapter}.dense1', languages),
+    '*/second_ffn/expert/down': OfLanguage(f'{adapter}.dense2', languages),
+    '*/second_ffn_norm': f'{_LAYER}.output.adapter_layer_norm',
+  }
+
+
+FAMILY = Family(
+  'Xmod', bert_decoder.reader(xmod.read), bert_decoder.writer(xmod.write), _names, 'roberta.',
+  'ForMaskedLM',
+  roberta.TOPS, ('lm_head.decoder.weight',), roberta.IGNORED,
+)  # fmt: skip
