@@ -41,6 +41,8 @@ GROUPS: dict[str, dict[str, str]] = {
     '`--config.model..norm=NAME`.',
     'tfm.parts.residual_layout': 'Order of norms, branches and residual sums in a block: '
     '`--config.model..residual_layout=NAME`.',
+    'tfm.parts.rounding': 'Rounding of inputs and weights of projections in every forward pass: '
+    '`--config.model..rounding=NAME`.',
     'tfm.parts.residual_scale': 'Factor or gate of a branch before the residual sum: '
     '`--config.model..residual_scale=NAME`.',
   },

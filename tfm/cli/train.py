@@ -6,9 +6,9 @@ Examples:
   tfm train --config=pretrain:llama3.2-1b --config.model..relative=alibi \\
     --config.data='text(files=corpus/*.txt)' --config.mesh.fsdp=8 --workdir=runs/3
 
-Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or
-a workdir in use, 69 another run took over the workdir, 74 the disk is full, 75
-SIGTERM: the state is saved, and the same command resumes."""
+Exit status: 0 trained, 1 the loss is not finite, 2 a mistake or a workdir in
+use, 69 another run took over the workdir, 74 the disk is full, 75 SIGTERM and
+saved."""
 
 from collections.abc import Callable, Mapping
 import sys
