@@ -8,6 +8,7 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
@@ -112,3 +113,25 @@ def test_stored_task_drops_fields_without_effect():
   assert config.from_json(Task, stored) == tasks.Classify(label_smoothing=0.1)
   with pytest.raises(errors.ConfigError, match='z_loss'):
     config.from_json(Task, {**stored, 'z_loss': 1e-4})
+
+
+@pytest.mark.parametrize(
+  ('name', 'last', 'total', 'encoder'),
+  [
+    ('t5-small', (-0.0631913, -1.509864, 0.3914546, 0.4777344), 526.8648, 304.1082),
+    ('bart-base', (-0.1862333, -0.05219012, -0.04163222, -0.09372341), 59.01028, 307.5224),
+  ],
+  ids=['name=t5-small', 'name=bart-base'],
+)
+def test_encoder_decoder_outputs_are_unchanged(name, last, total, encoder):
+  """The reference values are from the version before towers (60b492f), with the same inputs."""
+  spec = zoo.tiny(zoo.get(name))
+  ids = jnp.arange(12, dtype=jnp.int32).reshape(2, 6) + 3
+  mask = jnp.array([[1] * 6, [1] * 4 + [0] * 2], jnp.int32)
+  given = {'input_ids': ids, 'attention_mask': mask, 'decoder_input_ids': ids[:, :5] + 20}
+  out = jax.jit(lambda p: transformer.apply(spec, p, **given))(
+    transformer.init(spec, jax.random.key(0))
+  )
+  np.testing.assert_allclose(out['logits'][1, -1, :4], last, rtol=1e-4)
+  np.testing.assert_allclose(np.abs(out['logits']).sum(), total, rtol=1e-5)
+  np.testing.assert_allclose(np.abs(out['encoder_last_hidden_state']).sum(), encoder, rtol=1e-5)
