@@ -35,6 +35,14 @@ class Data(Part):
     """
     raise NotImplementedError
 
+  def check_sources(self) -> None:
+    """Check that the files of the source exist, without reading them.
+
+    Raises:
+      UserError: A file or folder is missing.
+      OSError: A file cannot be accessed.
+    """
+
   def check(self) -> Iterator[str]:
     if self.batch < 1:
       yield f'batch: is {self.batch}. Expected 1 or more.'

@@ -64,6 +64,9 @@ class Folders(TextData):
     """
     return self._folders().names()
 
+  def check_sources(self) -> None:
+    self.identity()
+
   def identity(self) -> dict[str, Any]:
     identity: dict[str, Any] = {'data': 'folders', 'names': self.names()}
     for split in ('train', 'val'):

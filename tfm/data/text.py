@@ -55,6 +55,9 @@ class Text(TextData):
       elif i != cut and (i < cut) == (split == 'train'):
         yield read(path)
 
+  def check_sources(self) -> None:
+    self.identity()
+
   def identity(self) -> dict[str, Any]:
     fields = ['files', 'val_files'] if self.val_files else ['files']
     tail = None if self.val_files else self.val_tail

@@ -156,6 +156,6 @@ class Experiment:
       product = ' x '.join(f'{name}={size}' for name, size in factors.items())
       near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
       yield (
-        f'data.batch: {batch} is not divisible by {product} = {ways}. '
+        f'data.batch: {batch} is not divisible by {product}. '
         f'Expected a multiple of {ways}, such as {" or ".join(map(str, near))}.'
       )

@@ -17,13 +17,21 @@ def mistakes(x: Experiment, devices: Sequence[jax.Device] | None = None) -> list
     devices: The devices of the mesh; None uses all devices of the run.
 
   Returns:
-    Sentences with their paths: violations of the config, a mesh that does not fit the devices, and
-    a batch that the devices do not divide.
+    Sentences with their paths: violations of the config, missing data files, a mesh that does not
+    fit the devices, and a batch that the devices do not divide.
   """
   if not isinstance(x, Experiment):
     return [f'config: is a {type(x).__name__}. Expected a tfm.train.Experiment.']
   distributed.start()
   found = config.violations(x)
+  data = [s for s in found if s.startswith('data') and not s.startswith('data.batch')]
+  if not data:
+    try:
+      x.data.check_sources()
+    except errors.UserError as error:
+      found.append(str(error))
+    except OSError as error:
+      found.append(f'data: {error.filename}: {error.strerror}. Expected a readable file.')
   if any(sentence.startswith('mesh') for sentence in found):
     return found
   try:
