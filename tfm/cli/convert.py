@@ -21,7 +21,7 @@ DTYPE = flags.DEFINE_enum(
   'dtype',
   None,
   ['float32', 'bfloat16', 'float16'],
-  'the dtype of the parameters; by default unchanged',
+  'dtype of the parameters; by default unchanged',
   flag_values=FLAGS,
 )
 TO = flags.DEFINE_enum(
@@ -34,11 +34,11 @@ TO = flags.DEFINE_enum(
 ARCHITECTURE = flags.DEFINE_string(
   'architecture',
   None,
-  '--to=hf: the class of transformers, where several fit',
+  '--to=hf: the class, if several fit',
   flag_values=FLAGS,
 )
 BASE = flags.DEFINE_string(
-  'base', None, '--to=peft: the model that the adapter was trained on', flag_values=FLAGS
+  'base', None, '--to=peft: the base model of the adapter', flag_values=FLAGS
 )
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)

@@ -244,6 +244,7 @@ def _described(name: str, flag: 'flags.Flag[Any]', full: bool) -> list[str]:
   else:
     spelt = f'--{name}={_value(flag)}'
   text = ' '.join(flag.help.split()).partition('; repeat this option')[0].removesuffix('.')
+  text = re.sub(r'^<[^>]*>: ', '', text)  # absl lists the values of an enum here
   if not full:
     text = re.split(r'(?<=\w)\. (?=[A-Z])', text)[0]
   if not full:
