@@ -26,14 +26,11 @@ def tables() -> dict[str, Table]:
 
 def parts() -> list[Sheet]:
   """Return a sheet for each kind: names of parts, descriptions, and fields with defaults."""
-  return [
-    Sheet(
-      f'{table.kind} (`{package}`)',
-      ('name', 'description', 'fields'),
-      tuple((name, _about(cls), _fields(cls)) for name, cls in sorted(table.items())),
-    )
-    for package, table in tables().items()
-  ]
+  sheets = []
+  for package, table in tables().items():
+    rows = tuple((name, _about(cls), _fields(cls)) for name, cls in sorted(table.items()))
+    sheets.append(Sheet(f'{table.kind} (`{package}`)', ('name', 'description', 'fields'), rows))
+  return sheets
 
 
 def zoo() -> Sheet:
@@ -72,8 +69,8 @@ def _about(cls: type) -> str:
 
 def _fields(cls: type) -> str:
   defaults = {name: nodes.default(cls, name) for name in nodes.hints(cls)}
-  texts = (
-    name if v is nodes.MISSING else f'{name}={text_of(v, inner=True)}'
-    for name, v in defaults.items()
-  )
+  texts = []
+  for name, value in defaults.items():
+    known = value is not nodes.MISSING
+    texts.append(f'{name}={text_of(value, inner=True)}' if known else name)
   return ', '.join(texts)

@@ -51,7 +51,5 @@ def main() -> None:
     print(json.dumps(scores))
     return
   for name, value in scores.items():
-    print(
-      f'{name:>20}  '
-      f'{"unknown" if value is None else value if isinstance(value, int) else f"{value:.4f}"}'
-    )
+    text = 'unknown' if value is None else str(value)
+    print(f'{name:>20}  {f"{value:.4f}" if isinstance(value, float) else text}')

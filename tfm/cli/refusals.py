@@ -47,24 +47,29 @@ def sheet() -> Sheet:
   return Sheet(
     'refused',
     ('parts', 'with', 'reason'),
-    tuple((_said(what), *key[::-1]) for key, what in lines.items()),
+    tuple((_described(what), *key[::-1]) for key, what in lines.items()),
   )
 
 
-def _said(found: list[Rows]) -> str:
+def _described(combinations: list[Rows]) -> str:
   """Return `mask=full, window with mtp=parallel` for combinations refused for the same reason."""
   groups: dict[tuple[str, ...], list[Rows]] = {}
-  for rows in found:
+  for rows in combinations:
     groups.setdefault(tuple(place for place, _ in rows), []).append(rows)
-  said = []
+  texts = []
   for places, group in groups.items():
-    names = [list(dict.fromkeys(rows[i][1] for rows in group)) for i in range(len(places))]
-    whole = len(group) == math.prod(map(len, names))
-    each = [names] if whole else [[[name] for _, name in rows] for rows in group]
-    said += [
-      ' with '.join(f'{p}={", ".join(n)}' for p, n in zip(places, one, strict=True)) for one in each
-    ]
-  return '; '.join(said)
+    columns = zip(*group, strict=True)
+    names = [list(dict.fromkeys(name for _, name in column)) for column in columns]
+    if len(group) == math.prod(map(len, names)):  # all combinations of these names
+      texts.append(_joined(places, names))
+    else:
+      texts += [_joined(places, [[name] for _, name in rows]) for rows in group]
+  return '; '.join(texts)
+
+
+def _joined(places: tuple[str, ...], names: list[list[str]]) -> str:
+  """Return `PLACE=NAME, NAME with PLACE=NAME`."""
+  return ' with '.join(f'{p}={", ".join(n)}' for p, n in zip(places, names, strict=True))
 
 
 def _decoder() -> Model:

@@ -37,13 +37,12 @@ class Sheet:
 
   def markdown(self) -> str:
     """Return the sheet as a section of Markdown."""
-    lines = [
-      self.columns,
-      tuple('--:' if self._numeric(i) else '---' for i in range(len(self.columns))),
-      *self.rows,
-    ]
-    cells = ([cell.replace('|', r'\|') for cell in line] for line in lines)
-    return '\n'.join([f'### {self.title}', '', *(f'| {" | ".join(line)} |' for line in cells), ''])
+    rules = tuple({True: '--:', False: '---'}[self._numeric(i)] for i in range(len(self.columns)))
+    lines = [f'### {self.title}', '']
+    for row in (self.columns, rules, *self.rows):
+      cells = [cell.replace('|', r'\|') for cell in row]
+      lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join([*lines, ''])
 
   def rich(self) -> Table:
     """Return the sheet as a table of rich."""

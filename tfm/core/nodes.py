@@ -77,13 +77,9 @@ def element(want: Any, index: int) -> Any:
   for option in options(want):
     if typing.get_origin(option) is tuple:
       args = typing.get_args(option)
-      return (
-        args[0]
-        if len(args) == 2 and args[1] is Ellipsis
-        else args[index]
-        if index < len(args)
-        else Any
-      )
+      if len(args) == 2 and args[1] is Ellipsis:
+        return args[0]
+      return args[index] if index < len(args) else Any
   return Any
 
 

@@ -56,9 +56,8 @@ def write(cfg: Any, path: str, text: str) -> tuple[Any, list[str]]:
 
 def steps(path: str) -> tuple[str, ...]:
   """Return the steps of a path: names, indices, `*`, and `..` before a name at any depth."""
-  out = tuple(
-    DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path)
-  )
+  found = re.findall(r'\.\.+|[^.]+', path)
+  out = tuple(re.sub(r'\.\.+', DEEP, step) for step in found)
   if not out or out[-1] == DEEP or re.match(r'\.[^.]', path):
     raise errors.ConfigError(
       f'{path or "an empty path"}: names no field. Expected names joined by dots, as model..norm.'
