@@ -20,10 +20,10 @@ def test_listed_refusals_match_validation():
 
 def test_refusals_with_one_reason_are_grouped():
   one, two = (('mask', 'full'), ('mtp', 'parallel')), (('mask', 'both'), ('mtp', 'parallel'))
-  assert refusals._said([one, two]) == 'mask=full, both with mtp=parallel'
+  assert refusals._described([one, two]) == 'mask=full, both with mtp=parallel'
   odd = (('mask', 'both'), ('mtp', 'sequential'))
-  assert refusals._said([one, odd]) == 'mask=full with mtp=parallel; mask=both with mtp=sequential'
-  assert refusals._said([(('mask', 'full'),)]) == 'mask=full'
+  assert refusals._described([one, odd]) == 'mask=full with mtp=parallel; mask=both with mtp=sequential'
+  assert refusals._described([(('mask', 'full'),)]) == 'mask=full'
 
 
 def test_missing_field_is_not_a_refusal():

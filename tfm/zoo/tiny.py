@@ -13,7 +13,8 @@ _SIZES = {
   'codes': 16,
   'experts': 8, 'k': 2, 'groups': 4, 'keep': 2,
   'd_state': 8, 'rank': 4, 'width': 32, 'key_heads': 2, 'key_dim': 8, 'norm_groups': 2,
-  'layer_vocab': 64, 'layer_dim': 8, 'inputs': 8, 'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
+  'layer_vocab': 64, 'layer_dim': 8, 'inputs': 8,
+  'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
 }  # fmt: skip
 _HEADS, _HEAD_DIM = 4, 8
 
