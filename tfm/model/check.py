@@ -396,4 +396,7 @@ def _mtp(model: Model) -> Iterator[str]:
   if blocks(model) and blocks(model)[-1].mixer is None:
     yield 'mtp repeats the last layer, which has no mixer. Expected a mixer, or mtp=none.'
   if blocks(model) and any(m.lender for m in blocks(model)[-1].mixers):
-    yield 'mtp repeats the last layer, which borrows its keys. Expected mixer=attention in it, or mtp=none.'
+    yield (
+      'mtp repeats the last layer, which uses the keys of another layer. '
+      'Expected mixer=attention in it, or mtp=none.'
+    )

@@ -128,7 +128,7 @@ class Mixer(Part):
 
   @property
   def lender(self) -> str:
-    """The name under which it uses the keys and values of an earlier layer, '' if it has its own."""
+    """The `lends` of the earlier layer that provides keys and values, '' for none."""
     return ''
 
   def key_shape(self, d_model: int) -> tuple[int, int]:
