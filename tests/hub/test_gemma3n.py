@@ -73,8 +73,8 @@ def test_language_model_matches_transformers(tmp_path, monkeypatch, capsys):
       {'activation_sparsity_pattern': 0.5},
       r'activation_sparsity_pattern is 0\.5\. Expected a number for each',
     ),
-    ({'altup_active_idx': 1}, r'altup_active_idx is 1\. Known: 0'),
-    ({'altup_correct_scale': False}, r'altup_correct_scale is False\. Known: True'),
+    ({'altup_active_idx': 1}, r'altup_active_idx is 1\. Expected 0, the only'),
+    ({'altup_correct_scale': False}, r'altup_correct_scale is False\. Expected True, the only'),
   ],
 )
 def test_unsupported_configs_raise(fields, message):
