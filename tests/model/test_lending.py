@@ -148,7 +148,7 @@ def test_tokens_outside_the_second_table_use_entry_0():
     ),
     (
       model(LENT, BORROWED, mtp=SequentialMTP()),
-      r'mtp repeats the last layer, which uses the keys of another layer',
+      r'mtp repeats the last layer, which borrows keys',
     ),
     (
       model(Borrowed(4, bias='k')),

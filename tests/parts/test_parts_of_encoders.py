@@ -119,7 +119,8 @@ def test_prepended_vectors_with_resampling_raise():
     spec, segments=(dataclasses.replace(spec.segments[0], resample=Stride()),)
   )
   with pytest.raises(
-    errors.ConfigError, match='its first vectors are not returned, and segments change the length'
+    errors.ConfigError,
+    match='its prepended vectors cannot be removed, as segments',
   ):
     config.validate(spec)
 

@@ -121,6 +121,6 @@ def test_adapters_of_rounded_weights_are_not_merged():
 
 def test_experts_with_a_norm_raise():
   with pytest.raises(
-    errors.ConfigError, match=r'expert: glu cannot be stacked to experts\. .*without a norm'
+    errors.ConfigError, match=r'expert=glu cannot be used as an expert\. .*without a norm'
   ):
     config.validate(model(Moe(4, expert=Glu(12, norm=RMSNorm()))))

@@ -27,9 +27,9 @@ class Lightning(Mixer):
   """Linear attention with a fixed decay per head and layer (arXiv:2401.04658, 2501.08313).
 
   The output is norm(q_t S_t) * sigmoid(x_t Wg) Wo, with S_t = exp(-r_n) S_{t-1} + k_t v_t^T in head
-  n. q, k and v are projections of x after `act`. Head n of 1, ..., N in layer l of 0, ..., L - 1
-  decays at the rate r_n = 2^(-8 n / N) (1 - l / (L - 1)), which is 0 in the last layer. Long inputs
-  are computed in chunks (`tfm.parts.recurrent.decayed`).
+  n. q, k and v are projections of x after `act`. The decay rate is r_n = 2^(-8 n / N) (1 - l / (L
+  - 1)), where n = 1, ..., N and l = 0, ..., L - 1 is the layer. It is 0 in the last layer. Long
+  inputs are computed in chunks (`tfm.parts.recurrent.decayed`).
 
   It costs 10 D N H + 6 N H^2 FLOPs per token. The state of a sequence is S, N H^2 + 1 numbers.
 
