@@ -124,28 +124,29 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
 
 
 def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict[str, np.ndarray]:
-  """The first token of each document as a global one, where layers have such tokens."""
-  found = {}
-  own = '' if spec.encoder is None else 'decoder_'
-  for prefix, tower, places in ((own, spec, segments), ('', spec.encoder, source)):
-    if tower is not None and places is not None and 'global' in token_extras(tower):
-      before = np.pad(places, ((0, 0), (1, 0)))[:, :-1]
-      found[f'{prefix}global_attention_mask'] = ((places != before) & (places > 0)).astype(np.int32)
-  return found
+  """Return masks of global tokens, if layers have them: the first token of each document."""
+  inputs = {}
+  decoder = '' if spec.encoder is None else 'decoder_'
+  for prefix, tower, documents in ((decoder, spec, segments), ('', spec.encoder, source)):
+    if tower is not None and documents is not None and 'global' in token_extras(tower):
+      before = np.pad(documents, ((0, 0), (1, 0)))[:, :-1]
+      first = (documents != before) & (documents > 0)
+      inputs[f'{prefix}global_attention_mask'] = first.astype(np.int32)
+  return inputs
 
 
 def _languages(spec: Model, ids: Any, source: Any) -> dict[str, Any]:
-  """Languages, where layers have a part for each: a token has the same one wherever it stands."""
-  found = {}
-  own = '' if spec.encoder is None else 'decoder_'
-  for prefix, tower, tokens in ((own, spec, ids), ('', spec.encoder, source)):
+  """Return languages that depend on the token id only, if layers use languages."""
+  inputs = {}
+  decoder = '' if spec.encoder is None else 'decoder_'
+  for prefix, tower, tokens in ((decoder, spec, ids), ('', spec.encoder, source)):
     if tower is not None and tokens is not None and 'language' in token_extras(tower):
-      found[f'{prefix}lang_ids'] = tokens % 8
-  return found
+      inputs[f'{prefix}lang_ids'] = tokens % 8
+  return inputs
 
 
 def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
-  """Types, where layers are told them: a token has the same one wherever it stands."""
+  """Return token types that depend on the token id only, if layers use token types."""
   return {'token_type_ids': ids % 2} if 'type' in token_extras(spec) else {}
 
 

@@ -52,7 +52,7 @@ def test_config_is_valid_and_survives_json(spec):
 
 
 @large_if_published
-def test_tokens_affect_exactly_what_the_masks_allow(spec, results):
+def test_outputs_depend_exactly_on_unmasked_tokens(spec, results):
   assert np.isfinite(results.logits).all(), 'not finite, possibly at padding'
   logits, j = results.logits, harness.CHANGED
   if spec.causal:

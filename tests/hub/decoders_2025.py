@@ -1,4 +1,4 @@
-"""BitNet, Gemma 3n and MiniMax, of transformers at toy size."""
+"""Toy configs of BitNet, Gemma 3n and MiniMax in transformers."""
 
 from tests.hub.published import SIZES, Case, K, V
 
@@ -9,7 +9,7 @@ _GEMMA3N = {
   'laurel_rank': 6, 'altup_num_inputs': 3,
 }  # fmt: skip
 _MINIMAX = {**_GQA, 'num_local_experts': 4}
-#: Tables that transformers computes from the rates of decay.
+#: Buffers that transformers computes from the decay rates.
 _DECAYS = r'(query|key|diagonal)_decay$'
 
 
@@ -35,8 +35,7 @@ CASES = {
   'gemma3n': _gemma3n({
     'num_hidden_layers': 6, 'num_kv_shared_layers': 2,
     'layer_types': ['sliding_attention', 'full_attention'] * 3,
-    # The first row is that of padding, which has no gradient in PyTorch, and of tokens that the
-    # table lacks.
+    # Entry 0 is for padding, without a gradient in PyTorch, and for tokens outside the table.
     'vocab_size_per_layer_input': V, 'activation_sparsity_pattern': [0.9, 0.5] + [0.0] * 4,
     'intermediate_size': [48, 48, 40, 40, 32, 32],
   }, whole=True),

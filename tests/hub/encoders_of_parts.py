@@ -1,4 +1,4 @@
-"""Encoders of transformers whose layers have parts of their own, at toy size, with their heads."""
+"""Toy configs of encoders with special layers in transformers, with their heads."""
 
 from tests.hub.encoders import heads
 from tests.hub.published import SIZES, Case, D
@@ -10,7 +10,7 @@ _MOBILE = {
 }  # fmt: skip
 _SQUEEZE = {**SIZES, 'embedding_size': D}
 _XMOD = {**SIZES, 'languages': ['en_XX', 'de_DE', 'sw_KE']}
-#: Their poolers are there for every class.
+#: Every class of SqueezeBERT has a pooler.
 _POOLER = r'pooler\.'
 
 CASES = {
@@ -24,7 +24,9 @@ CASES = {
     **_XMOD, 'adapter_reuse_layer_norm': False, 'ln_before_adapter': False,
   }, first=2),
   **heads('xmod', 'Xmod', _XMOD, 'sequence', 'tokens', 'body', first=2),
-  'squeezebert': Case('SqueezeBertConfig', 'SqueezeBertForMaskedLM', _SQUEEZE, idle=_POOLER, whole=True),
+  'squeezebert': Case(
+    'SqueezeBertConfig', 'SqueezeBertForMaskedLM', _SQUEEZE, idle=_POOLER, whole=True
+  ),
   'squeezebert-groups': Case('SqueezeBertConfig', 'SqueezeBertForMaskedLM', {
     **_SQUEEZE, 'q_groups': 1, 'k_groups': 2, 'v_groups': 8, 'post_attention_groups': 2,
     'intermediate_groups': 1,
@@ -32,20 +34,24 @@ CASES = {
   }, idle=_POOLER, whole=True),
   **heads('squeezebert', 'SqueezeBert', _SQUEEZE, 'sequence', 'body'),
   **heads('squeezebert', 'SqueezeBert', _SQUEEZE, 'tokens', 'questions', idle=_POOLER),
-  # Their convolutions read the hidden states of padding.
+  # The convolutions of transformers include the hidden states of padding.
   'convbert': Case('ConvBertConfig', 'ConvBertForMaskedLM', _CONV, padded=False, whole=True),
   'convbert-groups': Case('ConvBertConfig', 'ConvBertForMaskedLM', {
     **_CONV, 'embedding_size': D, 'num_groups': 2, 'head_ratio': 4, 'conv_kernel_size': 3,
     'hidden_act': 'relu',
   }, padded=False, whole=True),
   **heads('convbert', 'ConvBert', _CONV, 'sequence', 'tokens', 'questions', 'body', padded=False),
-  # Their embeddings read the row of padding, which is 0 where it is as it starts.
-  'mobilebert': Case('MobileBertConfig', 'MobileBertForMaskedLM', _MOBILE, kept='word_embeddings', whole=True),
+  # The trigrams of transformers include the embedding of padding, which is initially 0.
+  'mobilebert': Case(
+    'MobileBertConfig', 'MobileBertForMaskedLM', _MOBILE, kept='word_embeddings', whole=True
+  ),
   'mobilebert-narrow': Case('MobileBertConfig', 'MobileBertForMaskedLM', {
     **_MOBILE, 'use_bottleneck_attention': True, 'num_feedforward_networks': 1,
     'hidden_act': 'gelu',
   }, kept='word_embeddings', idle=r'bottleneck\.attention', whole=True),
-  'mobilebert-pretraining': Case('MobileBertConfig', 'MobileBertForPreTraining', _MOBILE, kept='word_embeddings'),
+  'mobilebert-pretraining': Case(
+    'MobileBertConfig', 'MobileBertForPreTraining', _MOBILE, kept='word_embeddings'
+  ),
   **heads(
     'mobilebert', 'MobileBert', _MOBILE, 'sequence', 'tokens', 'questions', 'choices', 'body',
     kept='word_embeddings'

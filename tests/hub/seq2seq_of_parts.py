@@ -1,9 +1,9 @@
-"""Encoder-decoders of transformers whose layers have parts of their own, at toy size."""
+"""Toy configs of encoder-decoders with special attention in transformers."""
 
 from tests.hub.published import Case
 from tests.hub.seq2seq import BART, BIAS
 
-#: 12 tokens are more than 9, of which attention would be full.
+#: Documents of up to 9 tokens have full attention, and the test uses 12.
 _SPARSE = {**BART, 'attention_type': 'block_sparse', 'block_size': 1, 'num_random_blocks': 2}
 _FULL = {**BART, 'attention_type': 'original_full', 'use_bias': True, 'activation_function': 'relu'}
 
@@ -16,7 +16,9 @@ _BLOCKS = {
 }
 
 CASES = {
-  'pegasus-x': Case('PegasusXConfig', 'PegasusXForConditionalGeneration', _BLOCKS, left=False, whole=True),
+  'pegasus-x': Case(
+    'PegasusXConfig', 'PegasusXForConditionalGeneration', _BLOCKS, left=False, whole=True
+  ),
   'pegasus-x-plain': Case('PegasusXConfig', 'PegasusXForConditionalGeneration', {
     **_BLOCKS, 'stagger_local_blocks': False, 'block_size': 3, 'activation_function': 'relu',
     'scale_embedding': False,
@@ -38,6 +40,8 @@ CASES = {
     'BigBirdPegasusConfig', 'BigBirdPegasusForSequenceClassification', {**_FULL, 'num_labels': 3},
     left=False
   ),
-  'bigbird-pegasus-questions': Case('BigBirdPegasusConfig', 'BigBirdPegasusForQuestionAnswering', _FULL, left=False),
+  'bigbird-pegasus-questions': Case(
+    'BigBirdPegasusConfig', 'BigBirdPegasusForQuestionAnswering', _FULL, left=False
+  ),
   'bigbird-pegasus-body': Case('BigBirdPegasusConfig', 'BigBirdPegasusModel', _FULL, left=False),
 }  # fmt: skip

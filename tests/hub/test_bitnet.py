@@ -1,6 +1,4 @@
-"""Published models with ternary weights: those of transformers, packed or not, give the same
-numbers.
-"""
+"""Published models with ternary weights give the results of transformers."""
 
 import dataclasses
 import json
@@ -24,7 +22,7 @@ from tfm.parts.rounding import Ternary
 from tfm.zoo import bitnet, weights
 
 FIELDS = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0}
-#: Kind of linear layer -> the options of transformers.
+#: Kind of linear layer -> its options in transformers.
 KINDS = {
   'online': {'linear_class': 'autobitlinear', 'quantization_mode': 'online'},
   'offline': {'linear_class': 'autobitlinear', 'quantization_mode': 'offline'},
@@ -34,7 +32,7 @@ KINDS = {
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
-  """Import functions that transformers would compile as they stand."""
+  """Import functions of transformers without `torch.compile`."""
   torch = pytest.importorskip('torch')
   monkeypatch.setattr(torch, 'compile', lambda function: function)
   import transformers.integrations.bitnet  # noqa: F401
@@ -45,7 +43,7 @@ def ids():
 
 
 def made(kind: str, stem: str, folder: Path):
-  """A model of transformers with linear layers of a kind, and the folder that it wrote."""
+  """Return a model of transformers with linear layers of a kind, and write its folder."""
   import torch
   import transformers
   from transformers.integrations.bitnet import pack_weights, replace_with_bitnet_linear
@@ -55,9 +53,9 @@ def made(kind: str, stem: str, folder: Path):
     getattr(transformers, f'{stem}Config')(**FIELDS)
   )
   copying.randomized(theirs, 0.1)
-  said = transformers.BitNetQuantConfig(**KINDS[kind])
+  quantization = transformers.BitNetQuantConfig(**KINDS[kind])
   weights = {n: p.detach().clone() for n, p in theirs.state_dict().items()}
-  replace_with_bitnet_linear(theirs, ['lm_head'], said)
+  replace_with_bitnet_linear(theirs, ['lm_head'], quantization)
   theirs.to_empty(device='cpu')
   for name in [n for n in theirs.state_dict() if n.endswith('weight_scale')]:
     weight, scale = weights[name.removesuffix('_scale')], torch.rand(1) * 0.5 + 0.5
@@ -65,15 +63,18 @@ def made(kind: str, stem: str, folder: Path):
     weights[name.removesuffix('_scale')] = pack_weights(ternary) if kind == 'packed' else ternary
     weights[name] = scale
   theirs.load_state_dict(weights)
-  for module in theirs.modules():  # to_empty has lost the angles, which no file holds
+  for module in theirs.modules():  # rotary frequencies are not stored, and to_empty drops them
     if hasattr(module, 'original_inv_freq'):
       module.inv_freq = module.compute_default_rope_parameters(theirs.config)[0]
-  theirs.config.quantization_config = said
+  theirs.config.quantization_config = quantization
   folder.mkdir()
   arrays = {n: t.contiguous().numpy() for n, t in weights.items()}
   safetensors.numpy.save_file(arrays, folder / 'model.safetensors', metadata={'format': 'pt'})
   theirs.config.architectures = [f'{stem}ForCausalLM']
-  values = theirs.config.to_dict() | {'quantization_config': said.to_dict(), 'dtype': 'float32'}
+  values = theirs.config.to_dict() | {
+    'quantization_config': quantization.to_dict(),
+    'dtype': 'float32',
+  }
   (folder / 'config.json').write_text(json.dumps(values, default=str))
   return theirs
 
@@ -88,9 +89,9 @@ def test_rounded_logits_equal_transformers(kind, stem, tmp_path):
   m = tfm.load(tmp_path / 'theirs')
   assert {b.rounding for b in blocks(m.spec)} == {Ternary(weights=kind == 'online')}
   with torch.no_grad():
-    wanted = theirs(torch.tensor(ids(), dtype=torch.long)).logits.numpy()
+    expected = theirs(torch.tensor(ids(), dtype=torch.long)).logits.numpy()
   np.testing.assert_allclose(
-    m.apply(input_ids=ids())['logits'], wanted, atol=2e-5 * max(1, np.abs(wanted).max())
+    m.apply(input_ids=ids())['logits'], expected, atol=2e-5 * max(1, np.abs(expected).max())
   )
 
 
@@ -107,10 +108,12 @@ def test_gradients_equal_straight_through_of_transformers(tmp_path):
   grads = {n: p.grad.numpy() for n, p in theirs.named_parameters()}
   folder = tmp_path / 'gradients'
   hub.export_hf(m.spec, gradients, folder)
-  found = safetensors.numpy.load_file(folder / 'model.safetensors')
-  assert sorted(found) == sorted(grads)
-  for name, wanted in grads.items():
-    np.testing.assert_allclose(found[name], wanted, atol=1e-4 * np.abs(wanted).max(), err_msg=name)
+  ours = safetensors.numpy.load_file(folder / 'model.safetensors')
+  assert sorted(ours) == sorted(grads)
+  for name, expected in grads.items():
+    np.testing.assert_allclose(
+      ours[name], expected, atol=1e-4 * np.abs(expected).max(), err_msg=name
+    )
 
 
 @pytest.mark.oracle
@@ -148,22 +151,22 @@ SMALL = dataclasses.replace(bitnet.bitnet(2, D, 4, K, F), embed=Tokens(V))
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'use_rms_norm': True}, r'use_rms_norm is True\. Expected one of False'),
+    ({'use_rms_norm': True}, r'use_rms_norm is True\. Expected any of False'),
     (
       {'linear_class': 'linear'},
-      r"linear_class is 'linear'\. Expected one of 'bitlinear', 'autobitlinear'",
+      r"linear_class is 'linear'\. Expected any of 'bitlinear', 'autobitlinear'",
     ),
     (
       {'quantization_mode': 'both'},
-      r"quantization_mode is 'both'\. Expected one of 'offline', 'online'",
+      r"quantization_mode is 'both'\. Expected any of 'offline', 'online'",
     ),
     (
       {'modules_to_not_convert': []},
-      r"modules_to_not_convert is \[\]\. Expected one of None, \['lm_head'\]",
+      r"modules_to_not_convert is \[\]\. Expected any of None, \['lm_head'\]",
     ),
   ],
 )
-def test_unread_options_are_refused(options, message, tmp_path):
+def test_unsupported_options_raise(options, message, tmp_path):
   folder = rewritten(
     folder_of(SMALL, tmp_path / 'own'),
     tmp_path / 'odd',
@@ -174,15 +177,15 @@ def test_unread_options_are_refused(options, message, tmp_path):
     tfm.load(folder)
 
 
-def test_other_families_that_round_are_refused():
+def test_rounding_of_other_families_raises():
   plain = {'model_type': 'qwen2', **FIELDS, 'quantization_config': {'quant_method': 'bitnet'}}
   with pytest.raises(
-    errors.UserError, match=r'of a Qwen2ForCausalLM is not read\. Expected model_type bitnet or'
+    errors.UserError, match=r'is not supported for Qwen2ForCausalLM\. Expected model_type bitnet or'
   ):
     weights.published(plain)
 
 
-def test_scale_without_a_weight_is_refused(tmp_path):
+def test_scale_without_a_weight_raises(tmp_path):
   def lost(arrays):
     arrays['model.layers.0.mlp.down_proj.weight_scale'] = np.ones(1, np.float32)
     del arrays['model.layers.0.mlp.down_proj.weight']
@@ -191,6 +194,7 @@ def test_scale_without_a_weight_is_refused(tmp_path):
     folder_of(SMALL, tmp_path / 'own'), tmp_path / 'odd', {'quant_method': 'bitnet'}, lost
   )
   with pytest.raises(
-    errors.UserError, match=r'down_proj\.weight is missing\. Expected \[1\] and a weight'
+    errors.UserError,
+    match=r'weight_scale has no .*down_proj\.weight\. Expected a weight for each scale',
   ):
     tfm.load(folder)

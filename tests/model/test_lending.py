@@ -1,6 +1,4 @@
-"""Layers that borrow keys and values, vectors for each layer, and streams: what they need of the
-model.
-"""
+"""Keys and values of earlier layers, per-layer embeddings, and several residual streams."""
 
 import dataclasses
 
@@ -30,13 +28,13 @@ LENT, BORROWED = Attention(4, 2, 8, lends='kv'), Borrowed(4, 2, 8)
 
 
 def model(*mixers, **fields):
-  """A model with a segment of two layers for each mixer."""
+  """Return a model with a segment of two layers for each mixer."""
   segments = tuple(Segment((Block(mixer, Glu(48)),), 2) for mixer in mixers)
   return Model(fields.pop('embed', Tokens(64)), 32, segments, **fields)
 
 
-def drawn(spec):
-  """Parameters of which none is at its start."""
+def noisy_params(spec):
+  """Return initial parameters with noise."""
   params = transformer.init(spec, jax.random.key(0))
   leaves, tree = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
@@ -47,17 +45,15 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(1, 64, (2, 12)))
 
 
 def test_borrowers_use_the_keys_of_the_last_lender():
-  """The same as attention whose own keys are those of the lender, where all layers read the same
-  stream.
-  """
+  """The result equals attention with the weights of the lender, if both have the same input."""
   spec = model(LENT, BORROWED)
-  params = drawn(spec)
+  params = noisy_params(spec)
   silent = {'o': {'kernel': jnp.zeros((2, 4, 8, 32))}}
   params['segment_0']['block_0']['mixer'] |= silent
   params['segment_0']['block_0']['ffn']['down']['kernel'] *= 0
   params['segment_0']['block_0']['mixer_norm']['scale'] = jnp.ones((2, 32))
   params['segment_1']['block_0']['mixer_norm']['scale'] = jnp.ones((2, 32))
-  own = Segment((Block(dataclasses.replace(LENT, lends=''), Glu(48)),), 1)
+  plain = Segment((Block(dataclasses.replace(LENT, lends=''), Glu(48)),), 1)
   last = jax.tree.map(lambda a: a[:1], params['segment_1'])
   lender = params['segment_0']['block_0']['mixer']
   last['block_0']['mixer'] |= {name: jax.tree.map(lambda a: a[1:], lender[name]) for name in 'kv'}
@@ -67,17 +63,17 @@ def test_borrowers_use_the_keys_of_the_last_lender():
   borrowed = transformer.apply(
     one, params | {'segment_1': jax.tree.map(lambda a: a[:1], params['segment_1'])}, input_ids=IDS
   )
-  wanted = transformer.apply(
-    dataclasses.replace(spec, segments=(own,)),
+  expected = transformer.apply(
+    dataclasses.replace(spec, segments=(plain,)),
     {k: v for k, v in params.items() if k != 'segment_1'} | {'segment_0': last},
     input_ids=IDS,
   )
-  np.testing.assert_allclose(borrowed['logits'], wanted['logits'], atol=1e-5)
+  np.testing.assert_allclose(borrowed['logits'], expected['logits'], atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', [RingCache(), PagedCache(4), Int8Cache()])
 @pytest.mark.parametrize('layout', ['later', 'in-turns'])
-def test_cached_decoding_matches_the_full_pass(kind, layout):
+def test_cached_decoding_matches_full_forward_pass(kind, layout):
   mask = Causal() & Window(5)
   lent, borrowed = (dataclasses.replace(mixer, mask=mask) for mixer in (LENT, BORROWED))
   spec = model(lent, borrowed)
@@ -85,18 +81,19 @@ def test_cached_decoding_matches_the_full_pass(kind, layout):
     spec = dataclasses.replace(
       spec, segments=(Segment((Block(lent, Glu(48)), Block(borrowed, Glu(48))), 2),)
     )
-  params = drawn(spec)
+  params = noisy_params(spec)
   run = Run(cache=kind)
-  cache, found = init_cache(spec, 2, 12, kind=kind), []
+  cache, logits = init_cache(spec, 2, 12, kind=kind), []
   for ids in jnp.split(IDS, [5, 8], 1):
     out = transformer.apply(spec, params, input_ids=ids, cache=cache, run=run)
-    cache, found = out['cache'], [*found, out['logits']]
-  wanted = transformer.apply(spec, params, input_ids=IDS)['logits']
+    cache, logits = out['cache'], [*logits, out['logits']]
+  expected = transformer.apply(spec, params, input_ids=IDS)['logits']
   atol = 0.05 if isinstance(kind, Int8Cache) else 1e-5
-  np.testing.assert_allclose(np.concatenate(found, 1), wanted, atol=atol * np.abs(wanted).max())
+  atol *= np.abs(expected).max()
+  np.testing.assert_allclose(np.concatenate(logits, 1), expected, atol=atol)
 
 
-def test_borrowers_cache_nothing_and_take_fewer_operations():
+def test_borrowers_have_no_cache_and_fewer_flops():
   plain = dataclasses.replace(LENT, lends='')
   assert count.cache_bytes(model(LENT, BORROWED), 8) == count.cache_bytes(model(plain), 8)
   assert (
@@ -112,16 +109,16 @@ def test_prepared_streams_compute_the_same():
   spec = dataclasses.replace(
     spec, segments=tuple(dataclasses.replace(s, pattern=block(s)) for s in spec.segments)
   )
-  params = drawn(spec)
+  params = noisy_params(spec)
   run = lambda params: transformer.apply(spec, params, input_ids=IDS)['logits']
   np.testing.assert_allclose(run(prepare(spec, params)), run(params), atol=1e-5)
 
 
-def test_tokens_beyond_the_table_of_layers_have_its_first_row():
+def test_tokens_outside_the_second_table_use_entry_0():
   spec = model(
     Attention(4), embed=PerLayer(64, layer_vocab=10, layer_dim=6), residual=AltUp(2, inputs=6)
   )
-  params = drawn(spec)
+  params = noisy_params(spec)
   table = params['embed']['layer_table']
   other = params | {'embed': params['embed'] | {'layer_table': table.at[0].add(1.0)}}
   run = lambda params, ids: transformer.apply(spec, params, input_ids=jnp.asarray([ids]))['logits']
@@ -132,31 +129,34 @@ def test_tokens_beyond_the_table_of_layers_have_its_first_row():
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    (model(BORROWED), r"pattern\.0\.mixer: no earlier layer lends 'kv'\. Expected lends=kv on one"),
+    (
+      model(BORROWED),
+      r"pattern\.0\.mixer: no earlier layer lends 'kv'\. Expected an earlier layer with",
+    ),
     (
       model(LENT, Borrowed(4, 1, 8)),
-      r"keys of 'kv' are \(2, 8\), its own heads want \(1, 8\)\. Expected the same",
+      r"the keys of 'kv' have shape \(2, 8\) per token, and this layer has \(1, 8\)\. Expected",
     ),
     (
       model(LENT),
-      r"keys and values lent as 'kv' are used by no later layer\. Expected mixer=borrowed",
+      r'no later layer uses the keys and values that lends=kv provides\. Expected mixer=borrowed',
     ),
-    (model(Sum(LENT, Mamba2(4, 8, 6))), r"keys and values lent as 'kv' are used by no later layer"),
+    (model(Sum(LENT, Mamba2(4, 8, 6))), r'no later layer uses the keys and values'),
     (
       model(LENT, BORROWED, residual=Reversible()),
-      r'residual=reversible computes layers again, without keys of others',
+      r'residual=reversible recomputes each layer without the keys of other layers',
     ),
     (
       model(LENT, BORROWED, mtp=SequentialMTP()),
-      r'mtp repeats the last layer, which borrows its keys',
+      r'mtp repeats the last layer, which borrows keys',
     ),
     (
       model(Borrowed(4, bias='k')),
-      r'lends, v_norm and biases of k and v belong to keys and values, which are borrowed',
+      r'lends, v_norm and biases of k and v need keys and values, and this layer has none',
     ),
     (
       model(Attention(4), embed=PerLayer(64)),
-      r'vectors for each layer of width 256, and residual uses 0 \(0: none\)',
+      r'per-layer embeddings of width 256, and residual uses 0 \(0: none\)',
     ),
     (
       model(Attention(4), residual=AltUp(inputs=4)),
@@ -164,7 +164,7 @@ def test_tokens_beyond_the_table_of_layers_have_its_first_row():
     ),
     (
       model(Attention(4), residual=AltUp(1)),
-      r'streams=1 leaves no other stream\. Expected at least 2',
+      r'streams=1 is too small for residual=altup\. Expected at least 2',
     ),
     (
       model(Attention(4), residual=AltUp(inputs=-1)),
@@ -176,12 +176,12 @@ def test_tokens_beyond_the_table_of_layers_have_its_first_row():
     ),
     (
       model(Attention(4), embed=PerLayer(64, dim=8)),
-      r'dim and a shared table do not go with vectors for each layer',
+      r'dim and a shared table cannot be combined with per-layer embeddings',
     ),
     (model(Attention(4, dropout=0.0), norm=RMSNorm(), residual=AltUp()), None),
   ],
 )
-def test_models_that_lack_what_layers_use_are_refused(spec, message):
+def test_models_with_missing_or_unused_outputs_raise(spec, message):
   if message is None:
     config.validate(spec)
     return
@@ -189,16 +189,16 @@ def test_models_that_lack_what_layers_use_are_refused(spec, message):
     config.validate(spec)
 
 
-def test_wirings_and_feed_forwards_check_their_fields():
+def test_residual_layouts_and_feed_forwards_check_fields():
   for part, message in (
-    (Block(residual_layout=Laurel(0)), 'rank=0 adds nothing'),
+    (Block(residual_layout=Laurel(0)), 'rank=0 is not a rank'),
     (Block(ffn=Glu(sparsity=1.0)), 'sparsity=1.0'),
   ):
     with pytest.raises(errors.ConfigError, match=message):
       config.validate(Model(Tokens(64), 64, (Segment((part,)),)))
 
 
-def test_streams_do_not_go_with_resampling():
+def test_several_streams_with_resampling_raise():
   merged = Segment((Block(Attention(4), Glu(48)),), resample=Merge(), d_model=48)
   spec = model(Attention(4), residual=AltUp())
   with pytest.raises(

@@ -355,7 +355,7 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'merge',
         Model(Features(), 32, (Segment((block(),), 1, resample=Merge()),), heads={}),
-        r'segments\.0\.resample: needs a grid of image patches, which embed=features does not provide',
+        r'segments\.0\.resample: needs a grid of image patches, which embed=features does not',
       ),
       (
         'resampled-stream',

@@ -1,6 +1,4 @@
-"""Parts of encoders: what they refuse, who may attend to whom, and vectors that a model does not
-return.
-"""
+"""Parts of encoders: errors, attention patterns, and prepended vectors."""
 
 import dataclasses
 
@@ -41,7 +39,7 @@ IDS = np.random.default_rng(0).integers(1, 64, (1, 12)).astype(np.int32)
 def _model(
   mixer=Attention(2, mask=Mask()), ffn=Mlp(24, Relu()), embed=Tokens(64), **fields
 ) -> Model:
-  """Return one layer of these parts."""
+  """Return a model with one layer."""
   block = {n: fields.pop(n) for n in ('second_ffn',) if n in fields}
   return Model(embed, D, (Segment((Block(mixer, ffn, **block),)),), **fields)
 
@@ -61,7 +59,7 @@ def _model(
     ({'mixer': Bottleneck(9, Attention(2))}, 'attention: heads=2 does not divide d_model=9'),
     (
       {'mixer': Bottleneck(8, Attention(2), norm=AdaptiveNorm())},
-      'norm: needs a condition, and a bottleneck',
+      'norm: needs a condition, which a bottleneck lacks',
     ),
     (
       {'mixer': BigBirdAttention(2, block=0)},
@@ -69,12 +67,12 @@ def _model(
     ),
     (
       {'mixer': GlobalLocal(2, block=4, shift=4)},
-      'block=4, shift=4. Expected at least 1, and a shift',
+      'block=4, shift=4 are not sizes. Expected a block of at least 1, and a shift',
     ),
     ({'mixer': GlobalLocal(2, input_norm=AdaptiveNorm())}, 'input_norm: needs a condition'),
     (
       {'embed': Trigrams(64, dim=8, back=True)},
-      'back: trigrams are projected to d_model, and not back',
+      'back=true: trigrams are only projected to d_model. Expected back=false',
     ),
     (
       {'embed': Globals(64, count=0)},
@@ -86,42 +84,43 @@ def _model(
     ),
     (
       {'heads': {'lm': PartlyTied()}},
-      'the table is as wide as the model .16.. Expected embed.dim below it, or lm=lm',
+      'the token table is as wide as the model .16.. Expected a smaller embed.dim, or lm=lm',
     ),
     (
       {'embed': Tokens(64, dim=8), 'heads': {'lm': PartlyTied(tied=False)}},
-      'tied=no: there is no table to continue',
+      'tied=false: lm=partly_tied uses the token table. Expected tied=true',
     ),
     (
       {'embed': Tokens(64, dim=8), 'heads': {'lm': PartlyTied(transform=Transform(dim=4))}},
-      'transform.dim=4: x is as wide as the model. Expected transform.dim=none',
+      'transform.dim=4: the head needs the width of the model. Expected transform.dim=none',
     ),
     (
       {'ffn': Moe(4, Language(languages=('a',)))},
-      'languages: 1 have names, for 4 experts. Expected as many, or none',
+      'languages has 1 names for 4 experts. Expected one name per expert, or none',
     ),
     (
       {'ffn': Moe(4, Language(default=4))},
-      'default=4 is no language. Expected one of 0 to 3, or none',
+      'default=4 is not a language index. Expected 0 to 3, or none',
     ),
     (
       {'ffn': Moe(4, Language(balance=0.1))},
-      'balance=0.1, z=0.0: no choice is learned. Expected 0 and 0',
+      'balance=0.1, z=0.0: the routing is not learned. Expected 0 and 0',
     ),
   ],
 )
-def test_impossible_fields_are_refused(fields, message):
+def test_invalid_fields_raise(fields, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(_model(**fields))
 
 
-def test_first_vectors_and_another_length_are_refused():
+def test_prepended_vectors_with_resampling_raise():
   spec = _model(embed=Globals(64, count=2), heads={})
   spec = dataclasses.replace(
     spec, segments=(dataclasses.replace(spec.segments[0], resample=Stride()),)
   )
   with pytest.raises(
-    errors.ConfigError, match='its first vectors are not returned, and segments change the length'
+    errors.ConfigError,
+    match='its prepended vectors cannot be removed, as segments',
   ):
     config.validate(spec)
 
@@ -131,27 +130,27 @@ def test_first_vectors_and_another_length_are_refused():
   [
     (
       {'mixer': SpanConv(2)},
-      'span_conv: convolutions read later tokens. Expected an encoder, without a cache',
+      'span_conv: convolutions include later tokens. Expected an encoder, without a cache',
     ),
     (
       {'mixer': BigBirdAttention(2)},
-      'bigbird: the last block is that of later tokens. Expected an encoder',
+      'bigbird: tokens attend to the last block. Expected an encoder',
     ),
     (
       {'mixer': GlobalLocal(2)},
-      'global_local: blocks show later tokens. Expected an encoder, without a cache',
+      'global_local: tokens attend to later ones. Expected an encoder, without a cache',
     ),
     (
       {'embed': Trigrams(64)},
-      'trigrams: an embedding reads the next token. Expected an encoder, without a cache',
+      'trigrams: an embedding depends on the next token. Expected an encoder',
     ),
     (
       {'embed': Globals(64)},
-      'globals: vectors attend to later tokens. Expected an encoder, without a cache',
+      'globals: the global vectors attend to later tokens. Expected an encoder',
     ),
   ],
 )
-def test_caches_are_refused(fields, message):
+def test_caches_of_encoders_raise(fields, message):
   spec = _model(**fields)
   assert not spec.causal
   cache = init_cache(spec, 1, 12)
@@ -176,28 +175,28 @@ def test_caches_are_refused(fields, message):
     (
       {'embed': Globals(64)},
       {'segment_ids': np.full((1, 12), 2)},
-      'segment_ids packs documents in a row',
+      'segment_ids packs several documents into one sequence',
     ),
   ],
 )
-def test_unfit_inputs_are_refused(fields, inputs, message):
+def test_invalid_inputs_raise(fields, inputs, message):
   spec = _model(**fields)
   with pytest.raises(errors.UserError, match=message):
     jax.eval_shape(lambda p: apply(spec, p, input_ids=IDS, **inputs), param_shapes(spec))
 
 
-def test_grouped_projections_take_no_adapter():
+def test_adapters_of_grouped_projections_raise():
   spec = _model(GroupedAttention(2, mask=Mask()), adapter=LoRA(2, targets=('q', 'o')))
   with pytest.raises(
-    errors.UserError, match='adapter: q is a grouped projection, which takes no adapter'
+    errors.UserError, match='adapter: q is a grouped projection, which does not support adapters'
   ):
     param_shapes(spec)
 
 
-def _reached(spec, place):
-  """Return the places of the outputs that depend on the token of a place."""
+def _reached(spec, position):
+  """Return the positions of the outputs that depend on the token at a position."""
   other = IDS.copy()
-  other[0, place] = 1 + other[0, place] % 63
+  other[0, position] = 1 + other[0, position] % 63
   params = init(spec, jax.random.key(0))
   run = jax.jit(lambda ids: apply(spec, params, input_ids=ids)['last_hidden_state'])
   return np.flatnonzero(np.abs(run(IDS) - run(jnp.asarray(other))).max(-1)[0] > 1e-7).tolist()

@@ -18,7 +18,7 @@ def waves(piece, positions, D=16):
 
 
 @pytest.mark.parametrize('layout', ['interleaved', 'halves', 't2t'])
-def test_a_wave_is_as_long_as_half_the_width_and_meets_others_by_distance(layout):
+def test_sinusoids_have_equal_norms_and_depend_on_distance(layout):
   piece = Sinusoidal(layout)
   f = waves(piece, range(40))
   np.testing.assert_allclose((f * f).sum(-1), 8, rtol=1e-5)
@@ -56,7 +56,7 @@ def test_an_offset_counts_from_there():
   np.testing.assert_array_equal(waves(Sinusoidal(offset=2), [3]), waves(Sinusoidal(), [5]))
 
 
-def test_slopes_of_a_power_of_two_halve_and_others_are_filled_in_between():
+def test_alibi_slopes_interpolate_between_powers_of_two():
   assert slopes(8) == [2.0**-h for h in range(1, 9)]
   np.testing.assert_allclose(slopes(12)[8:], [0.707107, 0.353553, 0.176777, 0.088388], rtol=1e-5)
   assert slopes(12)[:8] == slopes(8)

@@ -1,4 +1,4 @@
-"""Projections that round: what they compute, what they leave alone, and laid out for decoding."""
+"""Rounded projections: values, gradients, and weights prepared for decoding."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def model(ffn=None, **fields):
 
 
 def rounded_by_hand(w):
-  """t(W) of one matrix, number by number."""
+  """Return t(W) of a matrix, computed one number at a time."""
   scale = np.abs(w).mean()
   return np.array(
     [scale * min(1, max(-1, np.round(x / scale))) for x in w.ravel()], np.float32
@@ -42,29 +42,29 @@ def test_weights_are_a_scale_times_three_values():
   np.testing.assert_array_equal(Ternary(weights=False).weight(jnp.asarray(w)), w)
 
 
-def test_every_leading_weight_has_a_scale_of_its_own():
+def test_leading_axes_have_separate_scales():
   w = RNG.standard_normal((3, 6, 5)).astype(np.float32) * np.array([1, 5, 0.1], np.float32).reshape(
     3, 1, 1
   )
-  found = Ternary().weight(jnp.asarray(w), 1)
-  np.testing.assert_allclose(found, np.stack([rounded_by_hand(one) for one in w]), rtol=1e-6)
+  rounded = Ternary().weight(jnp.asarray(w), 1)
+  np.testing.assert_allclose(rounded, np.stack([rounded_by_hand(one) for one in w]), rtol=1e-6)
 
 
 def test_inputs_are_rounded_to_127_steps_of_each_token():
   x = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
-  found = np.asarray(Ternary().inputs(jnp.asarray(x), 2))
+  rounded = np.asarray(Ternary().inputs(jnp.asarray(x), 2))
   largest = np.abs(x).max((-2, -1), keepdims=True)
-  steps = found / largest * 127
+  steps = rounded / largest * 127
   np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
-  assert (np.abs(found - x) <= largest / 127 / 2 * 1.001).all()
-  assert len(np.unique(found[0, 0])) > 10
+  assert (np.abs(rounded - x) <= largest / 127 / 2 * 1.001).all()
+  assert len(np.unique(rounded[0, 0])) > 10
 
 
 @pytest.mark.parametrize('part', ['inputs', 'weight'])
 def test_gradients_pass_straight_through(part):
   x, g = (jnp.asarray(RNG.standard_normal((4, 5)), jnp.float32) for _ in range(2))
-  found = jax.grad(lambda x: jnp.sum(g * getattr(Ternary(), part)(x)))(x)
-  np.testing.assert_array_equal(found, g)
+  gradient = jax.grad(lambda x: jnp.sum(g * getattr(Ternary(), part)(x)))(x)
+  np.testing.assert_array_equal(gradient, g)
 
 
 def test_zeros_stay_zeros():
@@ -84,10 +84,8 @@ def test_router_scores_are_not_rounded():
 
 
 @pytest.mark.parametrize('ffn', [Glu(12), Moe(4, expert=Glu(12))])
-def test_rounding_weights_beforehand_changes_nothing(ffn):
-  """All projections of blocks round, and nothing else: the same with weights that are stored
-  rounded.
-  """
+def test_stored_rounded_weights_give_the_same_logits(ffn):
+  """Exactly the projections of blocks are rounded, as with weights that are stored rounded."""
   spec = model(ffn)
   params = transformer.init(spec, jax.random.key(0))
   letters = transformer.param_letters(spec)
@@ -101,9 +99,9 @@ def test_rounding_weights_beforehand_changes_nothing(ffn):
   block = dataclasses.replace(spec.segments[0].pattern[0], rounding=Ternary(weights=False))
   offline = dataclasses.replace(spec, segments=(Segment((block,), 2),))
   run = lambda spec, params: transformer.apply(spec, params, input_ids=IDS)['logits']
-  wanted = run(offline, jax.tree.map_with_path(stored, params, letters))
-  np.testing.assert_allclose(run(spec, params), wanted, atol=1e-6)
-  assert np.abs(wanted - run(offline, params)).max() > 1e-3
+  expected = run(offline, jax.tree.map_with_path(stored, params, letters))
+  np.testing.assert_allclose(run(spec, params), expected, atol=1e-6)
+  assert np.abs(expected - run(offline, params)).max() > 1e-3
 
 
 def test_prepared_weights_are_rounded_once():
@@ -121,8 +119,8 @@ def test_adapters_of_rounded_weights_are_not_merged():
     merge_adapters(spec, transformer.init(spec, jax.random.key(0)))
 
 
-def test_experts_have_no_norm_of_their_own():
+def test_experts_with_a_norm_raise():
   with pytest.raises(
-    errors.ConfigError, match=r'expert: glu cannot be stacked to experts\. .*without a norm'
+    errors.ConfigError, match=r'expert=glu cannot be used as an expert\. .*without a norm'
   ):
     config.validate(model(Moe(4, expert=Glu(12, norm=RMSNorm()))))

@@ -195,7 +195,7 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
   yield from (f'{at}{m}' for m in lending.violations(tower))
   if embed.prepended and resampled(tower):
     yield (
-      f'{at}embed: its first vectors are not returned, and segments change the length. '
+      f'{at}embed: its prepended vectors cannot be removed, as segments change the length. '
       'Expected embed=tokens.'
     )
   before = width
@@ -396,4 +396,4 @@ def _mtp(model: Model) -> Iterator[str]:
   if blocks(model) and blocks(model)[-1].mixer is None:
     yield 'mtp repeats the last layer, which has no mixer. Expected a mixer, or mtp=none.'
   if blocks(model) and any(m.lender for m in blocks(model)[-1].mixers):
-    yield 'mtp repeats the last layer, which borrows its keys. Expected mixer=attention in it, or mtp=none.'
+    yield 'mtp repeats the last layer, which borrows keys. Expected mixer=attention, or mtp=none.'

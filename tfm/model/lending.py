@@ -1,4 +1,4 @@
-"""Layers that use keys, values and vectors from elsewhere: what a stack must have for them."""
+"""Checks of layers that use keys and values of other layers, or per-layer embeddings."""
 
 from collections.abc import Iterator
 
@@ -11,18 +11,20 @@ def lends(segment: Segment) -> list[str]:
 
 
 def violations(tower: Tower) -> Iterator[str]:
-  """Yield a sentence for each layer that lacks what it uses of others, and for what no layer uses."""
+  """Yield a message for each missing or unused output that layers share."""
   yield from _borrowed(tower)
   assert tower.embed is not None
   given, used = tower.embed.layered, tower.residual.layered
   if given != used:
     yield (
-      f'embed gives vectors for each layer of width {given}, and residual uses {used} (0: none). '
-      f'Expected '
-      'embed=per_layer and residual=altup with inputs of one width, or neither.'
+      f'embed returns per-layer embeddings of width {given}, and residual uses {used} (0: none). '
+      'Expected embed=per_layer and residual=altup with inputs of the same width, or neither.'
     )
   if tower.residual.in_blocks and resampled(tower):
-    yield 'residual has parameters in every block, and a segment resamples. Expected residual=plain, or resample=none.'
+    yield (
+      'residual has parameters in every block, and a segment resamples. '
+      'Expected residual=plain, or resample=none.'
+    )
 
 
 def _borrowed(tower: Tower) -> Iterator[str]:
@@ -32,13 +34,25 @@ def _borrowed(tower: Tower) -> Iterator[str]:
     for mixer in block.mixers:
       name = mixer.lender
       if name and name not in lent:
-        yield f'{path}.mixer: no earlier layer lends {name!r}. Expected lends={name} on one, or mixer=attention.'
-      elif name and lent[name] != (own := mixer.key_shape(width)):
-        yield f'{path}.mixer: keys of {name!r} are {lent[name]}, its own heads want {own}. Expected the same.'
+        yield (
+          f'{path}.mixer: no earlier layer lends {name!r}. '
+          f'Expected an earlier layer with lends={name}, or mixer=attention.'
+        )
+      elif name and lent[name] != (shape := mixer.key_shape(width)):
+        yield (
+          f'{path}.mixer: the keys of {name!r} have shape {lent[name]} per token, and this layer '
+          f'has {shape}. Expected the same shape.'
+        )
       used.add(name)
       if mixer.lends:
         lent[mixer.lends] = mixer.key_shape(width)
   if unused := sorted(set(lent) - used):
-    yield f'keys and values lent as {unused[0]!r} are used by no later layer. Expected mixer=borrowed, or lends unset.'
+    yield (
+      f'no later layer uses the keys and values that lends={unused[0]} provides. '
+      'Expected mixer=borrowed, or lends unset.'
+    )
   if lent and tower.residual.reversible:
-    yield 'residual=reversible computes layers again, without keys of others. Expected residual=plain, or lends unset.'
+    yield (
+      'residual=reversible recomputes each layer without the keys of other layers. '
+      'Expected residual=plain, or lends unset.'
+    )

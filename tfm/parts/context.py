@@ -113,7 +113,7 @@ class Ctx:
     cond_BD: the conditioning vector of norms and residual scales.
     grid: the number of rows and columns of image patches.
     lent: the keys, values and token info of layers that lend them, by name. Layers add to it.
-    layered_BTLR: vectors of each token for each layer, from the input layer.
+    layered_BTLR: per-layer embeddings of each token, from the input layer.
   """
 
   info: TokenInfo

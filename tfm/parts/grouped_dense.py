@@ -1,6 +1,4 @@
-"""A projection whose matrix is block-diagonal: each group of inputs contributes to its own group of
-outputs.
-"""
+"""Linear projections with a block-diagonal matrix."""
 
 import math
 from typing import Any
@@ -17,13 +15,14 @@ from tfm.parts.dense import Dense
 
 
 class GroupedDense(Module):
-  """y = x W + b with a block-diagonal W, as a convolution of width 1 with groups computes it.
+  """Block-diagonal projection, y = x W + b, equal to a grouped convolution of width 1.
 
   Attributes:
-    shape: of one token's input and of its output, such as (D, N, H).
-    groups: the number of blocks. It must divide the numbers of inputs and of outputs.
-    n_in: how many axes of `shape` are inputs.
-    bias: add b.
+    shape: sizes of the input and output axes of one token, such as (D, N, H).
+    dims: sizes and settings of the model.
+    groups: number of blocks. It must divide the number of inputs and of outputs.
+    n_in: number of input axes in `shape`.
+    bias: whether b is added.
   """
 
   shape: tuple[int, ...]
@@ -34,12 +33,12 @@ class GroupedDense(Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, sizes_E: Any = None) -> jax.Array:
-    assert sizes_E is None, 'no experts are made of grouped projections'
+    assert sizes_E is None, 'grouped projections cannot be stacked to experts'
     name, G, outs = self.name or '', self.groups, self.shape[self.n_in :]
     if self.dims.adapter.wraps(name):
       raise errors.UserError(
-        f'adapter: {name} is a grouped projection, which takes no adapter. Expected targets '
-        f'without {name}.'
+        f'adapter: {name} is a grouped projection, which does not support adapters. '
+        f'Expected targets without {name}.'
       )
     dtype = self.dims.run.precision.dtype('param')
     D, F = math.prod(self.shape[: self.n_in]) // G, math.prod(outs) // G
@@ -64,14 +63,27 @@ def grouped(
   n_in: int = 1,
   bias: bool = True,
 ) -> Any:
-  """Return the projection of a name: a `GroupedDense`, or a `Dense` of these letters for one group."""
+  """Return a `GroupedDense` projection, or a `Dense` one for a single group.
+
+  Args:
+    letters: axis letters of the weight of `Dense`.
+    shape: sizes of the input and output axes of one token.
+    dims: sizes and settings of the model.
+    name: name of the parameters.
+    groups: number of blocks.
+    n_in: number of input axes in `shape`.
+    bias: whether a bias is added.
+
+  Returns:
+    The module.
+  """
   if groups == 1:
     return Dense(letters, shape, dims, n_in, bias, name=name)
   return GroupedDense(shape, dims, groups, n_in, bias, name=name)
 
 
 def misfits(where: str, groups: int, *sizes: int) -> str | None:
-  """Return a sentence if the number of groups does not divide all of these sizes."""
+  """Return a message if the number of groups does not divide all sizes, else None."""
   if groups >= 1 and not any(size % groups for size in sizes):
     return None
   listed = ' and '.join(map(str, sizes))

@@ -1,4 +1,4 @@
-"""BigBird-Pegasus: PEGASUS whose encoder attends by blocks (2020)."""
+"""BigBird-Pegasus: PEGASUS with block-sparse attention in the encoder (Zaheer et al., 2020)."""
 
 from collections.abc import Callable
 import dataclasses
@@ -19,8 +19,15 @@ PAPER = 'Big Bird: Transformers for Longer Sequences, arXiv:2007.14062'
 
 
 def bigbird_pegasus(layers: int, d: int, heads: int) -> Model:
-  """PEGASUS with 4,096 learned positions, tanh GELU, attention without biases, and an encoder of
-  blocks of 64.
+  """Return a PEGASUS with learned positions and block-sparse attention in the encoder.
+
+  Args:
+    layers: number of layers of the encoder and of the decoder.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec, with 4,096 positions, tanh GELU, no biases in attention, and blocks of 64 tokens.
   """
   blocks = encoder_decoder_blocks(heads, 4 * d, GeluTanh(), Pre())
   spec = stacks(96_103, d, blocks, (layers, layers), Learned(4096), Tokens(power=0.5, dropout=0.1))
@@ -28,7 +35,7 @@ def bigbird_pegasus(layers: int, d: int, heads: int) -> Model:
 
 
 def without_biases(spec: Any) -> Any:
-  """Return an encoder-decoder without biases in its attention."""
+  """Return an encoder-decoder without biases in attention."""
   plain = lambda part: None if part is None else dataclasses.replace(part, bias='')
   change = lambda block: dataclasses.replace(
     block, mixer=plain(block.mixer), cross=plain(block.cross)
@@ -37,8 +44,17 @@ def without_biases(spec: Any) -> Any:
 
 
 def sparse(spec: Any, block: int, random: int) -> Any:
-  """Return an encoder-decoder whose encoder attends by blocks of so many tokens."""
-  mixer = lambda look: BigBirdAttention(**vars(look), block=block, random=random)
+  """Return an encoder-decoder with block-sparse attention in the encoder.
+
+  Args:
+    spec: an encoder-decoder with full attention.
+    block: number of tokens of a block.
+    random: number of random blocks.
+
+  Returns:
+    The changed spec.
+  """
+  mixer = lambda attention: BigBirdAttention(**vars(attention), block=block, random=random)
   change = lambda layer: dataclasses.replace(layer, mixer=mixer(layer.mixer))
   return spec.with_towers(encoder=_each(spec.encoder, change))
 

@@ -1,5 +1,6 @@
-"""BitNet b1.58 (2025): Llama's block with squared-ReLU gates, norms before both output projections,
-ternary weights.
+"""BitNet b1.58 (Ma et al., 2025): a Llama with ternary weights.
+
+Its gates are squared ReLU, and both output projections of a block have a norm before them.
 """
 
 from typing import Any
@@ -21,8 +22,17 @@ PAPER = 'BitNet b1.58 2B4T Technical Report, arXiv:2504.12285'
 
 
 def bitnet(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions, grouped keys and projections that round,
-  tied.
+  """Return a pre-norm decoder with ternary projections and tied embeddings.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), out_norm=norm)
@@ -33,7 +43,7 @@ def bitnet(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config; `tfm.zoo.rounding` reads how projections round."""
+  """Return the spec of a published config, without the rounding (see `tfm.zoo.rounding`)."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   attention = llama.attention(c, relative=c.rope(5e5, partial=False), out_norm=norm)
   ffn = Glu(c['intermediate_size'], c.act('hidden_act', 'relu2'), norm=norm)
@@ -47,5 +57,5 @@ def write(m: Any) -> dict[str, Any]:
   return fields
 
 
-#: The authors print 2B, the parameters beside the token table.
+#: The published 2B are the parameters without the token table.
 MODELS = {'bitnet-b1.58-2b': Entry(bitnet(30, 2560, 20, 5, 6912), 2_412_820_480, '2.4B', PAPER)}

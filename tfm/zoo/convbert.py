@@ -1,4 +1,4 @@
-"""ConvBERT: BERT with span-based dynamic convolution in the place of half of its heads (2020)."""
+"""ConvBERT: BERT with dynamic convolution in place of half of its heads (Jiang et al., 2020)."""
 
 import dataclasses
 from typing import Any
@@ -15,20 +15,33 @@ PAPER = 'ConvBERT: Improving BERT with Span-based Dynamic Convolution, arXiv:200
 
 
 def convbert(layers: int, d: int, heads: int, width: int, ratio: int = 2, groups: int = 1) -> Model:
-  """BERT with embeddings of `width`; heads / ratio heads of attention stand beside as many of
-  convolution.
+  """Return a BERT with mixed attention: attention heads and dynamic convolution heads.
+
+  Args:
+    layers: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads of the BERT.
+    width: width of the token table.
+    ratio: divisor of `heads`; the model has heads / ratio heads of either kind.
+    groups: number of groups of the feed-forward projections.
+
+  Returns:
+    The spec of the model, with convolutions of 9 tokens.
   """
   return convolved(electra.electra(layers, d, heads, width), ratio, 9, groups)
 
 
 def convolved(spec: Any, ratio: int, size: int, groups: int) -> Model:
-  """Return a BERT with mixed attention, whose heads together are as wide as the model.
+  """Return a BERT with mixed attention.
 
   Args:
     spec: the BERT.
-    ratio: what its number of heads is divided by.
-    size: how many tokens a convolution reads.
-    groups: the number of groups in the projections of the feed-forward.
+    ratio: divisor of its number of heads. The width of all heads stays that of the model.
+    size: number of tokens of a convolution.
+    groups: number of groups of the feed-forward projections.
+
+  Returns:
+    The changed spec.
   """
   (block,) = spec.segments[0].pattern
   heads = max(block.mixer.heads // ratio, 1)
@@ -45,16 +58,13 @@ def convolved(spec: Any, ratio: int, size: int, groups: int) -> Model:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
-  c.skip(
-    'summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout'
-  )  # of a choice's class
+  # Fields of the multiple-choice class.
+  c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')
   heads, ratio, d = c['num_attention_heads'], c.get('head_ratio', 2), c['hidden_size']
-  if d % (2 * max(heads // ratio, 1)):
+  if d % (total := 2 * max(heads // ratio, 1)):
     raise errors.UserError(
-      f'{c.where}: head_ratio is {ratio}, num_attention_heads {heads} and hidden_size {d}. '
-      f'Expected a multiple of '
-      f'{2 * max(heads // ratio, 1)} as hidden_size, of which attention and convolution are half '
-      f'each.'
+      f'{c.where}: hidden_size is {d}, with num_attention_heads {heads} and head_ratio {ratio}. '
+      f'Expected a multiple of {total}, the number of attention and convolution heads.'
     )
   spec = electra.narrow(bert.read(c), c.get('embedding_size', 768))
   return convolved(spec, ratio, c.get('conv_kernel_size', 9), c.get('num_groups', 1))

@@ -1,5 +1,6 @@
-"""The language model of Gemma 3n (2025): AltUp, LAuReL, vectors of tokens for each layer, keys of
-earlier layers.
+"""The language model of Gemma 3n (Google, 2025).
+
+A Gemma 3 with AltUp, LAuReL, per-layer embeddings, and layers that share keys and values.
 """
 
 from collections.abc import Sequence
@@ -40,8 +41,15 @@ _ACT = 'gelu_pytorch_tanh'
 
 
 def gemma3n(depth: int, d_ff: int, borrowing: int) -> Model:
-  """Return layers of which every fifth attends to all tokens and the last `borrowing` have no keys
-  of their own.
+  """Return a decoder with full attention in every fifth layer and windows in the others.
+
+  Args:
+    depth: number of layers.
+    d_ff: hidden width of the feed-forward.
+    borrowing: number of last layers that use the keys and values of earlier layers.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6, scale_first=True)
   plain = RMSNorm(1e-6, scale=False)
@@ -60,11 +68,18 @@ def gemma3n(depth: int, d_ff: int, borrowing: int) -> Model:
 
 
 def lending(mixers: Sequence[Attention], types: Sequence[str], borrowing: int) -> list[Attention]:
-  """Return the mixers, the last `borrowing` with the keys of the last layer of their type before
-  them.
+  """Return mixers of which the last ones use the keys and values of an earlier layer.
+
+  Args:
+    mixers: the mixer of each layer.
+    types: the layer type of each layer.
+    borrowing: number of last layers that use the last earlier layer of their type.
+
+  Returns:
+    The mixer of each layer.
   """
   first = len(mixers) - borrowing
-  found = list(mixers)
+  changed = list(mixers)
   for i in range(first, len(mixers)):
     fields = {f.name: getattr(mixers[i], f.name) for f in dataclasses.fields(mixers[i])}
     fields |= {
@@ -72,16 +87,16 @@ def lending(mixers: Sequence[Attention], types: Sequence[str], borrowing: int) -
       'bias': ''.join(sorted(set(mixers[i].bias) - set('kv'))),
       'lender': types[i],
     }
-    found[i] = Borrowed(**fields)
+    changed[i] = Borrowed(**fields)
     lender = max(j for j in range(first) if types[j] == types[i])
-    found[lender] = dataclasses.replace(found[lender], lends=types[i])
-  return found
+    changed[lender] = dataclasses.replace(changed[lender], lends=types[i])
+  return changed
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(altup_active_idx=0, altup_correct_scale=True)
-  # Of training alone, and of earlier code that divided scores.
+  # Used in training only, and by earlier code.
   c.skip('altup_coef_clip', 'altup_lr_multiplier', 'query_pre_attn_scalar')
   n, norm = c['num_hidden_layers'], RMSNorm(c.get('rms_norm_eps', 1e-6), scale_first=True)
   types = c.get('layer_types', [LOCAL if (i + 1) % 5 else GLOBAL for i in range(n)])
@@ -93,7 +108,7 @@ def read(c: Fields) -> Model:
     for m, t in zip(layer_masks, types, strict=True)
   ]
   residual_layout = Laurel(c.get('laurel_rank', 64), norm)
-  pairs = zip(_mixers(c, mixers, types), _feeds(c, n), strict=True)
+  pairs = zip(_mixers(c, mixers, types), _feed_forwards(c, n), strict=True)
   layers = [
     Block(mixer, Glu(d_ff, act, sparsity=share), norm, residual_layout)
     for mixer, (d_ff, share) in pairs
@@ -106,8 +121,8 @@ def read(c: Fields) -> Model:
     layer_norm=norm,
   )
   residual = AltUp(c.get('altup_num_inputs', 4), norm, act, P)
-  found = llama.decoder(c, layers, norm, True, embed, cap=c.given('final_logit_softcapping', 30.0))
-  return dataclasses.replace(found, residual=residual)
+  spec = llama.decoder(c, layers, norm, True, embed, cap=c.given('final_logit_softcapping', 30.0))
+  return dataclasses.replace(spec, residual=residual)
 
 
 def _mixers(c: Fields, mixers: Sequence[Attention], types: Sequence[str]) -> list[Attention]:
@@ -115,14 +130,13 @@ def _mixers(c: Fields, mixers: Sequence[Attention], types: Sequence[str]) -> lis
   first = len(types) - borrowing
   if borrowing and {*types[first:]} - {*types[: max(first, 0)]}:
     raise errors.UserError(
-      f'{c.where}: num_kv_shared_layers is {borrowing} of {len(types)} layers, and none before '
-      f'them has keys '
-      'of every type. Expected fewer.'
+      f'{c.where}: num_kv_shared_layers is {borrowing} of {len(types)} layers, and a layer type of '
+      'these layers is missing in the earlier ones. Expected fewer.'
     )
   return lending(mixers, types, borrowing)
 
 
-def _feeds(c: Fields, n: int) -> list[tuple[int, float]]:
+def _feed_forwards(c: Fields, n: int) -> list[tuple[int, float]]:
   """Return the width and the sparsity of every feed-forward."""
   width, share = c['intermediate_size'], c.get('activation_sparsity_pattern')
   widths = width if isinstance(width, list) else [width] * n

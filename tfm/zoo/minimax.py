@@ -1,5 +1,6 @@
-"""MiniMax-Text-01 (2025): seven layers of lightning attention to one of softmax attention, with
-experts in each.
+"""MiniMax-Text-01 (MiniMax, 2025): a hybrid of lightning and softmax attention with experts.
+
+Every eighth layer has softmax attention.
 """
 
 from typing import Any
@@ -30,8 +31,19 @@ LINEAR = 'linear_attention'
 def minimax(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, alpha: float
 ) -> Model:
-  """Return blocks that keep `alpha` of the normalised stream; every eighth has softmax attention,
-  half rotated.
+  """Return a decoder with softmax attention in every eighth layer, lightning attention elsewhere.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads of softmax attention.
+    d_ff: hidden width of an expert.
+    experts: number of experts.
+    alpha: factor of the normalised residual stream.
+
+  Returns:
+    The spec of the model.
   """
   norm, factors = RMSNorm(1e-5), (alpha, 1.0)
   residual_layout = Normed(factors, factors)
@@ -56,7 +68,7 @@ def minimax(
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
-  c.skip('block_size')  # tokens that transformers computes at a time
+  c.skip('block_size')  # chunk size of transformers
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['num_hidden_layers']
   attention = llama.attention(
     c,

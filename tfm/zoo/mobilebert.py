@@ -1,4 +1,4 @@
-"""MobileBERT: narrow layers with stacked feed-forwards, and no statistics in their norms (2020)."""
+"""MobileBERT: narrow layers with stacked feed-forwards (Sun et al., 2020)."""
 
 from typing import Any
 
@@ -32,8 +32,19 @@ def mobilebert(
   ffns: int = 4,
   shared: bool = True,
 ) -> Model:
-  """24 layers of width 128 in a residual stream of 512, embeddings of three tokens, a scale and
-  shift as norm.
+  """Return a post-norm encoder with bottlenecks, trigram embeddings, and norms without statistics.
+
+  Args:
+    layers: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    width: width inside the bottlenecks, and of the token table.
+    d_ff: hidden width of the feed-forwards.
+    ffns: number of feed-forwards per layer.
+    shared: whether queries and keys share a second input projection.
+
+  Returns:
+    The spec of the model.
   """
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
   mixer = Bottleneck(width, attention, d_ff, Relu(), ffns, Affine(), shared)
@@ -60,8 +71,9 @@ def _model(
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head.
 
-  Models without bottlenecks or trigrams, with layer normalisation, and with a table as wide as the
-  model are refused; none is published."""
+  Models without bottlenecks or trigrams, with layer normalisation, or with a token table as wide as
+  the model raise an error. None of them is published.
+  """
   c.only(
     normalization_type='no_norm', use_bottleneck=True, trigram_input=True, tie_word_embeddings=True
   )
@@ -74,17 +86,18 @@ def read(c: Fields) -> Model:
   narrow = c.get('use_bottleneck_attention', False)
   if not (shared or narrow):
     raise errors.UserError(
-      f'{c.where}: key_query_shared_bottleneck and use_bottleneck_attention are false, so queries '
-      f'read {d} numbers by '
-      f'projections of {width}. Expected one of them to be true.'
+      f'{c.where}: key_query_shared_bottleneck and use_bottleneck_attention are both false, so '
+      f'queries of width {width} would project {d} inputs. Expected either to be true.'
     )
   if (dim := c.get('embedding_size', 128)) >= d:
     raise errors.UserError(
       f'{c.where}: embedding_size is {dim}. Expected less than hidden_size, {d}.'
     )
   act, dropout = c.act('hidden_act', 'relu'), c.get('hidden_dropout_prob', 0.0)
-  dropped = c.get('attention_probs_dropout_prob', 0.1)
-  attention = Attention(c['num_attention_heads'], mask=Mask(), bias='qkvo', dropout=dropped)
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.1)
+  attention = Attention(
+    c['num_attention_heads'], mask=Mask(), bias='qkvo', dropout=attention_dropout
+  )
   ffns = c.get('num_feedforward_networks', 4)
   mixer = Bottleneck(width, attention, c['intermediate_size'], act, ffns, Affine(), not narrow)
   absolute, types = Learned(c['max_position_embeddings']), c.get('type_vocab_size', 2)

@@ -1,4 +1,7 @@
-"""PEGASUS-X: PEGASUS whose encoder attends within staggered blocks and to global vectors (2022)."""
+"""PEGASUS-X: PEGASUS with an encoder for long inputs (Phang et al., 2022).
+
+The encoder attends within staggered blocks and to global tokens.
+"""
 
 import dataclasses
 from typing import Any
@@ -24,8 +27,16 @@ PAPER = (
 
 
 def pegasus_x(layers: int, d: int, heads: int, count: int = 128) -> Model:
-  """PEGASUS without biases in attention, with `count` global vectors and blocks of 512 in its
-  encoder.
+  """Return a PEGASUS with local and global attention in the encoder.
+
+  Args:
+    layers: number of layers of the encoder and of the decoder.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    count: number of global tokens.
+
+  Returns:
+    The spec, without biases in attention and with staggered blocks of 512 tokens.
   """
   blocks = encoder_decoder_blocks(heads, 4 * d, Relu(), Pre())
   embed = Tokens(power=0.5, dropout=0.1)
@@ -34,9 +45,16 @@ def pegasus_x(layers: int, d: int, heads: int, count: int = 128) -> Model:
 
 
 def in_blocks(spec: Any, count: int, block: int, staggered: bool) -> Any:
-  """Return an encoder-decoder whose encoder has `count` global vectors and attends within blocks.
+  """Return an encoder-decoder with local and global attention in the encoder.
 
-  With `staggered`, the blocks of every other layer begin half a block earlier.
+  Args:
+    spec: an encoder-decoder with full attention.
+    count: number of global tokens.
+    block: number of tokens of a block.
+    staggered: whether the blocks of every other layer begin half a block earlier.
+
+  Returns:
+    The changed spec.
   """
   layers = []
   for i, layer in enumerate(layers_of(spec.encoder)):
@@ -56,8 +74,8 @@ def read(c: Fields) -> Model:
   block, staggered = c.get('block_size', 512), c.get('stagger_local_blocks', True)
   if staggered and block % 2:
     raise errors.UserError(
-      f'{c.where}: block_size is {block}, and stagger_local_blocks is true. Expected an even '
-      f'number.'
+      f'{c.where}: block_size is {block}, and stagger_local_blocks is true. '
+      'Expected an even block_size.'
     )
   positions = Sinusoidal('t2t', max_len=c.get('max_position_embeddings', 16_384))
   spec = read_stacks(c, positions, Pre(), scaled=True, head=Lm())

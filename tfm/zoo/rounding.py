@@ -1,4 +1,4 @@
-"""`quantization_config` of `quant_method` bitnet: how the projections of a published model round."""
+"""Rounding of projections in published configs: `quantization_config` of BitNet."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -10,12 +10,12 @@ from tfm.parts.rounding.ternary import Ternary
 
 METHOD = 'bitnet'
 
-#: Types whose projections, but for the head, all are linear layers of transformers, and are
-#: compared with it.
+#: Model types that are compared with transformers. All their projections except the head are linear
+#: layers there.
 TYPES = ('bitnet', 'llama')
 
-#: Option -> the values that are read.
-_READ: dict[str, tuple[Any, ...]] = {
+#: Option -> the supported values, the default first.
+_SUPPORTED: dict[str, tuple[Any, ...]] = {
   'linear_class': ('bitlinear', 'autobitlinear'),
   'quantization_mode': ('offline', 'online'),
   'modules_to_not_convert': (None, ['lm_head']),
@@ -23,55 +23,57 @@ _READ: dict[str, tuple[Any, ...]] = {
 }
 
 
-def options(said: Mapping[str, Any], where: str) -> dict[str, Any]:
-  """Return the options of a `quantization_config`, with defaults for those that it lacks.
+def options(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+  """Return the options of a `quantization_config`, including defaults.
 
   Raises:
-    UserError: an option has a value that is not read.
+    UserError: The value of an option is not supported.
   """
-  found = {name: said.get(name, known[0]) for name, known in _READ.items()}
-  for name, value in found.items():
-    if value not in _READ[name]:
-      known = ', '.join(map(repr, _READ[name]))
+  values = {name: config.get(name, known[0]) for name, known in _SUPPORTED.items()}
+  for name, value in values.items():
+    if value not in _SUPPORTED[name]:
+      known = ', '.join(map(repr, _SUPPORTED[name]))
       raise errors.UserError(
-        f'{where}: quantization_config: {name} is {value!r}. Expected one of {known}.'
+        f'{where}: quantization_config: {name} is {value!r}. Expected any of {known}.'
       )
-  return found
+  return values
 
 
-def is_online(said: Mapping[str, Any], where: str) -> bool:
-  """Return whether weights are rounded in every forward pass, and not once for all.
+def is_online(config: Mapping[str, Any], where: str) -> bool:
+  """Return whether weights are rounded in every forward pass, rather than stored rounded.
 
   Raises:
-    UserError: see `options`.
+    UserError: The value of an option is not supported.
   """
-  found = options(said, where)
-  return found['linear_class'] == 'autobitlinear' and found['quantization_mode'] == 'online'
+  values = options(config, where)
+  return values['linear_class'] == 'autobitlinear' and values['quantization_mode'] == 'online'
 
 
 def read(spec: Model, values: Mapping[str, Any], architecture: str, where: str) -> Model:
-  """Return the spec with the rounding that a config asks for.
+  """Return a spec with the rounding of a config.
 
   Args:
-    spec: What the other fields describe.
+    spec: The spec of the other fields.
     values: The fields of the config.
-    architecture: The class of transformers.
-    where: The config, for errors.
+    architecture: The class name in transformers.
+    where: The path of the config, for errors.
+
+  Returns:
+    The spec, unchanged if the config has no rounding.
 
   Raises:
-    UserError: an option is not read, or another class rounds.
+    UserError: An option or the class is not supported.
   """
-  said = values.get('quantization_config') or {}
-  if said.get('quant_method') != METHOD:
+  config = values.get('quantization_config') or {}
+  if config.get('quant_method') != METHOD:
     return spec
   if values['model_type'] not in TYPES or not architecture.endswith('ForCausalLM'):
     known = ' or '.join(TYPES)
     raise errors.UserError(
-      f'{where}: quantization_config: quant_method bitnet of a {architecture} is not read. '
-      f'Expected model_type {known} '
-      'and a class ForCausalLM.'
+      f'{where}: quantization_config: quant_method bitnet is not supported for {architecture}. '
+      f'Expected model_type {known}, and a class ForCausalLM.'
     )
-  rounding = Ternary(weights=is_online(said, where))
+  rounding = Ternary(weights=is_online(config, where))
   pattern = lambda blocks: tuple(dataclasses.replace(block, rounding=rounding) for block in blocks)
   segments = tuple(
     dataclasses.replace(segment, pattern=pattern(segment.pattern)) for segment in spec.segments
@@ -80,16 +82,14 @@ def read(spec: Model, values: Mapping[str, Any], architecture: str, where: str) 
 
 
 def write(spec: Model) -> dict[str, Any]:
-  """Return the fields of a config that ask for the rounding of a spec: none without rounding, or of
-  no method.
-  """
+  """Return the config fields for the rounding of a spec; empty if it has no published form."""
   if not is_stored(spec) and {block.rounding for block in blocks(spec)} != {Ternary()}:
     return {}
   mode = 'offline' if is_stored(spec) else 'online'
-  said = {'quant_method': METHOD, 'linear_class': 'autobitlinear', 'quantization_mode': mode}
-  return {'quantization_config': said}
+  config = {'quant_method': METHOD, 'linear_class': 'autobitlinear', 'quantization_mode': mode}
+  return {'quantization_config': config}
 
 
 def is_stored(spec: Model) -> bool:
-  """Return whether the weights of a spec are stored as its blocks would round them."""
+  """Return whether the weights of a spec are stored in rounded form."""
   return {block.rounding for block in blocks(spec)} == {Ternary(weights=False)}

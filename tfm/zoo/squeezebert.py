@@ -1,4 +1,4 @@
-"""SqueezeBERT: BERT whose projections are convolutions of width 1 with groups (2020)."""
+"""SqueezeBERT: BERT with grouped projections (Iandola et al., 2020)."""
 
 import dataclasses
 from typing import Any
@@ -12,25 +12,45 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'SqueezeBERT: What can computer vision teach NLP about efficient neural networks?, arXiv:2006.11316'
+PAPER = (
+  'SqueezeBERT: What can computer vision teach NLP about efficient neural networks?, '
+  'arXiv:2006.11316'
+)
 
-#: The fields of a config for the groups of each projection, and their defaults.
+#: Config fields with the number of groups of each projection, and their defaults.
 _GROUPS = {'q': 'q_groups', 'k': 'k_groups', 'v': 'v_groups', 'o': 'post_attention_groups'}
 _DEFAULTS = {'q': 4, 'k': 4, 'v': 4, 'o': 1}
 
 
 def squeezebert(layers: int, d: int, heads: int) -> Model:
-  """BERT with 4 groups in every projection but that of the attention's output."""
+  """Return a BERT with 4 groups in all projections except the output projection of attention.
+
+  Args:
+    layers: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return squeezed(bert.bert(layers, d, heads), _DEFAULTS, 4, 4)
 
 
 def squeezed(spec: Any, groups: dict[str, int], up: int, down: int) -> Model:
-  """Return a BERT with groups in its projections. The norms of its layers have an eps of 1e-12,
-  whatever the others.
+  """Return a BERT with grouped projections.
+
+  Args:
+    spec: the BERT.
+    groups: number of groups of the projections q, k, v and o.
+    up: number of groups of the first projection of the feed-forward.
+    down: number of groups of its second projection.
+
+  Returns:
+    The changed spec. The norms of the layers have an epsilon of 1e-12.
   """
   (block,) = spec.segments[0].pattern
-  own: dict[str, Any] = {f'{name}_groups': n for name, n in groups.items()}
-  mixer = GroupedAttention(**vars(block.mixer), **own)
+  fields: dict[str, Any] = {f'{name}_groups': n for name, n in groups.items()}
+  mixer = GroupedAttention(**vars(block.mixer), **fields)
   ffn = GroupedMlp(block.ffn.d_ff, block.ffn.act, up, down)
   block = dataclasses.replace(block, mixer=mixer, ffn=ffn, norm=LayerNorm(1e-12))
   segment = dataclasses.replace(spec.segments[0], pattern=(block,))
@@ -41,9 +61,8 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
   if (width := c.get('embedding_size', 768)) != c['hidden_size']:
     raise errors.UserError(
-      f'{c.where}: embedding_size is {width}, and hidden_size is {c["hidden_size"]}. Expected one '
-      f'width; transformers '
-      'has no projection between them.'
+      f'{c.where}: embedding_size is {width}, and hidden_size is {c["hidden_size"]}. '
+      'Expected the same size, as transformers has no projection between them.'
     )
   groups = {name: c.get(field, _DEFAULTS[name]) for name, field in _GROUPS.items()}
   return squeezed(bert.read(c), groups, c.get('intermediate_groups', 4), c.get('output_groups', 4))

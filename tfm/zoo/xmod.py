@@ -1,4 +1,4 @@
-"""X-MOD: RoBERTa with an adapter for each language in every layer (2022)."""
+"""X-MOD: RoBERTa with an adapter per language in each layer (Pfeiffer et al., 2022)."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,17 @@ PAPER = (
 
 
 def xmod(layers: int, d: int, heads: int, languages: int = 81) -> Model:
-  """XLM-R with an adapter of half the width for each language, which the input `lang_ids` chooses."""
+  """Return an XLM-R with an adapter per language, which the input `lang_ids` selects.
+
+  Args:
+    layers: number of layers.
+    d: width of the residual stream; the adapters have half of it.
+    heads: number of attention heads.
+    languages: number of languages.
+
+  Returns:
+    The spec of the model.
+  """
   spec = roberta.roberta(layers, d, heads, 250_002)
   router = Language(languages=tuple(map(str, range(languages))), default=None)
   return adapted(spec, d // 2, router, languages, Adapted())
@@ -29,7 +39,18 @@ def xmod(layers: int, d: int, heads: int, languages: int = 81) -> Model:
 def adapted(
   spec: Any, width: int, router: Language, languages: int, residual_layout: Adapted
 ) -> Model:
-  """Return a RoBERTa with adapters of `width` after each feed-forward."""
+  """Return a RoBERTa with adapters after each feed-forward.
+
+  Args:
+    spec: the RoBERTa.
+    width: hidden width of the adapters.
+    router: router of the adapters.
+    languages: number of languages.
+    residual_layout: residual layout with the adapters.
+
+  Returns:
+    The changed spec.
+  """
   (block,) = spec.segments[0].pattern
   act: Act = block.ffn.act
   adapters = Moe(languages, router, Mlp(width, act))
@@ -41,16 +62,16 @@ def adapted(
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
-  names, chosen = tuple(map(str, c.get('languages', ('en_XX',)))), c.get('default_language')
-  if chosen is not None and chosen not in names:
+  names, default = tuple(map(str, c.get('languages', ('en_XX',)))), c.get('default_language')
+  if default is not None and default not in names:
     raise errors.UserError(
-      f'{c.where}: default_language: {errors.unknown("language", chosen, names)}'
+      f'{c.where}: default_language: {errors.unknown("language", default, names)}'
     )
-  router = Language(languages=names, default=None if chosen is None else names.index(chosen))
+  router = Language(languages=names, default=None if default is None else names.index(default))
   reads = 'own' if c.get('adapter_layer_norm', False) else 'ffn'
   if reads == 'ffn' and not c.get('adapter_reuse_layer_norm', True):
     reads = 'none'
-  c.skip('adapter_reuse_layer_norm')  # where a norm of the adapters' own stands
+  c.skip('adapter_reuse_layer_norm')  # unused with a separate norm
   kinds: dict[str, Any] = {'pre': c.get('pre_norm', False), 'reads': reads}
   width = int(c['hidden_size'] // c.get('adapter_reduction_factor', 2))
   return adapted(
@@ -63,7 +84,7 @@ def read(c: Fields) -> Model:
 
 
 def names_of(m: Any) -> tuple[str, ...]:
-  """Return the names of a model's languages, numbers where they have none."""
+  """Return the names of the languages of a model; unnamed ones have their index."""
   adapters = m.segments[0].pattern[0].second_ffn
   return tuple((*adapters.router.languages, *map(str, range(adapters.experts)))[: adapters.experts])
 
@@ -71,7 +92,7 @@ def names_of(m: Any) -> tuple[str, ...]:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block, names = m.segments[0].pattern[0], names_of(m)
-  chosen, width, layout = (
+  default, width, layout = (
     block.second_ffn.router.default,
     block.second_ffn.expert.d_ff,
     block.residual_layout,
@@ -79,7 +100,7 @@ def write(m: Any) -> dict[str, Any]:
   factor = m.d_model / width
   return {
     **roberta.write(m), 'languages': list(names),
-    'default_language': None if chosen is None else names[chosen],
+    'default_language': None if default is None else names[default],
     'adapter_reduction_factor': int(factor) if factor == int(factor) else factor,
     'pre_norm': layout.pre,
     'adapter_layer_norm': layout.reads == 'own', 'adapter_reuse_layer_norm': layout.reads == 'ffn',

@@ -1,4 +1,4 @@
-"""Weights of -1, 0 and 1 with a scale each, packed by four (BitNet b1.58)."""
+"""Weights of BitNet b1.58: ternary numbers with a scale, packed or not."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -10,20 +10,20 @@ from tfm.core import errors
 from tfm.hub.tensors import Entry, Tensors
 from tfm.zoo.rounding import is_online, options
 
-#: Rows of a weight in one row of bytes.
+#: Ternary numbers in one byte.
 _PACKED = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class _Ternary:
-  """A weight of -1, 0 and 1 times one scale, or divided by it.
+  """A ternary weight, multiplied with one scale or divided by it.
 
-  Attributes: numbers: bytes, of which byte row i holds row i + r * rows / 4 of the weight in bits 2
-    r and 2 r + 1, each one more
-      than it is; or the weight itself.
+  Attributes:
+    numbers: the ternary weight, or packed bytes. Bits 2 r and 2 r + 1 of the bytes in row i hold
+      row i + r * rows / 4 of the weight, plus 1.
     scale: one number.
     divided: whether the weight is divided by the scale.
-    dtype: of the product.
+    dtype: dtype of the result.
   """
 
   numbers: Entry
@@ -56,25 +56,33 @@ class _Ternary:
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, config: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
-  """Return the tensors with every weight that has a scale as numbers; all of them if weights are
-  rounded later.
+  """Return the tensors of a checkpoint with ternary weights dequantized.
+
+  Args:
+    tensors: The stored tensors. They are returned unchanged if weights are rounded online.
+    config: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+
+  Returns:
+    All tensors by name.
 
   Raises:
-    UserError: an option is not read, or the tensors do not fit together.
+    UserError: An option is not supported, or tensors are inconsistent.
   """
-  if is_online(said, where):
+  if is_online(config, where):
     return dict(tensors.entries)
-  divided = options(said, where)['linear_class'] == 'bitlinear'
-  found = {name: e for name, e in tensors.entries.items() if not name.endswith('.weight_scale')}
+  divided = options(config, where)['linear_class'] == 'bitlinear'
+  entries = {name: e for name, e in tensors.entries.items() if not name.endswith('.weight_scale')}
   for name in (n for n in tensors if n.endswith('.weight_scale')):
     weight, scale = name.removesuffix('_scale'), tensors.entries[name]
-    if weight not in found or scale.shape != (1,):
+    if weight not in entries:
+      raise errors.UserError(f'{where}: {name} has no {weight}. Expected a weight for each scale.')
+    if scale.shape != (1,):
       raise errors.UserError(
-        f'{where}: {name} is {list(scale.shape)}, and {weight} is '
-        f'{"there" if weight in found else "missing"}. '
-        'Expected [1] and a weight.'
+        f'{where}: {name} has shape {list(scale.shape)}. Expected [1], one scale per weight.'
       )
-    found[weight] = _Ternary(found[weight], scale, divided, dtype)
-  return found
+    entries[weight] = _Ternary(entries[weight], scale, divided, dtype)
+  return entries

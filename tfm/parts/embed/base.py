@@ -70,7 +70,7 @@ class Embed(Part):
 
   @property
   def layered(self) -> int:
-    """The width of the vectors for each layer, 0 for none."""
+    """The width of the per-layer embeddings; 0: none."""
     return 0
 
   @property
@@ -135,7 +135,7 @@ class Embed(Part):
 
   @property
   def prepended(self) -> int:
-    """The number of vectors before those of the inputs, which the model does not return."""
+    """The number of prepended vectors, which the model does not return."""
     return 0
 
   @property

@@ -1,4 +1,4 @@
-"""Token embeddings behind learned vectors that take part in every layer (PEGASUS-X)."""
+"""Token embeddings preceded by learned global vectors (PEGASUS-X)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,13 +16,13 @@ from tfm.parts.embed.tokens import Tokens, _Tokens
 
 @dataclasses.dataclass(frozen=True)
 class Globals(Tokens):
-  """`count` learned vectors, then all that `Tokens` gives (arXiv:2208.04347). For encoders.
+  """Learned global vectors followed by the embeddings of `Tokens` (arXiv:2208.04347).
 
-  The vectors are global tokens: the extra 'global' marks them. They have no positions, and the
-  model does not return them. A row holds one document.
+  For encoders. The vectors are global tokens, which the token extra 'global' marks. They have no
+  positions, and the model does not return them. A sequence may hold one document only.
 
   Attributes:
-    count: the number of vectors.
+    count: number of vectors.
   """
 
   takes: ClassVar = tuple(name for name in Tokens.takes if name != 'global_attention_mask')
@@ -52,9 +52,8 @@ class Globals(Tokens):
       and np.asarray(segments).max(initial=0) > 1
     ):
       raise errors.UserError(
-        f'apply: {name_of("segment_ids")} packs documents in a row, and a row has one set of '
-        f'global vectors. '
-        'Expected one document in a row.'
+        f'apply: {name_of("segment_ids")} packs several documents into one sequence, which has '
+        'only one set of global vectors. Expected one document per sequence.'
       )
 
 
@@ -70,7 +69,7 @@ class _Globals(_Tokens):
   def start(self, inputs, outputs, next_B):
     if next_B is not None:
       raise errors.UserError(
-        'globals: vectors attend to later tokens. Expected an encoder, without a cache.'
+        'globals: the global vectors attend to later tokens. Expected an encoder, without a cache.'
       )
     start = super().start(inputs, outputs, next_B)
     n, info = self.spec.count, start.info
@@ -79,7 +78,7 @@ class _Globals(_Tokens):
     segment_BT = jnp.where(first, jnp.max(info.segment_ids, 1, keepdims=True), info.segment_ids)
     marked_BT = jnp.broadcast_to(first, segment_BT.shape)
     info = dataclasses.replace(info, segment_ids=segment_BT).with_extras(**{'global': marked_BT})
-    # `finish` puts the vectors there, after positions are added.
+    # `finish` inserts the vectors here, after positions are added.
     x_BTD = jnp.pad(start.x_BTD, ((0, 0), (n, 0), (0, 0)))
     return start._replace(x_BTD=x_BTD, info=info, ordered=False)
 

@@ -1,4 +1,4 @@
-"""Token ids to vectors, and to one more vector for every layer (Gemma 3n)."""
+"""Token embeddings with an additional embedding for every layer (Gemma 3n)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,16 +16,15 @@ from tfm.parts.norm.rms import RMSNorm
 
 @dataclasses.dataclass(frozen=True)
 class PerLayer(Tokens):
-  """`tokens`, and e_l = (norm(x W_l / sqrt D) + sqrt(P) E_l[token]) / sqrt 2 of layer l, x the
-  embedding of the token.
+  """Token embeddings x, and per-layer embeddings e_l of each token (Gemma 3n).
 
-  Layers read e_l where `residual=altup` has inputs. Tokens beyond the second table have its first
-  row.
+  For layer l, e_l = (norm(x W_l / sqrt D) + sqrt(P) E_l[token]) / sqrt 2. Layers use e_l if
+  `residual=altup` has inputs. Token ids outside the second table use its entry 0.
 
   Attributes:
-    layer_vocab: rows of the second table. None: as many as the first has.
+    layer_vocab: number of entries of the second table E; None: that of the first table.
     layer_dim: P, the width of e_l.
-    layer_norm: of the projections of x.
+    layer_norm: norm of the projections of x.
   """
 
   layer_vocab: int | None = None
@@ -38,7 +37,10 @@ class PerLayer(Tokens):
       if (value := getattr(self, name)) is not None and value < 1:
         yield f'{name}={value} is not a size. Expected at least 1.'
     if self.dim is not None or self.vocab is None:
-      yield 'dim and a shared table do not go with vectors for each layer. Expected dim=none, and vocab.'
+      yield (
+        'dim and a shared table cannot be combined with per-layer embeddings. '
+        'Expected dim=none, and vocab.'
+      )
 
   def make(self, dims):
     return _PerLayer(self, dims)
@@ -63,16 +65,14 @@ class _PerLayer(_Tokens):
     self.layer_norm = s.layer_norm.make(d, 'R')
 
   def start(self, inputs, outputs, next_B) -> Embedded:
-    """Return the embeddings of the tokens, before positions are added, and the vectors for each
-    layer.
-    """
-    found = super().start(inputs, outputs, next_B)
-    return found._replace(layered_BTLR=self._layered(inputs['input_ids'], found.x_BTD))
+    """Return the token and per-layer embeddings, before positions are added."""
+    embedded = super().start(inputs, outputs, next_B)
+    return embedded._replace(layered_BTLR=self._layered(inputs['input_ids'], embedded.x_BTD))
 
   def _layered(self, tok_BT: jax.Array, x_BTD: jax.Array) -> jax.Array:
     L, R = self.dims.depth, self.spec.layer_dim
     tok_BT = jnp.where(tok_BT < self.layer_table_VR.shape[0], tok_BT, 0)
-    own = jnp.take(self.layer_table_VR, tok_BT, axis=0).astype(x_BTD.dtype) * R**0.5
-    given = self.layer_project(x_BTD) * self.dims.d_model**-0.5
-    given = self.layer_norm(given.reshape(*tok_BT.shape, L, R))
-    return (given + own.reshape(given.shape)) * 2**-0.5
+    looked_up = jnp.take(self.layer_table_VR, tok_BT, axis=0).astype(x_BTD.dtype) * R**0.5
+    projected = self.layer_project(x_BTD) * self.dims.d_model**-0.5
+    projected = self.layer_norm(projected.reshape(*tok_BT.shape, L, R))
+    return (projected + looked_up.reshape(projected.shape)) * 2**-0.5

@@ -26,21 +26,23 @@ class Tokens(Embed):
   After positions are added, norm and dropout are applied.
 
   Inputs, int32 `[B, T]`: `input_ids`; optionally `attention_mask` (1: token, 0: padding) or
-  `segment_ids` (0: padding, from 1: packed documents), `position_ids` (default: the place in the
-  document), `token_type_ids`, `task_type_ids`, `lang_ids` (see
-  `router=language`), `prefix_mask`, `global_attention_mask`, and
-  `order_ids` with `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Ids outside the
-  vocabulary are an error, also at padding (see `tfm.parts.embed.ids_in_range`).
+  `segment_ids` (0: padding, from 1: packed documents), `position_ids` (default: the position in the
+  document), `token_type_ids`, `task_type_ids`, `lang_ids` (see `router=language`), `prefix_mask`,
+  `global_attention_mask`, and `order_ids` with `target_positions` `[B, P]` (see
+  `tfm.parts.embed.targets`). Ids outside the vocabulary are an error, also at padding (see
+  `tfm.parts.embed.ids_in_range`).
 
   Attributes:
     vocab: number of token ids. None: share the table of the main tower (the `embed` of an encoder).
-    scale, power: factors of the embeddings.
+    scale: factor of the embeddings.
+    power: exponent of a further factor, D^power.
     types: number of token types (BERT: 2).
     tasks: number of task types (ERNIE 3.0, arXiv:2107.02137). Without `task_type_ids` the task is
       0.
     rows: a norm of each table entry, for embeddings and for a tied head (FixNorm).
-    norm, dropout: applied after positions are added.
+    norm: norm after positions are added; None: no norm.
     early_norm: apply `norm` before positions are added (Blenderbot Small's decoder).
+    dropout: rate after the norm.
     dim: width of the table if it is not d_model; a projection follows (ALBERT, arXiv:1909.11942).
     back: with `dim`, project to d_model before positions are added, and back to `dim` after the
       last layer, both without biases (OPT-350M).
@@ -83,7 +85,7 @@ class Tokens(Embed):
 
   @property
   def causal(self):
-    return self.mask_token is None  # the share of mask tokens is that of the whole document
+    return self.mask_token is None  # mask tokens are counted in the whole document
 
   def shapes(self, batch, length):
     return {'input_ids': jax.ShapeDtypeStruct((batch, length), jnp.int32)}
@@ -99,12 +101,12 @@ class Tokens(Embed):
 
   @property
   def early(self) -> bool:
-    """Whether that projection stands before positions are added."""
+    """Whether that projection is applied before positions are added."""
     return self.back
 
   @property
   def beside(self) -> int:
-    """How many embeddings that projection reads for one token."""
+    """Number of concatenated embeddings per token that are projected."""
     return 1
 
   @property
@@ -243,7 +245,17 @@ class _Tokens(Module):
     task_BT: jax.Array | None = None,
     segment_BT: jax.Array | None = None,
   ) -> jax.Array:
-    """Return the embeddings x_BTD in the compute dtype."""
+    """Return the embeddings x_BTD in the compute dtype.
+
+    Args:
+      tok_BT: token ids.
+      type_BT: token types; None: 0.
+      task_BT: task types; None: 0.
+      segment_BT: document of each token; None: one document per sequence.
+
+    Returns:
+      The sum of the embeddings, `[B, T, D]`.
+    """
     s, dtype = self.spec, self.dims.run.precision.dtype('compute')
     table_VD = self.table_VD
     if isinstance(table_VD, Stored):
@@ -270,7 +282,7 @@ class _Tokens(Module):
     return x_BTD
 
   def joined(self, x_BTD: jax.Array, segment_BT: jax.Array | None) -> jax.Array:
-    """Return what is projected to d_model before positions are added."""
+    """Return the input of an early projection to d_model."""
     return x_BTD
 
   def queries(self, type_BP: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Token embeddings that are projected together with those of their neighbours (MobileBERT)."""
+"""Token embeddings projected jointly with their neighbours (MobileBERT)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -13,13 +13,14 @@ from tfm.parts.embed.tokens import Tokens, _Tokens
 
 @dataclasses.dataclass(frozen=True)
 class Trigrams(Tokens):
-  """[E[next], E[token], E[previous]] W + b, then all that `Tokens` adds (arXiv:2004.02984). For
-  encoders.
+  """Trigram embeddings, [E[next], E[token], E[previous]] W + b (arXiv:2004.02984).
 
-  A neighbour outside of the token's document counts as 0. `dim` is the width of the table, and W
-  projects 3 times that width to d_model.
+  For encoders. The embeddings of token types and so on are added as in `Tokens`. Neighbours outside
+  the document of a token are zero. `dim` is the width of the table, and W projects three times that
+  width to d_model.
 
-  *Differs*: transformers reads the embedding of padding behind the last token of a padded row.
+  Note:
+    In transformers the last token before padding uses the embedding of the padding token.
   """
 
   def make(self, dims):
@@ -31,7 +32,7 @@ class Trigrams(Tokens):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.back:
-      yield 'back: trigrams are projected to d_model, and not back. Expected back=no.'
+      yield 'back=true: trigrams are only projected to d_model. Expected back=false.'
 
   @property
   def causal(self):
@@ -60,7 +61,7 @@ class _Trigrams(_Tokens):
   def start(self, inputs, outputs, next_B):
     if next_B is not None:
       raise errors.UserError(
-        'trigrams: an embedding reads the next token. Expected an encoder, without a cache.'
+        'trigrams: an embedding depends on the next token. Expected an encoder, without a cache.'
       )
     return super().start(inputs, outputs, next_B)
 

@@ -24,8 +24,9 @@ class FFN(Part):
 
   @property
   def stackable(self) -> bool:
-    """True if it can be E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a
-    leading axis E.
+    """Whether the feed-forward can compute E experts together.
+
+    Its parameters then have a leading axis E, and its inputs are sorted by expert (`Ctx.sizes_E`).
     """
     return False
 

@@ -1,4 +1,4 @@
-"""A feed-forward whose projections are block-diagonal (SqueezeBERT, ConvBERT)."""
+"""Feed-forward network with block-diagonal projections (SqueezeBERT, ConvBERT)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,10 +15,13 @@ from tfm.parts.grouped_dense import grouped, misfits
 
 @dataclasses.dataclass(frozen=True)
 class GroupedMlp(FFN):
-  """act(x Wu + bu) Wd + bd with block-diagonal Wu and Wd (arXiv:2006.11316, 2008.02496).
+  """MLP with block-diagonal projections, act(x Wu + bu) Wd + bd (arXiv:2006.11316, 2008.02496).
 
-  Attributes: d_ff: width between the projections. act: the activation. up_groups, down_groups: how
-    many blocks Wu and Wd have. They divide d_ff and the width of the model.
+  Attributes:
+    d_ff: width of the hidden layer.
+    act: activation of the hidden layer.
+    up_groups: number of blocks of Wu, a divisor of `d_ff` and of the width of the model.
+    down_groups: number of blocks of Wd, likewise.
   """
 
   d_ff: int = 2048

@@ -1,6 +1,4 @@
-"""Logits from a narrow token table, continued to the width of the model by a weight of its own
-(MobileBERT).
-"""
+"""Language-model head that is tied to a narrow token table in part (MobileBERT)."""
 
 import dataclasses
 
@@ -13,11 +11,12 @@ from tfm.parts.head.lm import Lm, Transform, _Lm
 
 @dataclasses.dataclass(frozen=True)
 class PartlyTied(Lm):
-  """Logits x [table, rest]: the first numbers of x meet the token table, the others a weight
-  (arXiv:2004.02984).
+  """Logits x [table, rest] with a narrow token table and a separate weight (arXiv:2004.02984).
 
-  The table is narrower than the model; x, with `transform` or without, is as wide as the model. The
-  fields are those of `Lm`."""
+  The token table is narrower than the model. Its entries are multiplied with the first numbers of
+  x, and the separate weight with the others. x has the width of the model, also after `transform`.
+  The fields are documented in `Lm`.
+  """
 
   transform: Transform | None = Transform()
 
@@ -29,14 +28,23 @@ class PartlyTied(Lm):
 
   def fits(self, tower):
     if (e := tower.embed.token_embed) is None:
-      yield 'partly_tied returns logits over a vocabulary, and the tower reads no tokens. Expected embed=tokens.'
+      yield (
+        'lm=partly_tied needs a vocabulary, and the input layer has no tokens. '
+        'Expected embed=tokens.'
+      )
       return
     if e.dim is None or e.dim >= tower.d_model:
-      yield f'the table is as wide as the model ({tower.d_model}). Expected embed.dim below it, or lm=lm.'
+      yield (
+        f'the token table is as wide as the model ({tower.d_model}). '
+        'Expected a smaller embed.dim, or lm=lm.'
+      )
     if not self.tied:
-      yield 'tied=no: there is no table to continue. Expected tied=yes, or lm=lm.'
+      yield 'tied=false: lm=partly_tied uses the token table. Expected tied=true, or lm=lm.'
     if self.transform is not None and self.transform.dim is not None:
-      yield f'transform.dim={self.transform.dim}: x is as wide as the model. Expected transform.dim=none.'
+      yield (
+        f'transform.dim={self.transform.dim}: the head needs the width of the model. '
+        'Expected transform.dim=none.'
+      )
 
 
 class _PartlyTied(_Lm):

@@ -43,9 +43,9 @@ class Attention(Heads, MaskedMixer):
       factor.
     gated: multiply the output of every head elementwise by sigmoid(x Wg) before Wo
       (arXiv:2505.06708). Wg has a bias where Wq has one.
+    out_norm: the norm before Wo, over all heads as one vector (BitNet); None: no norm.
     v_norm: the norm of values, per head (Gemma 3n); None: no norm.
     lends: the name under which later layers use the keys and values (`mixer=borrowed`); '': none.
-    out_norm: the norm of the outputs of all heads, as one vector, before Wo (BitNet); None: no norm.
   """
 
   relative: Relative = Relative()
@@ -100,7 +100,10 @@ class _Attention(Module):
       x_BTD: input of the layer.
       ctx: side inputs.
       cache: cache of the layer.
-      values: input of the projection of values, of any width. Default: x.
+      values: input of the projection of values, of any width; None: `x_BTD`.
+
+    Returns:
+      The output of the layer, `[B, T, D]`, and its new cache.
     """
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
@@ -146,12 +149,15 @@ class _Attention(Module):
     return self.projected(y_BTNH, x_BTD, dims), cache
 
   def projected(self, y_BTNH: jax.Array, x_BTD: jax.Array, dims: Dims) -> jax.Array:
-    """Return the output of the layer, given the values of the heads and the input.
+    """Apply the gate, the output norm and the output projection.
 
     Args:
       y_BTNH: weighted values of the heads.
       x_BTD: input of the layer, for the gate.
       dims: sizes and settings of the heads.
+
+    Returns:
+      The output of the layer, `[B, T, D]`.
     """
     s, (*_, N, H), D = self.spec, y_BTNH.shape, self.dims.d_model
     if s.gated:
@@ -169,7 +175,7 @@ class _Attention(Module):
   def project(
     self, letters: str, shape: tuple[int, ...], dims: Dims, name: str, n_in: int = 1
   ) -> Any:
-    """Return one of the projections q, k, v and o.
+    """Return the projection q, k, v or o.
 
     Args:
       letters: axes of its weight.
@@ -177,11 +183,14 @@ class _Attention(Module):
       dims: sizes and settings of the heads.
       name: name of the projection.
       n_in: number of input axes.
+
+    Returns:
+      The module.
     """
     return Dense(letters, shape, dims, n_in, bias=name in self.spec.bias, name=name)
 
   def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
-    """Return the input of the projections; subclasses override it."""
+    """Return the input of the projections. Subclasses may override it."""
     return x_BTD
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
@@ -204,14 +213,24 @@ class _Attention(Module):
     dims: Dims,
     ctx: Ctx,
   ) -> jax.Array:
-    """Return the output of the heads before the output projection.
+    """Return the input of the output projection. Subclasses may override it.
 
-    Subclasses override it to change `y_BTNH`, the output of this attention.
+    Args:
+      y_BTNH: weighted values of the heads.
+      x_BTD: input of the layer.
+      project_q: projection of queries.
+      scores: configuration of the attention scores.
+      relative: relative positions of the layer.
+      dims: sizes and settings of the heads.
+      ctx: side inputs.
+
+    Returns:
+      The outputs of all heads; subclasses may add heads.
     """
     return y_BTNH
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
-    """Return more content terms (see `Hooks.content`); subclasses override it."""
+    """Return more content terms (see `Hooks.content`). Subclasses may override it."""
     return ()
 
 

@@ -123,16 +123,16 @@ class Mixer(Part):
 
   @property
   def lends(self) -> str:
-    """The name under which later layers use its keys and values, '' if none do."""
+    """The name under which later layers use the keys and values; '': none."""
     return ''
 
   @property
   def lender(self) -> str:
-    """The name under which it uses the keys and values of an earlier layer, '' if it has its own."""
+    """The `lends` of the earlier layer that provides keys and values; '': none."""
     return ''
 
   def key_shape(self, d_model: int) -> tuple[int, int]:
-    """Return (key heads, numbers of a key) of keys that it lends or borrows."""
+    """Return (key heads, head size) of the keys that the layer lends or borrows."""
     raise AssertionError(f'{type(self).__name__} must have keys')
 
   @property

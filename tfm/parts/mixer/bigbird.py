@@ -1,6 +1,4 @@
-"""Attention by blocks: the first and the last block, and a block's neighbours (BigBird as
-transformers runs it).
-"""
+"""Block-sparse attention of BigBird, as transformers computes it."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -20,24 +18,22 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class BigBirdAttention(Attention):
-  """Attention within a token's block, the blocks beside it, and the first and the last of the
-  document.
+  """Attention to the own, adjacent, first and last blocks of a document (arXiv:2007.14062).
 
-  The first and the last block attend to all. A document of at most (5 + 2 `random`) `block` tokens
-  has full attention.
+  The first and the last block attend to all tokens. Documents of at most (5 + 2 `random`) `block`
+  tokens have full attention. Kernels that skip masked tiles compute O(T) of them.
 
-  *Differs*: in the paper (arXiv:2007.14062) a block attends to `random` others, drawn anew for each
-  layer. Outside training, transformers draws the first block each time, so its keys count 1 +
-  `random` times for blocks that are neither first nor last; so do they here. `mask=bigbird` draws
-  blocks. Of padded rows, transformers takes the last block of the row; here it is that of the
-  document.
-
-  *Cost*: a kernel that skips tiles takes O(T) of them.
+  Note:
+    In the paper, a block also attends to `random` other blocks, which every layer samples.
+    transformers selects the first block each time outside of training. So for inner blocks the keys
+    of the first block have 1 + `random` times their weight, here too. `mask=bigbird` samples
+    blocks. In padded sequences, transformers uses the last block of the padded length; here it is
+    the last block of the document.
 
   Attributes:
-    mask: a further attention mask.
-    block: how many tokens a block has.
-    random: how many times the keys of the first block are counted once more.
+    mask: an additional attention mask.
+    block: number of tokens of a block.
+    random: number of additional times that the keys of the first block are counted.
   """
 
   mask: Mask = Mask()
@@ -50,7 +46,10 @@ class BigBirdAttention(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.block < 1 or self.random < 0:
-      yield f'block={self.block}, random={self.random} are not sizes. Expected at least 1 and at least 0.'
+      yield (
+        f'block={self.block}, random={self.random} are not sizes. '
+        'Expected at least 1 and at least 0.'
+      )
 
   def pairs(self, length):
     n = -(-length // self.block)
@@ -60,7 +59,7 @@ class BigBirdAttention(Attention):
 
   @property
   def full(self) -> int:
-    """The number of tokens of the longest document with full attention."""
+    """Number of tokens of the longest document with full attention."""
     return (5 + 2 * self.random) * self.block
 
   @property
@@ -86,7 +85,7 @@ class BigBirdAttention(Attention):
 
 @dataclasses.dataclass(frozen=True)
 class _Near(Mask):
-  """The tokens that `mask` allows, and of a document longer than `full` those of some blocks."""
+  """Block-sparse mask of documents longer than `full`, combined with `mask`."""
 
   mask: Mask
   block: int
@@ -109,7 +108,7 @@ class _BigBird(_Attention):
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     if ctx.slot is not None:
       raise errors.UserError(
-        'bigbird: the last block is that of later tokens. Expected an encoder, without a cache.'
+        'bigbird: tokens attend to the last block. Expected an encoder, without a cache.'
       )
     info = ctx.info.with_extras(length=_lengths(ctx.info))
     return x_BTD, info, info
@@ -118,20 +117,17 @@ class _BigBird(_Attention):
     return (*super().biases(relative, n_heads), functools.partial(self._repeated, n_heads))
 
   def _repeated(self, n_heads: int, q: TokenInfo, k: TokenInfo) -> jax.Array:
-    """Return log(1 + random) for keys of the first block where they count 1 + random times, `[B, N,
-    T, S]`.
-    """
+    """Return the bias of repeated keys, `[B, N, T, S]`: log(1 + random), elsewhere 0."""
     q, k, s = q.rows(), k.columns(), self.spec
     row, last = q.positions // s.block, (q.extras['length'] - 1) // s.block
-    often = (q.extras['length'] > s.full) & (row > 0) & (row < last) & (k.positions // s.block == 0)
-    bias_BTS = jnp.where(often, math.log(1 + s.random), 0.0)
+    inner, first = (row > 0) & (row < last), k.positions // s.block == 0
+    repeated = (q.extras['length'] > s.full) & inner & first
+    bias_BTS = jnp.where(repeated, math.log(1 + s.random), 0.0)
     return jnp.broadcast_to(bias_BTS[:, None], (len(bias_BTS), n_heads, *bias_BTS.shape[1:]))
 
 
 def _lengths(info: TokenInfo) -> jax.Array:
-  """Return the length of each token's document, int32 `[B, T]`: one more than the position of its
-  last token.
-  """
+  """Return the length of the document of each token, int32 `[B, T]`."""
   T = info.positions.shape[1]
   segment_BT = info.segment_ids
   ends_BT = jnp.concatenate(

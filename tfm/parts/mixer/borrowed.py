@@ -19,14 +19,13 @@ from tfm.parts.mixer.masked import relative_positions
 
 @dataclasses.dataclass(frozen=True)
 class Borrowed(Attention):
-  """Attention with queries of its own and the keys and values of an earlier layer
-  (arXiv:2405.12981, Gemma 3n).
+  """Attention with the keys and values of an earlier layer (arXiv:2405.12981, Gemma 3n).
 
-  It caches nothing. `kv_heads` and `head_dim` are those of the lender, which has rotated and
-  normalised its keys.
+  The earlier layer rotates and normalises the keys, and must have the same `kv_heads` and
+  `head_dim`. This layer has no cache.
 
   Attributes:
-    lender: the name that the earlier layer lends its keys and values under (`Attention.lends`).
+    lender: the field `lends` of the earlier layer, see `Attention`.
   """
 
   lender: str = dataclasses.field(default='kv', kw_only=True)
@@ -36,7 +35,10 @@ class Borrowed(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.lends or self.v_norm is not None or set(self.bias) & set('kv'):
-      yield 'lends, v_norm and biases of k and v belong to keys and values, which are borrowed. Expected none of them.'
+      yield (
+        'lends, v_norm and biases of k and v need keys and values, and this layer has none. '
+        'Expected none of these fields.'
+      )
 
   def make(self, dims):
     return _Borrowed(self, dims)
@@ -56,7 +58,7 @@ class _Borrowed(_Attention):
   def __call__(
     self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None, values: jax.Array | None = None
   ) -> tuple[jax.Array, Cache]:
-    assert values is None, 'values are borrowed'
+    assert values is None, 'an earlier layer provides the values'
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)

@@ -1,6 +1,4 @@
-"""Attention and stacked feed-forwards of a narrow width, as one branch of a wide model
-(MobileBERT).
-"""
+"""Bottleneck layer: narrow attention and stacked feed-forwards (MobileBERT)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,18 +22,20 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class Bottleneck(Mixer):
-  """A projection to `width`, attention and `ffns` feed-forwards of that width, and a projection
-  back.
+  """Attention and feed-forwards between projections to and from `width` (arXiv:2004.02984).
 
-  The layer of MobileBERT (arXiv:2004.02984) is a block with this mixer and no feed-forward. Inside,
-  the norm follows each residual sum, as in BERT.
+  A layer of MobileBERT is a block with this mixer and no feed-forward. The inner residual sums are
+  post-norm, as in BERT.
 
-  Attributes: width: the inner width. attention: attention of the inner width; heads without
-    `head_dim` divide `width`. d_ff, act, ffns: width and activation of the feed-forwards, and their
-    number. norm: applied to what is projected to `width`, and to each residual sum inside. shared:
-    queries and keys read a projection of their own, and values the wide hidden state. Else all
-    three read the
-      projection that begins the residual stream inside.
+  Attributes:
+    width: width of the inner residual stream.
+    attention: the attention, at the inner width. The size of a head is `width` / heads by default.
+    d_ff: hidden width of the feed-forwards.
+    act: activation of the feed-forwards.
+    ffns: number of feed-forwards.
+    norm: norm of the input projections and of each inner residual sum.
+    shared: whether queries and keys share a second input projection, and values use the unprojected
+      input. Else all three use the input projection of the inner residual stream.
   """
 
   width: int = 128
@@ -54,10 +54,10 @@ class Bottleneck(Mixer):
       if (size := getattr(self, name)) < 1:
         yield f'{name}={size} is not a size. Expected at least 1.'
     if self.norm.conditioned:
-      yield 'norm: needs a condition, and a bottleneck gives none. Expected affine, layer or rms.'
+      yield 'norm: needs a condition, which a bottleneck lacks. Expected affine, layer or rms.'
 
   def fits(self, d_model):
-    yield from (f'attention: {sentence}' for sentence in self.attention.fits(self.width))
+    yield from (f'attention: {message}' for message in self.attention.fits(self.width))
 
   def state(self, d_model):
     return self.attention.state(self.width)
@@ -81,7 +81,7 @@ class Bottleneck(Mixer):
 
   @property
   def heads(self) -> int:
-    """The number of attention heads."""
+    """Number of attention heads."""
     return self.attention.heads
 
   @property
@@ -120,12 +120,12 @@ class _Bottleneck(Module):
     narrow = self.dims.replace(d_model=R)
     normed = lambda name, y_BTR: self._normed(narrow, name, y_BTR)
     reduced = lambda name: normed(name, Dense('DR', (D, R), self.dims, bias=True, name=name)(x_BTD))
-    y_BTR = asked_BTR = reduced('reduce')
+    y_BTR = queries_BTR = reduced('reduce')
     values = None
     if s.shared:
-      asked_BTR, values = reduced('share'), x_BTD
+      queries_BTR, values = reduced('share'), x_BTD
     attend = _Attention(s.attention, narrow, name='attention')
-    attended_BTR, cache = attend(asked_BTR, ctx, cache, values)
+    attended_BTR, cache = attend(queries_BTR, ctx, cache, values)
     y_BTR = normed('attention', y_BTR + attended_BTR)
     for i in range(s.ffns):
       fed_BTR, _ = Mlp(s.d_ff, s.act).make(narrow).copy(name=f'ffn_{i}')(y_BTR, ctx)

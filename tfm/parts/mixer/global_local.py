@@ -1,6 +1,4 @@
-"""Attention within blocks and to global tokens, with a norm of their own for the latter
-(PEGASUS-X).
-"""
+"""Attention within blocks and to global tokens (PEGASUS-X)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -20,18 +18,18 @@ from tfm.parts.norm.layer import LayerNorm
 
 @dataclasses.dataclass(frozen=True)
 class GlobalLocal(Attention):
-  """Attention of a token to those of its block and to global tokens, which attend to all
-  (arXiv:2208.04347).
+  """Attention to the tokens of the same block and to global tokens (arXiv:2208.04347).
 
-  The input is normalised here, global tokens by a norm of their own, so that the residual_layout is
-  to leave it unnormalised: `residual_layout=pre` with `bare=('mixer',)`. `embed=globals` gives
-  global tokens, or the input `global_attention_mask`.
+  Global tokens attend to all tokens. `embed=globals` or the input `global_attention_mask` defines
+  them. The mixer normalises its input, with separate norms for global tokens and the others.
+  Combine it with `residual_layout=pre` and `unnormalised=('mixer',)`.
 
-  Attributes: mask: a further attention mask of tokens that are not global. block: how many tokens a
-    block has. shift: how many tokens the first block of a document lacks. Layers with and without a
-    shift of half a block, in
-      turns, pass on what is in other blocks.
-    input_norm: the norm of the input.
+  Attributes:
+    mask: an additional attention mask of tokens that are not global.
+    block: number of tokens of a block.
+    shift: number of tokens by which the first block of a document is shorter. With a shift of half
+      a block in every other layer, information passes between blocks.
+    input_norm: norm of the input.
   """
 
   mask: Mask = Mask()
@@ -45,9 +43,15 @@ class GlobalLocal(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.block < 1 or not 0 <= self.shift < self.block:
-      yield f'block={self.block}, shift={self.shift}. Expected at least 1, and a shift of at least 0 below it.'
+      yield (
+        f'block={self.block}, shift={self.shift} are not sizes. '
+        'Expected a block of at least 1, and a shift of at least 0 and less than block.'
+      )
     if self.input_norm.conditioned:
-      yield 'input_norm: needs a condition, and here it is given none. Expected one without, such as layer.'
+      yield (
+        'input_norm: needs a condition, which this mixer lacks. '
+        'Expected a norm without one, such as layer.'
+      )
 
   def pairs(self, length):
     return min(super().pairs(length), self.block)
@@ -75,7 +79,7 @@ class GlobalLocal(Attention):
 
 @dataclasses.dataclass(frozen=True)
 class _Blocks(Mask):
-  """The tokens of a block that `mask` allows; all tokens for global ones, and global ones for all."""
+  """Mask of the tokens of the same block, combined with `mask`, and of global tokens."""
 
   mask: Mask
   block: int
@@ -83,8 +87,10 @@ class _Blocks(Mask):
 
   def __call__(self, q, k):
     row, column = ((info.positions + self.shift) // self.block for info in (q, k))
-    near, asking, asked = (row == column) & self.mask(q, k), q.get('global'), k.get('global')
-    return Segments()(q, k) & (near if asking is None else near | asking | asked)
+    allowed, q_global = (row == column) & self.mask(q, k), q.get('global')
+    if q_global is not None:
+      allowed = allowed | q_global | k.get('global')
+    return Segments()(q, k) & allowed
 
 
 class _GlobalLocal(_Attention):
@@ -93,7 +99,7 @@ class _GlobalLocal(_Attention):
   def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     if ctx.slot is not None:
       raise errors.UserError(
-        'global_local: blocks show later tokens. Expected an encoder, without a cache.'
+        'global_local: tokens attend to later ones. Expected an encoder, without a cache.'
       )
     marked_BT = ctx.info.get('global')
     norm: Any = self.spec.input_norm.make(self.dims)

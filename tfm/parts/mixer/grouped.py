@@ -1,4 +1,4 @@
-"""Attention whose projections are block-diagonal (SqueezeBERT)."""
+"""Attention with block-diagonal projections (SqueezeBERT)."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,12 +10,15 @@ from tfm.parts.mixer.attention import Attention, _Attention
 
 @dataclasses.dataclass(frozen=True)
 class GroupedAttention(Attention):
-  """Attention whose projections are convolutions of width 1 with groups (arXiv:2006.11316).
+  """Attention with grouped projections, as convolutions of width 1 (arXiv:2006.11316).
 
-  *Cost*: a projection takes 1 / groups of the weights and FLOPs of a full one.
+  A projection takes 1 / groups of the weights and FLOPs of a full one.
 
   Attributes:
-    q_groups, k_groups, v_groups, o_groups: how many blocks the matrix of each projection has.
+    q_groups: number of diagonal blocks of the projection of queries.
+    k_groups: number of diagonal blocks of the projection of keys.
+    v_groups: number of diagonal blocks of the projection of values.
+    o_groups: number of diagonal blocks of the output projection.
   """
 
   q_groups: int = dataclasses.field(default=4, kw_only=True)
@@ -32,8 +35,8 @@ class GroupedAttention(Attention):
     yield from super().fits(d_model)
     N, K, H = self.sizes(d_model)
     for name, heads in {'q': N, 'k': K, 'v': K, 'o': N}.items():
-      if sentence := misfits(f'{name}_groups', getattr(self, f'{name}_groups'), d_model, heads * H):
-        yield sentence
+      if message := misfits(f'{name}_groups', getattr(self, f'{name}_groups'), d_model, heads * H):
+        yield message
 
   def flops(self, d_model, pairs):
     N, K, H = self.sizes(d_model)

@@ -1,4 +1,4 @@
-"""Lightning attention: linear attention whose sum decays at a fixed rate of each head and layer."""
+"""Lightning attention: linear attention with a fixed decay per head and layer."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,21 +24,20 @@ from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 
 @dataclasses.dataclass(frozen=True)
 class Lightning(Mixer):
-  """norm(q_t S_t) * sigmoid(x_t Wg) Wo, S_t = exp(-r_n) S_{t-1} + k_t v_t^T (arXiv:2401.04658,
-  2501.08313).
+  """Linear attention with a fixed decay per head and layer (arXiv:2401.04658, 2501.08313).
 
-  q, k and v are `act` of projections of x, and the norm spans all heads. Head n of 1 to N decays at
-  the rate r_n = 2^(-8 n / N) (1 - l / (L - 1)) of layer l of 0 to L - 1, so that the last layer
-  forgets nothing. Long inputs are computed in chunks (`tfm.parts.recurrent.decayed`). The row state
-  is S.
+  The output is norm(q_t S_t) * sigmoid(x_t Wg) Wo, with S_t = exp(-r_n) S_{t-1} + k_t v_t^T in head
+  n. q, k and v are projections of x after `act`. The decay rate is r_n = 2^(-8 n / N) (1 - l / (L
+  - 1)), where n = 1, ..., N and l = 0, ..., L - 1 is the layer. It is 0 in the last layer. Long
+  inputs are computed in chunks (`tfm.parts.recurrent.decayed`).
 
-  *Cost*: 10 D N H + 6 N H^2 FLOPs a token; N H^2 + 1 numbers of state a row.
+  It costs 10 D N H + 6 N H^2 FLOPs per token. The state of a sequence is S, N H^2 + 1 numbers.
 
   Attributes:
-    heads: N.
-    head_dim: H, the numbers of a head; None is d_model / heads.
+    heads: N, the number of heads.
+    head_dim: H, the size of a head; None: d_model / heads.
     act: activation of q, k and v.
-    norm: of the outputs of all heads as one vector.
+    norm: norm of the outputs of all heads, as one vector.
   """
 
   heads: int = 8
@@ -53,14 +52,18 @@ class Lightning(Mixer):
     if self.heads < 1:
       yield f'heads={self.heads} is not a number of heads. Expected at least 1.'
     if self.head_dim is not None and self.head_dim < 1:
-      yield f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      yield (
+        f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      )
 
   def fits(self, d_model):
     if self.head_dim is None and self.heads >= 1 and d_model % self.heads:
-      yield f'heads={self.heads} does not divide d_model={d_model}. Expected a divisor, or head_dim.'
+      yield (
+        f'heads={self.heads} does not divide d_model={d_model}. Expected a divisor, or head_dim.'
+      )
 
   def size(self, d_model: int) -> int:
-    """Return H."""
+    """Return H, the size of a head."""
     return self.head_dim or d_model // self.heads
 
   def make(self, dims):
@@ -109,10 +112,17 @@ class _Lightning(Module):
 
 
 def rates(N: int, layer: jax.Array | int | None, depth: int) -> jax.Array:
-  """Return how fast each head of a layer decays, `[N]`; a mixer outside of a stack is its first
-  layer.
+  """Return the decay rate of each head of a layer.
+
+  Args:
+    N: number of heads.
+    layer: index of the layer from 0; None, outside a stack: 0.
+    depth: number of layers.
+
+  Returns:
+    The rates, float32 `[N]`.
   """
   number = jnp.asarray(0 if layer is None else layer, jnp.float32)
-  # The small numbers are those of the published models, one layer deep or at the last layer.
+  # 1e-5 as in the published models: no division by 0, and a small rate in the last layer.
   share = 1 - number / (depth - 1 + 1e-5) + 1e-5
   return share * 2.0 ** (-8 * jnp.arange(1, N + 1, dtype=jnp.float32) / N)

@@ -1,4 +1,4 @@
-"""Attention heads beside heads of span-based dynamic convolution (ConvBERT)."""
+"""Mixed attention: attention heads and dynamic convolution heads (ConvBERT)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -19,21 +19,21 @@ from tfm.parts.mixer.attention import Attention, _Attention
 
 @dataclasses.dataclass(frozen=True)
 class SpanConv(Attention):
-  """`heads` heads of attention and as many of span-based dynamic convolution, side by side
-  (arXiv:2008.02496).
+  """Attention and span-based dynamic convolution, `heads` heads each (arXiv:2008.02496).
 
-  A convolution head averages the `span` projected tokens around each token. Their weights are a
+  A convolution head averages the `span` projected tokens around each token. Their weights are the
   softmax of a projection of q * s, where q is the query and s a depthwise, then pointwise
-  convolution over the same tokens. Tokens of another document and padding count as 0.
+  convolution over the same tokens. Padding and tokens of other documents are zero.
 
-  *Differs*: transformers' convolutions read the hidden states of padding.
+  In addition to attention, it computes 4 projections per token and holds the values of the
+  convolution heads `span` times in memory.
 
-  *Cost*: beside attention's own, 4 projections of one token, and `span` times the numbers of its
-  heads in memory.
+  Note:
+    In transformers the convolutions include the hidden states of padding.
 
   Attributes:
     mask: the attention mask; it does not apply to the convolution.
-    span: how many tokens a convolution head reads, an odd number.
+    span: number of tokens of a convolution, odd.
   """
 
   mask: Mask = Mask()
@@ -49,8 +49,8 @@ class SpanConv(Attention):
 
   def flops(self, d_model, pairs):
     N, _, H = self.sizes(d_model)
-    own = 2 * d_model * (2 * N * H + self.span) + 2 * N * N * H * self.span + 2 * N * H * self.span
-    return super().flops(d_model, pairs) + own + 2 * d_model * N * H * (1 + self.gated)
+    conv = 2 * d_model * (2 * N * H + self.span) + 2 * N * N * H * self.span + 2 * N * H * self.span
+    return super().flops(d_model, pairs) + conv + 2 * d_model * N * H * (1 + self.gated)
 
   @property
   def causal(self):
@@ -71,7 +71,7 @@ class _SpanConv(_Attention):
   def __call__(self, x_BTD, ctx, cache=None, values=None):
     if ctx.slot is not None:
       raise errors.UserError(
-        'span_conv: convolutions read later tokens. Expected an encoder, without a cache.'
+        'span_conv: convolutions include later tokens. Expected an encoder, without a cache.'
       )
     return super().__call__(x_BTD, ctx, cache, values)
 

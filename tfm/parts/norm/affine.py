@@ -1,4 +1,4 @@
-"""A learned scale and shift without statistics (MobileBERT's NoNorm, arXiv:2004.02984)."""
+"""Learned scale and shift without statistics."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Norm):
-  """x * scale + bias."""
+  """Learned scale and shift, x * scale + bias (MobileBERT's NoNorm, arXiv:2004.02984)."""
 
   def make(self, dims, letters='D'):
     return _Affine(self, dims, letters)

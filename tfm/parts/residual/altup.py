@@ -1,4 +1,4 @@
-"""Several streams, of which every block computes one and predicts the others (AltUp, Gemma 3n)."""
+"""Alternating updates of several residual streams (AltUp, Gemma 3n)."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -23,26 +23,29 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class AltUp(Residual):
-  """z_i = x_i + sum_j p_ij x_j of streams x_i, then x_i = z_i + (1 + c_i) (block(z_0) - z_0)
-  (arXiv:2301.13310).
+  """Several residual streams with one computed stream per block (AltUp, arXiv:2301.13310).
 
-  p and c are linear in m(z) = tanh(norm(z) W / D), p in that of x_0 and c in that of the block's
-  output. x_0 starts as the embeddings, the others as projections of them as large as they are; the
-  mean of x_0 and of projections of the others as large as x_0 leaves the stack.
+  A block predicts all streams x_i by z_i = x_i + sum_j p_ij x_j. It then corrects them to z_i +
+  (1 + c_i) (block(z_0) - z_0). p is linear in m(x_0) and c in m(block(z_0)), where m(y) =
+  tanh(norm(y) W / D).
 
-  With `inputs` every block adds norm((act(s x_0 Wg) * e) Wp) to the other streams, e the vector of
-  the token for this layer that the input layer gives (`embed=per_layer`).
+  x_0 starts as the embeddings, and the other streams as projections of them. The output of the
+  stack is the mean of x_0 and of projections of the others. All projections are scaled to the root
+  mean square of x_0.
 
-  *Cost*: `streams` - 1 arrays as large as the stream, in training and in decoding; nothing is
-  cached.
+  With `inputs`, every block adds norm((act(s x_0 Wg) * e) Wp) to the other streams. e is the
+  embedding of the token for this layer (`embed=per_layer`). The streams take `streams` - 1
+  additional arrays of the size of the residual stream, in training and in decoding. They need no
+  cache.
 
-  *Differs*: Gemma 3n keeps the weights of p and c within +-120 in training.
+  Note:
+    Gemma 3n clips the weights of p and c to +-120 in training.
 
   Attributes:
-    streams: how many there are.
-    norm: of the streams that p and c are computed from, and of what `inputs` add.
+    streams: number of streams.
+    norm: norm in m, and of the additions of `inputs`.
     act: activation of the gate of `inputs`.
-    inputs: the width of the vectors for each layer. 0: there are none.
+    inputs: width of the per-layer embeddings; 0: none.
   """
 
   streams: int = 2
@@ -52,7 +55,10 @@ class AltUp(Residual):
 
   def check(self) -> Iterator[str]:
     if self.streams < 2:
-      yield f'streams={self.streams} leaves no other stream. Expected at least 2, or residual=plain.'
+      yield (
+        f'streams={self.streams} is too small for residual=altup. '
+        'Expected at least 2, or residual=plain.'
+      )
     if self.inputs < 0:
       yield f'inputs={self.inputs} is not a width. Expected at least 1, or 0 for none.'
 
@@ -74,7 +80,7 @@ class AltUp(Residual):
 
 
 class _AltUp(Module):
-  """The projections before the first block and after the last."""
+  """Projections before the first block and after the last."""
 
   spec: AltUp
   dims: Dims
@@ -115,9 +121,9 @@ class _Streams:
 
   def join(self, residual_layout, x_BTD, carry, branches, norm, ctx):
     mix = _Mix(self.spec, self.dims, name='altup')
-    guess_UBTD = mix.predict(jnp.concatenate([x_BTD[None], carry]))
-    y_BTD = residual_layout(guess_UBTD[0], branches, norm)
-    new_UBTD = mix.correct(guess_UBTD, y_BTD)
+    predicted_UBTD = mix.predict(jnp.concatenate([x_BTD[None], carry]))
+    y_BTD = residual_layout(predicted_UBTD[0], branches, norm)
+    new_UBTD = mix.correct(predicted_UBTD, y_BTD)
     others = new_UBTD[1:] + mix.added(new_UBTD[0], ctx)[None] if self.spec.inputs else new_UBTD[1:]
     return new_UBTD[0], others
 
@@ -132,7 +138,7 @@ class _Streams:
 
 
 class _Mix(nn.Module):
-  """What a block has of its own: the weights of p and c, and the gate of its inputs."""
+  """Parameters of one block: the weights of p and c, and the gate of `inputs`."""
 
   spec: AltUp
   dims: Dims
@@ -149,18 +155,18 @@ class _Mix(nn.Module):
       self.input_norm = self.spec.norm.make(dims)
 
   def predict(self, x_UBTD: jax.Array) -> jax.Array:
-    """Return z."""
+    """Return the predicted streams z."""
     U = self.spec.streams
     weight_BTUU = self.predictor(self._mode(x_UBTD[0])).reshape(*x_UBTD.shape[1:3], U, U)
     return x_UBTD + jnp.einsum('btij,jbtd->ibtd', weight_BTUU, x_UBTD)
 
-  def correct(self, guess_UBTD: jax.Array, y_BTD: jax.Array) -> jax.Array:
-    """Return the streams after the block, given z and the output of the block."""
-    share_BTU = self.corrector(self._mode(y_BTD)) + 1
-    return guess_UBTD + jnp.moveaxis(share_BTU, 2, 0)[..., None] * (y_BTD - guess_UBTD[0])[None]
+  def correct(self, predicted_UBTD: jax.Array, y_BTD: jax.Array) -> jax.Array:
+    """Return the corrected streams, given z and the output of the block."""
+    factor_UBT = jnp.moveaxis(self.corrector(self._mode(y_BTD)) + 1, 2, 0)
+    return predicted_UBTD + factor_UBT[..., None] * (y_BTD - predicted_UBTD[0])[None]
 
   def added(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
-    """Return what the vector of the layer adds to the other streams."""
+    """Return the update of the other streams by the per-layer embeddings."""
     layer = 0 if ctx.layer is None else ctx.layer
     gate_BTR = self.spec.act(self.input_gate(x_BTD * trailing(self.scale.astype(x_BTD.dtype), 3)))
     if self.is_initializing():
@@ -174,6 +180,7 @@ class _Mix(nn.Module):
 
 
 def _as_large(y_BTD: jax.Array, x_BTD: jax.Array) -> jax.Array:
-  """Return y with the root mean square of x."""
-  size: Any = lambda a: jnp.mean(a * a, -1, keepdims=True)
-  return y_BTD * jnp.sqrt(size(x_BTD)) / jnp.sqrt(jnp.maximum(size(y_BTD), 1e-5))
+  """Return y, scaled to the root mean square of x."""
+  mean_square: Any = lambda a: jnp.mean(a * a, -1, keepdims=True)
+  scale = jnp.sqrt(mean_square(x_BTD))
+  return y_BTD * scale / jnp.sqrt(jnp.maximum(mean_square(y_BTD), 1e-5))

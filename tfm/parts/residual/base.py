@@ -80,7 +80,7 @@ class Residual(Part):
 
   @property
   def layered(self) -> int:
-    """The width of the vectors for each layer that it needs (`Ctx.layered_BTLR`), 0 for none."""
+    """The width of the per-layer embeddings that blocks use (`Ctx.layered_BTLR`); 0: none."""
     return 0
 
   @property

@@ -1,4 +1,4 @@
-"""A second feed-forward that reads the residual sum itself (X-MOD's language adapters)."""
+"""Adapters after the feed-forward, in the residual stream (X-MOD)."""
 
 import dataclasses
 from typing import Literal
@@ -8,16 +8,16 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Adapted(ResidualLayout):
-  """Post-norm or pre-norm branches, the last of which is an adapter a(x) (arXiv:2205.06266).
+  """Post-norm or pre-norm branches followed by an adapter (X-MOD, arXiv:2205.06266).
 
-  With u the residual sum after `ffn` and n a norm, the sum after the adapter is n(u) + a(n(u)), or
-  u + a(n(u)) if not `inside`; a post-norm block ends with the norm of `ffn`. Blocks without
-  `second_ffn` are as with `post` or `pre`.
+  The adapter a is `second_ffn`. For the residual sum u after `ffn` and a norm n, the block returns
+  n(u) + a(n(u)), or u + a(n(u)) if not `inside`. A post-norm block then applies the norm of `ffn`.
+  Blocks without `second_ffn` are as in `post` or `pre`.
 
   Attributes:
-    pre: norms stand before `mixer`, `cross` and `ffn`, not after them.
-    reads: what n is: the norm of `ffn` a second time, one of the adapter's own, or none.
-    inside: the residual sum continues from n(u).
+    pre: pre-norm: `mixer`, `cross` and `ffn` have norms before them, not after them.
+    reads: the norm n: 'ffn' for the norm of `ffn` once more, 'own' for a separate norm, or 'none'.
+    inside: whether n(u) is the residual stream of the adapter, rather than u.
   """
 
   pre: bool = False
@@ -39,8 +39,8 @@ class Adapted(ResidualLayout):
     if self.pre:
       return x_BTD + branches[name](norm(f'{name}_norm')(x_BTD), None, x_BTD)
     x_BTD = x_BTD + branches[name](x_BTD, None, x_BTD)
-    waits = name == 'ffn' and 'second_ffn' in branches
-    return x_BTD if waits else norm(f'{name}_norm')(x_BTD)
+    adapted = name == 'ffn' and 'second_ffn' in branches
+    return x_BTD if adapted else norm(f'{name}_norm')(x_BTD)
 
   @property
   def additive(self):

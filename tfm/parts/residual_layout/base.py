@@ -39,9 +39,7 @@ class ResidualLayout(Part):
     raise AssertionError(f'{type(self).__name__} must return steps')
 
   def own(self, dims: Any) -> dict[str, Any]:
-    """Return modules `x_BTD -> y_BTD` of the residual_layout itself, which are branches of these
-    names.
-    """
+    """Return additional branches by name: modules `x_BTD -> y_BTD` of this layout."""
     return {}
 
   @property

@@ -1,4 +1,4 @@
-"""Sandwich norms, and a low-rank branch beside the mixer (LAuReL, Gemma 3n)."""
+"""Sandwich norms with a low-rank branch parallel to the mixer (LAuReL, Gemma 3n)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,12 +17,14 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Laurel(ResidualLayout):
-  """(x + norm(f(h)) + h + norm(h A B)) / sqrt 2 of the mixer f, h = norm(x) (arXiv:2411.07501);
-  others as `sandwich`.
+  """Low-rank residual branch of the mixer (LAuReL, arXiv:2411.07501; Gemma 3n).
+
+  For the mixer f the sum is (x + norm(f(h)) + h + norm(h A B)) / sqrt 2, with h = norm(x). Other
+  branches are as in `sandwich`.
 
   Attributes:
-    rank: the width between A and B.
-    norm: of h A B.
+    rank: number of columns of A.
+    norm: norm of h A B.
   """
 
   rank: int = 64
@@ -30,7 +32,7 @@ class Laurel(ResidualLayout):
 
   def check(self) -> Iterator[str]:
     if self.rank < 1:
-      yield f'rank={self.rank} adds nothing. Expected at least 1.'
+      yield f'rank={self.rank} is not a rank. Expected at least 1.'
 
   def own(self, dims):
     return {'laurel': _LowRank(self, dims)}
@@ -41,9 +43,9 @@ class Laurel(ResidualLayout):
         continue
       h_BTD = norm(f'{name}_norm')(x_BTD)
       y_BTD = x_BTD + f(h_BTD, norm(f'{name}_post_norm'), x_BTD)
-      x_BTD = (
-        (y_BTD + h_BTD + branches['laurel'](h_BTD)) / math.sqrt(2) if name == 'mixer' else y_BTD
-      )
+      if name == 'mixer':
+        y_BTD = (y_BTD + h_BTD + branches['laurel'](h_BTD)) / math.sqrt(2)
+      x_BTD = y_BTD
     return x_BTD
 
   @property
@@ -59,6 +61,5 @@ class _LowRank(Module):
   def __call__(self, x_BTD: jax.Array) -> jax.Array:
     D, R = self.dims.d_model, self.spec.rank
     x_BTR = Dense('DR', (D, R), self.dims, name='left')(x_BTD)
-    return self.spec.norm.make(self.dims).copy(name='norm')(
-      Dense('RD', (R, D), self.dims, name='right')(x_BTR)
-    )
+    x_BTD = Dense('RD', (R, D), self.dims, name='right')(x_BTR)
+    return self.spec.norm.make(self.dims).copy(name='norm')(x_BTD)

@@ -1,4 +1,4 @@
-"""Norm before each residual sum, of the stream too (MiniMax)."""
+"""Normalised residual stream with scales of both terms (MiniMax)."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Normed(ResidualLayout):
-  """a h + b f(h), h = norm(x), for every branch f (arXiv:2501.08313).
+  """Scaled sum a h + b f(h) for each branch f, with h = norm(x) (MiniMax, arXiv:2501.08313).
 
-  That is post-norm with the scales of DeepNorm (arXiv:2203.00555), every norm counted to the branch
-  after it.
+  This is post-norm with the scales of DeepNorm (arXiv:2203.00555), where each norm belongs to the
+  branch after it.
 
   Attributes:
     mixer: (a, b) of the mixer, and of attention to another tower.

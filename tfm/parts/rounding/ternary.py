@@ -1,4 +1,4 @@
-"""Weights of -1, 0 and 1 and activations of eight bits (BitNet b1.58)."""
+"""Ternary weights and 8-bit activations (BitNet b1.58)."""
 
 import dataclasses
 
@@ -7,20 +7,21 @@ import jax.numpy as jnp
 
 from tfm.parts.rounding.base import Rounding, is_exact
 
-#: The least divisor of inputs and weights.
+#: Lower bound of the divisors of inputs and weights.
 _LEAST = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Ternary(Rounding):
-  """r(x) t(W), r(x) = m round(x / m), t(W) = s clip(round(W / s), -1, 1) (arXiv:2402.17764).
+  """Ternary weights and 8-bit inputs of projections, r(x) t(W) (BitNet b1.58, arXiv:2402.17764).
 
-  m is max |x| / 127 over the inputs of a token, s the mean |W| of a weight. Gradients are those of
-  x W at r(x) and t(W), as if nothing were rounded (straight-through). Router scores and norms are
-  not rounded.
+  The inputs of a token are r(x) = m round(x / m), with m = max |x| / 127. The weights are t(W) =
+  s clip(round(W / s), -1, 1), with s the mean of |W|. Gradients are straight-through, as of x W at
+  r(x) and t(W). Router scores and norms are not rounded.
 
   Attributes:
-    weights: whether weights are rounded. False for weights that are stored as s times -1, 0 and 1.
+    weights: whether weights are rounded. False for weights that are already stored as s times -1, 0
+      and 1.
   """
 
   weights: bool = True
@@ -36,7 +37,7 @@ class Ternary(Rounding):
 
 
 def _straight_through(function):
-  """Return a function of (array, number) whose gradient is that of the identity."""
+  """Return a function of (array, number) with the gradient of the identity."""
   wrapped = jax.custom_vjp(function, nondiff_argnums=(1,))
   wrapped.defvjp(lambda a, n: (function(a, n), None), lambda n, _, g: (g,))
   return wrapped

@@ -1,4 +1,4 @@
-"""BigBird-Pegasus's checkpoints: BART's names, but for the encoder's attention and the final norms."""
+"""Checkpoints of BigBird-Pegasus, with BART's names except for a few modules."""
 
 from tfm.zoo import bigbird_pegasus
 from tfm.zoo.weights import bart

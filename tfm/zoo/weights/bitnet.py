@@ -1,4 +1,4 @@
-"""BitNet's checkpoints: Llama's names, and a norm before each output projection."""
+"""Checkpoints of BitNet: Llama's names, and a norm before each output projection."""
 
 from tfm.zoo import bitnet
 from tfm.zoo.weights.family import Family

@@ -1,6 +1,6 @@
-"""ConvBERT's checkpoints: ELECTRA's names, and those of the convolution.
+"""Checkpoints of ConvBERT: ELECTRA's names, and names of the convolutions.
 
-Its class of choices is not read: it takes the last token of a row, which may be padding.
+The multiple-choice class is not supported: it pools the last position, which may be padding.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 @dataclasses.dataclass(frozen=True)
 class Column(Whole):
-  """A vector that theirs is a matrix of one column."""
+  """A vector that checkpoints store as a matrix with one column."""
 
   def shape(self, slots):
     return math.prod(slots[0].shape), 1

@@ -1,4 +1,4 @@
-"""The checkpoints of Gemma 3n's texts: Gemma 2's names, and those of what is new."""
+"""Checkpoints of the language model of Gemma 3n: Gemma 2's names, and names of new parts."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _NAMES: Names = {
 
 
 def names(m: Any) -> Names:
-  """Return the names of a spec, whose other streams are counted from 0 in checkpoints."""
+  """Return the tensor names of a spec; checkpoints count the other streams from 0."""
   ways = {'in': 'altup_projections', 'out': 'altup_unembed_projections'}
   others = range(1, m.residual.streams)
   return {
@@ -42,9 +42,7 @@ def names(m: Any) -> Names:
 
 
 def ignored(m: Any) -> tuple[str, ...]:
-  """Return the patterns of keys and values of layers that borrow theirs, which checkpoints have all
-  the same.
-  """
+  """Return patterns of stored key and value projections that the last layers do not use."""
   numbers = [str(i) for i, block in enumerate(layers_of(m)) if block.mixer.lender]
   return (rf'layers\.({"|".join(numbers)})\.self_attn\.[kv]_(proj|norm)\.',) if numbers else ()
 

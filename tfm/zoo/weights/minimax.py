@@ -1,4 +1,4 @@
-"""MiniMax's checkpoints: Mixtral's names, and lightning attention with fused projections."""
+"""Checkpoints of MiniMax: Mixtral's names, and fused projections of lightning attention."""
 
 from typing import Any
 
@@ -24,10 +24,10 @@ NAMES: Names = {
 
 
 def slopes(m: Any) -> dict[str, np.ndarray]:
-  """Return the rates of decay, which checkpoints store."""
+  """Return the decay rates that checkpoints store, by tensor name."""
   layers = layers_of(m)
-  found = {i: b.mixer.heads for i, b in enumerate(layers) if isinstance(b.mixer, Lightning)}
-  table = {i: np.asarray(rates(N, i, len(layers))) for i, N in found.items()}
+  heads = {i: b.mixer.heads for i, b in enumerate(layers) if isinstance(b.mixer, Lightning)}
+  table = {i: np.asarray(rates(N, i, len(layers))) for i, N in heads.items()}
   return {f'model.layers.{i}.self_attn.slope_rate': a[:, None, None] for i, a in table.items()}
 
 

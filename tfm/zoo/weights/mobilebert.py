@@ -1,4 +1,4 @@
-"""MobileBERT's checkpoints, with all of its heads."""
+"""Checkpoints of MobileBERT with all of its heads."""
 
 from typing import Any
 
@@ -36,18 +36,18 @@ _SHARED: Names = {
 
 
 def _names(spec: Model) -> Names:
-  """The names, of which those of the last feed-forward of a layer differ from the others'."""
+  """Return the tensor names; the last feed-forward of a layer is named differently."""
   mixer: Any = spec.segments[0].pattern[0].mixer
-  found = dict(_SHARED)
+  names = dict(_SHARED)
   for i in range(mixer.ffns):
     last = i == mixer.ffns - 1
-    theirs = _LAYER if last else f'{_LAYER}.ffn.{i}'
-    found |= {
-      f'*/mixer/ffn_{i}/up': f'{theirs}.intermediate.dense',
-      f'*/mixer/ffn_{i}/down': f'{theirs}.output.dense',
-      f'*/mixer/ffn_{i}_norm': f'{theirs}.output.LayerNorm',
+    prefix = _LAYER if last else f'{_LAYER}.ffn.{i}'
+    names |= {
+      f'*/mixer/ffn_{i}/up': f'{prefix}.intermediate.dense',
+      f'*/mixer/ffn_{i}/down': f'{prefix}.output.dense',
+      f'*/mixer/ffn_{i}_norm': f'{prefix}.output.LayerNorm',
     }
-  return found
+  return names
 
 
 def _pooled(c: Fields, spec: Model, labels: int) -> Classify:

@@ -1,4 +1,4 @@
-"""PEGASUS-X's checkpoints: BART's names, global vectors, and the norm of their own."""
+"""Checkpoints of PEGASUS-X: BART's names, the global tokens, and their norm."""
 
 from tfm.zoo import pegasus_x
 from tfm.zoo.weights import bart

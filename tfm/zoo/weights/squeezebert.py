@@ -1,4 +1,4 @@
-"""SqueezeBERT's checkpoints: BERT's heads on layers of convolutions of width 1."""
+"""Checkpoints of SqueezeBERT: convolutions of width 1, and BERT's heads."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from tfm.zoo.weights.rules import Linear, renamed
 
 @dataclasses.dataclass(frozen=True)
 class Pointwise(Linear):
-  """A convolution of width 1 with groups: theirs is `[out, in / groups, 1]`.
+  """A grouped convolution of width 1, stored as `[out, in / groups, 1]`.
 
-  Ours is a kernel for one group, else blocks `[groups, in / groups, out / groups]`.
+  In tfm it is a kernel for one group, else blocks `[groups, in / groups, out / groups]`.
   """
 
   def shape(self, slots):

@@ -1,4 +1,4 @@
-"""X-MOD's checkpoints: RoBERTa's names, and adapters by the names of their languages."""
+"""Checkpoints of X-MOD: RoBERTa's names, and adapters under the names of their languages."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ _LAYER = 'roberta.encoder.layer.*'
 
 @dataclasses.dataclass(frozen=True)
 class OfLanguage(Linear):
-  """A module of each language, whose name stands for the number of the expert."""
+  """A linear layer per expert, stored under the name of its language."""
 
   languages: tuple[str, ...] = ()
 
