@@ -39,6 +39,12 @@ _CODE = re.compile(r'(`[^`]+`)')
 
 def _as_rst(app, what, name, obj, options, lines):
   """Turn docstrings, which are Markdown, into reStructuredText in place."""
+  i = 0
+  while i + 1 < len(lines):
+    if lines[i].count('`') % 2:  # code that continues on the next line
+      lines[i : i + 2] = [f'{lines[i]} {lines[i + 1].strip()}']
+    else:
+      i += 1
   for i, line in enumerate(lines):
     if line.lstrip().startswith(('>>>', '...')):
       continue

@@ -22,7 +22,8 @@ def test_refusals_with_one_reason_are_grouped():
   one, two = (('mask', 'full'), ('mtp', 'parallel')), (('mask', 'both'), ('mtp', 'parallel'))
   assert refusals._described([one, two]) == 'mask=full, both with mtp=parallel'
   odd = (('mask', 'both'), ('mtp', 'sequential'))
-  assert refusals._described([one, odd]) == 'mask=full with mtp=parallel; mask=both with mtp=sequential'
+  expected = 'mask=full with mtp=parallel; mask=both with mtp=sequential'
+  assert refusals._described([one, odd]) == expected
   assert refusals._described([(('mask', 'full'),)]) == 'mask=full'
 
 

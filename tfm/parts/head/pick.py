@@ -11,6 +11,7 @@ from tfm.parts.head.base import HeadContext
 from tfm.parts.tokeninfo import TokenInfo
 
 #: Kinds of pooling:
+#:
 #: - first, last: the first or last token that is not padding.
 #: - second: the token after the first (DeiT's distillation token).
 #: - end: the last position, also if it is padding (SigLIP).

@@ -26,11 +26,11 @@ from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with
 class GatedDelta(Mixer):
   """Linear attention with decay and the delta rule (Gated DeltaNet, arXiv:2412.06464).
 
-  The output is norm(q_t S_t) * silu(z_t) Wo, with S_t = a_t S_{t-1} + k_t u_t^T and u_t = b_t (v_t
-  - a_t k_t S_{t-1}). The decay a_t = exp(-A softplus(x_t Wa + c)) and the rate b_t = sigmoid(x_t
-    Wb) are scalars per head. q, k and v are outputs of a short convolution and `act`; then q and k
-    are normalised to length 1, and q is divided by sqrt(R). Long inputs are computed in chunks (see
-    `tfm.parts.recurrent.delta`).
+  The output is norm(q_t S_t) * silu(z_t) Wo, with S_t = a_t S_{t-1} + k_t u_t^T and
+  u_t = b_t (v_t - a_t k_t S_{t-1}). The decay a_t = exp(-A softplus(x_t Wa + c)) and the rate
+  b_t = sigmoid(x_t Wb) are scalars per head. q, k and v are outputs of a short convolution and
+  `act`; then q and k are normalised to length 1, and q is divided by sqrt(R). Long inputs are
+  computed in chunks (see `tfm.parts.recurrent.delta`).
 
   It costs 4 D K R + 6 D N H + 6 N R H FLOPs per token. The state of a sequence is S and the last
   inputs of the convolution. It has N R H + (`conv` - 1) (2 K R + N H) + 1 numbers.

@@ -42,7 +42,7 @@ Anything else, such as reductions, matrix products, sorting, loops and tables th
 raises `Unsupported` with the reason. `Pallas.refuses` detects this before compilation, so that
 `attend=auto` can choose another kernel.
 
-# Modules, in call order
+Modules, in call order::
 
     flash.py             Pallas: one kernel call per view of the mask (attend/views.py)
       tiled.py           mask, biases and term functions become Tiled
