@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tfm.data import prefetch
+from tfm.data.prefetch import prefetch
 
 
 def test_steps_come_in_order():

@@ -8,7 +8,6 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.images import Images
-from tfm.data.prefetch import prefetch
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
@@ -17,7 +16,7 @@ from tfm.data.tfds import Tfds
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
   'RawBatch', 'Stdlib',
-  'Text', 'TextData', 'Tfds', 'prefetch',
+  'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
 TABLE = Table(

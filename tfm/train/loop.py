@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from tfm.core import errors
-from tfm.data import TextData, prefetch
+from tfm.data import TextData
 from tfm.data.dataset import Dataset
+from tfm.data.prefetch import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
 from tfm.train import checkpoint, claim, evaluate, memory, preflight, recover, shard
