@@ -185,6 +185,19 @@ def test_rounding_of_other_families_raises():
     weights.published(plain)
 
 
+def test_scale_of_another_shape_raises(tmp_path):
+  def widen(arrays):
+    arrays['model.layers.0.mlp.down_proj.weight_scale'] = np.ones(2, np.float32)
+
+  folder = rewritten(
+    folder_of(SMALL, tmp_path / 'own'), tmp_path / 'odd', {'quant_method': 'bitnet'}, widen
+  )
+  with pytest.raises(
+    errors.UserError, match=r'weight_scale has shape \[2\]\. Expected \[1\], one scale'
+  ):
+    tfm.load(folder)
+
+
 def test_scale_without_a_weight_raises(tmp_path):
   def lost(arrays):
     arrays['model.layers.0.mlp.down_proj.weight_scale'] = np.ones(1, np.float32)

@@ -100,7 +100,7 @@ def test_config_equals_the_model_of_that_name(name):
     (
       'mobilebert',
       {'key_query_shared_bottleneck': False},
-      'queries of width 128 would project 512 inputs',
+      'the query projection takes 128 inputs, and hidden_size is 512. Expected',
     ),
     (
       'mobilebert',

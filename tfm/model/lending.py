@@ -14,10 +14,10 @@ def violations(tower: Tower) -> Iterator[str]:
   """Yield a message for each missing or unused output that layers share."""
   yield from _borrowed(tower)
   assert tower.embed is not None
-  given, used = tower.embed.layered, tower.residual.layered
-  if given != used:
+  width, used = tower.embed.layered, tower.residual.layered
+  if width != used:
     yield (
-      f'embed returns per-layer embeddings of width {given}, and residual uses {used} (0: none). '
+      f'embed returns per-layer embeddings of width {width}, and residual uses {used} (0: none). '
       'Expected embed=per_layer and residual=altup with inputs of the same width, or neither.'
     )
   if tower.residual.in_blocks and resampled(tower):

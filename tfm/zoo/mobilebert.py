@@ -87,7 +87,8 @@ def read(c: Fields) -> Model:
   if not (shared or narrow):
     raise errors.UserError(
       f'{c.where}: key_query_shared_bottleneck and use_bottleneck_attention are both false, so '
-      f'queries of width {width} would project {d} inputs. Expected either to be true.'
+      f'the query projection takes {width} inputs, and hidden_size is {d}. '
+      'Expected either to be true.'
     )
   if (dim := c.get('embedding_size', 128)) >= d:
     raise errors.UserError(
