@@ -134,7 +134,8 @@ def levels() -> dict[str, dict[str, list]]:
   cache['int8'] += [Int8Cache(RingCache())]
   mixer = _parts('mixer', 'borrowed') | {'attention': [Attention(4, None, 8)]}
   feeds['grouped_mlp'] = [GroupedMlp(48), GroupedMlp(48, up_groups=1, down_groups=2)]
-  mixer['bigbird'] = [BigBirdAttention(4, None, 8, block=1, random=1)]
+  # A small scale keeps the softmax from saturating without norms.
+  mixer['bigbird'] = [BigBirdAttention(4, None, 8, block=1, random=1, scale=0.02)]
   mixer['bottleneck'] = [
     Bottleneck(16, Attention(4, 2, 8), 24, ffns=2),
     Bottleneck(16, Attention(4), 24, ffns=1, norm=LayerNorm(), shared=False),

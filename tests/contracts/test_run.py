@@ -34,5 +34,7 @@ def test_small_pallas_tiles_give_equal_results(model):
 def test_unknown_remat_policy_and_loop_are_errors():
   with pytest.raises(errors.ConfigError, match=r"unknown remat policy 'ful'\. Did you mean 'full'"):
     remat(lambda x: x, 'ful')
-  with pytest.raises(errors.ConfigError, match=r"loop='scanned' is not one of scan, unroll"):
+  with pytest.raises(
+    errors.ConfigError, match=r"loop='scanned' is unknown. Expected scan or unroll"
+  ):
     config.validate(Run(loop='scanned'))

@@ -347,7 +347,7 @@ def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys
 @pytest.mark.parametrize(
   ('words', 'problem'),
   [
-    (['--prompt=a'], 'does not go with --prompt'),
+    (['--prompt=a'], 'cannot be combined with --prompt'),
     (['--language=fr'], "unknown language 'fr'"),
     (['--audio=nowhere.wav'], 'nowhere.wav: cannot be read'),
   ],

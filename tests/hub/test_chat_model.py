@@ -126,13 +126,13 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
 @pytest.mark.parametrize(
   ('words', 'problem'),
   [
-    (['--prompt=a', '--system=b'], '--system: is given without --chat'),
+    (['--prompt=a', '--system=b'], '--system: needs --chat'),
     (
       ['--chat', '--prompt=a', '--template_variables=[1]'],
       '--template_variables: is [1]. Expected a JSON object',
     ),
     (['--chat', '--prompt=a', '--template_variables={'], '--template_variables: is not JSON'),
-    (['--chat', '--audio=a.wav'], '--audio: does not go with --chat'),
+    (['--chat', '--audio=a.wav'], '--audio: cannot be combined with --chat'),
   ],
 )
 def test_invalid_chat_flags_raise_errors(folder, capsys, words, problem):

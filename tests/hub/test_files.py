@@ -157,7 +157,7 @@ def test_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
     m.export_hf(tmp_path / 'out' / 'back')
   assert not [*(tmp_path / 'out').iterdir()]
   (tmp_path / 'out' / 'back').mkdir()
-  with pytest.raises(errors.UserError, match='is there already'):
+  with pytest.raises(errors.UserError, match='exists already'):
     m.export_hf(tmp_path / 'out' / 'back')
 
 
@@ -189,4 +189,4 @@ def test_describe_reads_no_weights(folder, capsys):
   out = capsys.readouterr().out
   assert 'Qwen2ForCausalLM' in out
   assert 'temperature' in out
-  assert 'cache bytes per token' in out
+  assert 'cache per token' in out

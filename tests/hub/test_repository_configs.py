@@ -171,12 +171,16 @@ def test_repository_config_matches_the_zoo(name):
     (
       'opt-1.3b',
       {'_remove_final_layer_norm': True},
-      '_remove_final_layer_norm is True. Known: False',
+      '_remove_final_layer_norm is True. Expected False',
     ),
-    ('falcon-40b', {'parallel_attn': False}, 'parallel_attn is False. Known: True'),
-    ('falcon-40b', {'num_ln_in_parallel_attn': 3}, 'num_ln_in_parallel_attn is 3. Known: 1'),
-    ('mpt-7b', {'attn_config': {'qk_ln': True}}, 'attn_config: qk_ln is True. Known: False'),
-    ('command-r7b', {'use_gated_activation': False}, 'use_gated_activation is False. Known: True'),
+    ('falcon-40b', {'parallel_attn': False}, 'parallel_attn is False. Expected True'),
+    ('falcon-40b', {'num_ln_in_parallel_attn': 3}, 'num_ln_in_parallel_attn is 3. Expected 1'),
+    ('mpt-7b', {'attn_config': {'qk_ln': True}}, 'attn_config: qk_ln is True. Expected False'),
+    (
+      'command-r7b',
+      {'use_gated_activation': False},
+      'use_gated_activation is False. Expected True',
+    ),
   ],
 )
 def test_unsupported_options_raise_errors(name, changes, message):

@@ -163,7 +163,7 @@ def test_published_configs_match_the_zoo(name):
 
 def test_unknown_tower_fields_raise_errors():
   config = {**CONFIGS['siglip-base-patch16-224'], 'vision_config': {'surprise': 3}}
-  with pytest.raises(errors.UserError, match=r'vision_config\.surprise=3: not known'):
+  with pytest.raises(errors.UserError, match=r'vision_config\.surprise=3: unknown'):
     weights.published(config)
   config = {**CONFIGS['clip-vit-base-patch32'], 'text_config': {'eos_token_id': [2, 3]}}
   with pytest.raises(

@@ -117,9 +117,20 @@ def test_image_flops_are_twice_the_published_macs(name, macs):
   assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
 
 
-@pytest.mark.parametrize(
-  'name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None]
-)
+#: Models with products that `_matmul_params` does not count: grouped, dynamic and ternary
+#: projections, bottlenecks, adapters by language, recurrences and streams.
+_OTHER_PRODUCTS = {
+  'xmod-base', 'squeezebert', 'convbert-medium-small', 'convbert-base', 'mobilebert',
+  'minimax-text-01', 'gemma3n-e2b', 'gemma3n-e4b',
+}  # fmt: skip
+
+
+def _counted(case):
+  name = getattr(case, 'values', (case,))[0]
+  return zoo.get(name).lm is not None and name not in _OTHER_PRODUCTS
+
+
+@pytest.mark.parametrize('name', [case for case in sizes() if _counted(case)])
 def test_flops_are_two_per_parameter_and_four_nh_per_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, other = 10, 0, 0

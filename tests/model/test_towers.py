@@ -224,7 +224,7 @@ def test_show_lists_every_tower(tmp_path, capsys):
     assert where in lines
   assert 'project' in lines['towers.vision.heads.project']
   assert f'{count.count_params(MODELS["three"]):,}' in out
-  assert re.search(r'cache bytes +none', out)
+  assert re.search(r'cache +none', out)
 
 
 def test_batches_of_texts_and_images_may_differ():
@@ -331,7 +331,7 @@ READING = {
     ),
     (
       model(heads={'x': Project(8, 64)}),
-      r'heads\.x: pick=64 is no token id\. Expected one of 0 to 63\.',
+      r'heads\.x: pick=64 is not a token id\. Expected 0 to 63\.',
     ),
     (
       model(vision=IMAGE.with_heads(x=Project(8, 'largest', name='x'))),

@@ -10,7 +10,7 @@ from tfm.parts.mixer import Attention
   ('part', 'message'),
   [
     (Attention(clip=0.0), 'clip=0.0 is not positive. Expected more than 0, or none.'),
-    (Glu(limit=-1.0), 'limit=-1.0 leaves nothing. Expected more than 0, or none.'),
+    (Glu(limit=-1.0), 'limit=-1.0 clips everything. Expected more than 0, or none.'),
     (
       Moe(shared_gate=True),
       'shared_gate=true without a shared network. Expected shared=glu, or shared_gate=false.',

@@ -81,7 +81,9 @@ def run_stack(residual, params, blocks, x_BTD):
   x_BTD, carry = connection.start(x_BTD)
   inputs = [x_BTD]
   for i, block in enumerate(blocks):
-    x_BTD, carry = connection.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
+    x_BTD, carry = connection.join(
+      Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x, None
+    )
     x_BTD, carry = connection.after(x_BTD, carry, jnp.int32(i))
     inputs.append(x_BTD)
   return inputs
@@ -147,7 +149,9 @@ def test_gradient_of_averages_saves_each_output_once():
 def toy(x_BTD, other_BTD):
   f, g = (lambda x, *_, wave=wave: wave(x) for wave in (jnp.cos, jnp.sin))
   connection = Reversible().make(Dims(8, 1, Normal(), Run()))()
-  return connection.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
+  return connection.join(
+    Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x, None
+  )
 
 
 def test_reversible_streams_can_be_inverted():

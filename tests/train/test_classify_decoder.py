@@ -41,7 +41,7 @@ def folder_of(path, name, inner):
 @pytest.mark.parametrize('pick', ['first', 'second'])
 def test_causal_body_with_an_early_pick_is_refused(pick):
   message = (
-    rf'heads\.classify: pick={pick} takes a token that cannot attend to the rest .*Expected '
+    rf'heads\.classify: pick={pick} uses a token that cannot attend to the rest .*Expected '
     r'pick=last'
   )
   with pytest.raises(ConfigError, match=message):

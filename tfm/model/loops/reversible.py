@@ -33,6 +33,7 @@ class _Step:
     carry: Any,
     branches: Branches,
     norm: Callable[[str], Any],
+    ctx: Ctx,
   ) -> tuple[jax.Array, Any]:
     return residual_layout.steps(branches, norm)[self.number](x_BTD), carry
 
