@@ -39,7 +39,7 @@ def test_logarithmic_buckets_are_exact_for_half_the_span():
 def test_blockwise_matches_dense_disentangled_attention():
   spec = cases.decoder(Block(Disentangled(4, 2, 8, mask=Mask(), distances=Distances(4, 10))))
   answers = harness.results(spec, Run(attend=Blockwise(4, 8)))
-  np.testing.assert_allclose(answers.tiled, answers.rows, atol=1e-5)
+  np.testing.assert_allclose(answers.tiled, answers.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(

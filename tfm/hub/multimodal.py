@@ -152,9 +152,10 @@ def language_model(
   tied = {config[_TIED] for config in (values, inner) if config.get(_TIED) is not None}
   if len(tied) > 1:  # The configs contradict each other, so the tensors decide.
     fields[_TIED] = 'lm_head.weight' not in kept
+  kinds = 'image and audio' if 'audio_config' in values else 'image'
   print(
     f'{where}: reads the language model of {values["model_type"]!r} and ignores {len(images)} '
-    'image tensors.',
+    f'{kinds} tensors.',
     file=sys.stderr,
   )
   return fields, Tensors(kept)
