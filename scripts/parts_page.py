@@ -14,7 +14,7 @@ from tfm.core.registry import Table
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'tfm' / 'parts'
 
-#: A heading, and the kinds below it: package -> what the parts of a kind do, and their flag.
+#: A heading, and the kinds below it: package -> description and flag.
 GROUPS: dict[str, dict[str, str]] = {
   'Inputs and outputs of a model': {
     'tfm.parts.embed': 'The first layer, from inputs to vectors: `--config.model.embed=NAME`.',
@@ -102,7 +102,7 @@ def section(package: str, table: Table, sentence: str, fields: Mapping[str, str]
   Args:
     package: the package of the parts.
     table: the parts by name.
-    sentence: what the parts do.
+    sentence: a description of the kind.
     fields: the fields of each part with defaults, by name of the part.
 
   Returns:
@@ -129,9 +129,9 @@ def parts_page() -> str:
   page = [
     f"""# Parts
 
-Written by `python scripts/parts_page.py`, from the docstrings. There are {total} parts of
+Written by `python scripts/parts_page.py`, from the docstrings. It lists {total} parts of
 {len(tables)} kinds. A flag replaces a part by its name, `--config.model..norm=layer`, and sets a
-field by its path, `--config.model..norm.eps=1e-6`. Two dots stand for all blocks. `help(CLASS)`
+field by its path, `--config.model..norm.eps=1e-6`. Two dots match all blocks. `help(CLASS)`
 documents the fields. [REFUSED.md](REFUSED.md) lists the combinations that are an error.
 """
   ]
@@ -148,7 +148,7 @@ def refused_page() -> str:
   lines = refusals.sheet().markdown().partition('\n\n')[2]
   return f"""# Combinations of parts that are errors
 
-Written by `python scripts/parts_page.py`, as shown by `tfm show --refused`. The script checks
+Written by `python scripts/parts_page.py`, like `tfm show --refused`. The script checks
 every two parts of a model together, generation, and every attention kernel. The contracts in
 tests/contracts run the other pairs. An error names the field, the value and what is expected.
 
