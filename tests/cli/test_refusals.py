@@ -1,4 +1,4 @@
-"""Refusals are found by asking, and said once for rows that are refused alike."""
+"""Refused combinations are found by validation, and grouped by their reason."""
 
 from tfm.cli import refusals
 from tfm.core import config

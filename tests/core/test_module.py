@@ -1,4 +1,4 @@
-"""A parameter that is there is taken as it is, unless its shape is another."""
+"""Existing parameters are used without running their initializer, if their shape fits."""
 
 from flax import errors
 from flax import linen as nn
@@ -11,7 +11,7 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 
 X = np.ones(3, np.float32)
-STARTED = []  # the shapes of parameters that were asked how they start
+STARTED = []  # shapes of parameters with a called initializer
 
 
 class Scaled(Module):

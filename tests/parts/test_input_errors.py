@@ -57,7 +57,7 @@ IDS = ints(B, T)
 
 
 def without(inputs, name):
-  """Return the inputs without the one of this name."""
+  """Return the inputs without the input `name`."""
   return {n: x for n, x in inputs.items() if n != name}
 
 

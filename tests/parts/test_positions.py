@@ -107,6 +107,6 @@ def test_a_position_that_cannot_be_is_refused(piece, message):
     config.validate(piece)
 
 
-def test_a_learned_table_knows_its_end():
+def test_learned_table_reports_its_length():
   assert Learned(128, offset=2).max_positions == 128
   assert Sinusoidal().max_positions is None
