@@ -13,11 +13,12 @@ from tfm.parts.context import Ctx
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import BeyondTheMask
 from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class BigBirdAttention(Attention):
+class BigBirdAttention(BeyondTheMask, Attention):
   """Attention to the own, adjacent, first and last blocks of a document (arXiv:2007.14062).
 
   The first and the last block attend to all tokens. Documents of at most (5 + 2 `random`) `block`
@@ -67,20 +68,8 @@ class BigBirdAttention(Attention):
     return _Near(self.mask, self.block, self.full)
 
   @property
-  def causal(self):
-    return False
-
-  @property
-  def lookback(self):
-    return None
-
-  @property
   def provides(self):
     return frozenset({'length'})
-
-  @property
-  def masked(self):
-    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,13 @@ from tfm.parts.context import Ctx
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import BeyondTheMask
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True)
-class GlobalLocal(Attention):
+class GlobalLocal(BeyondTheMask, Attention):
   """Attention to the tokens of the same block and to global tokens (arXiv:2208.04347).
 
   Global tokens attend to all tokens. `embed=globals` or the input `global_attention_mask` defines
@@ -61,20 +62,8 @@ class GlobalLocal(Attention):
     return _Blocks(self.mask, self.block, self.shift)
 
   @property
-  def causal(self):
-    return False
-
-  @property
-  def lookback(self):
-    return None
-
-  @property
   def reads(self):
     return super().reads | {'global'}
-
-  @property
-  def masked(self):
-    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention, _Attention
-from tfm.parts.mixer.masked import RelativePositions
+from tfm.parts.mixer.masked import BeyondTheMask, RelativePositions
 
 
 @dataclasses.dataclass(frozen=True)
-class Longformer(Attention):
+class Longformer(BeyondTheMask, Attention):
   """Local attention with global tokens (arXiv:2004.05150).
 
   Global tokens attend to all tokens of their document, and all tokens attend to them.
@@ -44,20 +44,8 @@ class Longformer(Attention):
     return _Near(self.mask)
 
   @property
-  def causal(self):
-    return False
-
-  @property
-  def lookback(self):
-    return None
-
-  @property
   def reads(self):
     return super().reads | {'global'}
-
-  @property
-  def masked(self):
-    return False
 
 
 @dataclasses.dataclass(frozen=True)

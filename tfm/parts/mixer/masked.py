@@ -48,6 +48,25 @@ class MaskedMixer(Mixer):
     return self.mask.lookback
 
 
+class BeyondTheMask:
+  """Properties of attention that reaches further than its mask: to later and to distant tokens.
+
+  Put it before the base class, as in `class Longformer(BeyondTheMask, Attention)`.
+  """
+
+  @property
+  def causal(self):
+    return False
+
+  @property
+  def lookback(self):
+    return None
+
+  @property
+  def masked(self):
+    return False
+
+
 class RelativePositions(NamedTuple):
   """The relative positions of a layer: first its own, then the one that the stack shares.
 

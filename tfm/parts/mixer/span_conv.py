@@ -15,10 +15,11 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import BeyondTheMask
 
 
 @dataclasses.dataclass(frozen=True)
-class SpanConv(Attention):
+class SpanConv(BeyondTheMask, Attention):
   """Attention and span-based dynamic convolution, `heads` heads each (arXiv:2008.02496).
 
   A convolution head averages the `span` projected tokens around each token. Their weights are the
@@ -51,18 +52,6 @@ class SpanConv(Attention):
     N, _, H = self.sizes(d_model)
     conv = 2 * d_model * (2 * N * H + self.span) + 2 * N * N * H * self.span + 2 * N * H * self.span
     return super().flops(d_model, pairs) + conv + 2 * d_model * N * H * (1 + self.gated)
-
-  @property
-  def causal(self):
-    return False
-
-  @property
-  def lookback(self):
-    return None
-
-  @property
-  def masked(self):
-    return False
 
 
 class _SpanConv(_Attention):

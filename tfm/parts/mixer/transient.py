@@ -12,13 +12,14 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import BeyondTheMask
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.tokeninfo import TokenInfo, positions
 
 
 @dataclasses.dataclass(frozen=True)
-class Transient(Attention):
+class Transient(BeyondTheMask, Attention):
   """Local attention, and attention to normalised sums of all blocks (LongT5, arXiv:2112.07916).
 
   Each block of `pool` tokens of the document gives one more key and value from norm(sum of its x),
@@ -64,20 +65,8 @@ class Transient(Attention):
     return _TokensAndBlocks(self.mask)
 
   @property
-  def causal(self):
-    return False
-
-  @property
-  def lookback(self):
-    return None
-
-  @property
   def provides(self):
     return frozenset({'block'})
-
-  @property
-  def masked(self):
-    return False
 
 
 @dataclasses.dataclass(frozen=True)
