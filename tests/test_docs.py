@@ -20,21 +20,22 @@ _SCRIPT.loader.exec_module(pages)
 GUIDES = [page for page in pages.guides() if re.search(r'(README|ADDING)\.md$', page)]
 
 
+def _python(page: str) -> list[str]:
+  return re.findall(r'```python\n(.*?)```', (ROOT / page).read_text('utf-8'), re.DOTALL)
+
+
 def test_every_package_has_a_page():
   rooms = {path.parent.name for path in (ROOT / 'tfm').glob('*/__init__.py')}
   assert rooms == {Path(page).parent.name for page in GUIDES if page.startswith('tfm/')}
 
 
-@pytest.mark.parametrize('page', GUIDES)
+@pytest.mark.parametrize('page', [page for page in GUIDES if _python(page)])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
-  blocks = re.findall(r'```python\n(.*?)```', (ROOT / page).read_text('utf-8'), re.DOTALL)
-  if not blocks:
-    pytest.skip('the page has no Python')
   monkeypatch.chdir(tmp_path)
   chat_folder(tmp_path / 'folder')
   # Dataclasses look up their module, so the name must exist.
   names: dict[str, object] = {'__name__': __name__}
-  for block in blocks:
+  for block in _python(page):
     exec(compile(block, page, 'exec'), names)
 
 

@@ -156,7 +156,7 @@ def test_irregular_jamba_experts_are_not_exported():
       Block(ffn=Moe(4, SparseMixer(jitter=-1.0), Glu(8))),
       r'jitter=-1\.0 is negative\. Expected at least 0',
     ),
-    (Block(ffn=Moe(4, scaled='both')), r"scaled: is both. Expected one of 'output', 'input'"),
+    (Block(ffn=Moe(4, scaled='both')), r"scaled: is both. Expected 'output' or 'input'"),
     (
       Block(Attention(4, mask=Causal() & Chunks(0))),
       r'size=0 is not a chunk size\. Expected at least 1',

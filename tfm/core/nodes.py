@@ -143,7 +143,7 @@ def describe(want: Any) -> str:
   if want is type(None) or want is None:
     return 'none'
   if origin is Literal:
-    return ('one of ' if len(args) > 1 else '') + ', '.join(map(repr, args))
+    return ' or '.join(map(repr, args))
   if origin is tuple:
     repeated = len(args) == 2 and args[1] is Ellipsis
     return (
