@@ -78,7 +78,7 @@ class Moe(FFN):
     return _Moe(self, dims)
 
   def flops(self, d_model):
-    flops = 2 * d_model * self.experts
+    flops = self.router.flops(d_model, self.experts)
     flops += self.active * self.experts * self.expert.flops(d_model)
     if self.shared is not None:
       flops += self.shared.flops(d_model) + 2 * d_model * self.shared_gate

@@ -83,6 +83,10 @@ class Router(Part):
     """Yield a sentence for each reason why it cannot route tokens with these inputs."""
     yield from ()
 
+  def flops(self, d_model: int, experts: int) -> float:
+    """Return the FLOPs per token of the scores of all experts."""
+    return 2.0 * d_model * experts
+
   def make(self, dims: 'Dims') -> Any:
     """Return the module."""
     raise AssertionError(f'{type(self).__name__} must make a module')

@@ -47,6 +47,9 @@ class Language(Router):
         'Expected the language index of each token.'
       )
 
+  def flops(self, d_model, experts):
+    return 0.0
+
   def make(self, dims):
     return _Language(self, dims)
 
