@@ -67,8 +67,8 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _programs_of_a_module_go_with_it() -> Iterator[None]:
-  """Free the programs that a module compiled; the cache on disk keeps those that others need."""
+def _free_programs() -> Iterator[None]:
+  """Free the compiled programs after each test module; the cache on disk keeps them."""
   yield
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()

@@ -183,11 +183,10 @@ def test_eos_and_penalties_equal_transformers(case):
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
 
 
-@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
+@pytest.mark.large(when=lambda case: case == 'marian')
+@pytest.mark.parametrize('case', ['t5', 'bart', 'marian'], indirect=True)
 def test_forced_and_forbidden_tokens_equal_transformers(case):
   model, spec, params = case
-  if spec.encoder is None:
-    pytest.skip('needs an encoder')
   start = theirs(model, spec)[0][0]
   expected = theirs(
     model,

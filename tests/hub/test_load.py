@@ -219,7 +219,7 @@ print(peak[0] - start, kept)
 """
 
 
-@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
 @pytest.mark.large
 def test_loading_needs_little_extra_memory(model, tmp_path):
   """The peak for a 200 MB file is below the parameters plus 1.2 times the largest tensor."""

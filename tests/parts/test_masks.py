@@ -82,7 +82,7 @@ def in_band(band, q, k):
 
 
 @pytest.mark.parametrize('name', [name for name, mask in MASKS.items() if mask.band is not None])
-def test_band_allows_what_the_mask_allows(name):
+def test_band_and_mask_allow_the_same_pairs(name):
   rng = np.random.default_rng(0)
   # Positions slightly beyond the widest band of the table, which is 128.
   q, k = (TokenInfo(*(rng.integers(0, n, (50, T)) for n in (140, 3))) for T in (19, 23))

@@ -141,8 +141,9 @@ class _Writer:
   def _descend(
     self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit], absent: bool
   ) -> Any:
-    """`old` with `todo` written wherever its first step is found; into optional parts that are none
-    if `absent`.
+    """Return `old` with the value set at `todo` in each descendant that has its first step.
+
+    Optional parts that are None are also searched if `absent`.
     """
     changed = {}
     for c in nodes.children(old, want, at):

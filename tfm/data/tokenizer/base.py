@@ -233,8 +233,8 @@ class Vocabulary(abc.ABC):
 class StreamDecoder:
   """Decode ids as they arrive. Incomplete characters are held back.
 
-  All pieces together are the text of the context and the ids, without that of the context. So a
-  space between the last word of a prompt and the first new word is kept.
+  The concatenated pieces are the decoded text of `context` followed by the ids, minus the text of
+  `context`. A space between the last word of a prompt and the first new word is therefore kept.
 
   Args:
     vocabulary: A vocabulary, or another object with `decode`.

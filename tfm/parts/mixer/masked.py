@@ -68,10 +68,10 @@ class BeyondTheMask:
 
 
 class RelativePositions(NamedTuple):
-  """The relative positions of a layer: first its own, then the one that the stack shares.
+  """The relative positions of a layer, followed by the relative position of its stack.
 
   Attributes:
-    pieces: (config, module or config) of each.
+    pieces: A pair for each: its config, and its module, or the config again if it has no parameters.
   """
 
   pieces: tuple[tuple[Relative, Any], ...]

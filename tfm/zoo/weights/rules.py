@@ -68,7 +68,7 @@ class Linear:
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
 
   def expert(self, number: int) -> str:
-    """Return what stands for the second `*`."""
+    """Return the text that replaces the second `*`, for the expert `number`."""
     return str(number)
 
   def shape(self, slots: Sequence[Slot]) -> Shape:
