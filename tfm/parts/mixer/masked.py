@@ -71,7 +71,7 @@ class RelativePositions(NamedTuple):
   """The relative positions of a layer, followed by the relative position of its stack.
 
   Attributes:
-    pieces: A pair for each: its config, and its module, or the config again if it has no parameters.
+    pieces: A pair for each: the config, and its module or, without parameters, the config again.
   """
 
   pieces: tuple[tuple[Relative, Any], ...]
