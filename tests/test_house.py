@@ -27,6 +27,7 @@ _BELOW = {
   'optim': {'core'},
   'train': {'model', 'parts', 'tasks', 'data', 'optim', 'core'},
   'generate': {'model', 'parts', 'data', 'core'},
+  'plan': {'train', 'generate', 'model', 'parts', 'tasks', 'data', 'optim', 'core'},
   'hub': {'zoo', 'train', 'generate', 'model', 'parts', 'data', 'core'},
 }
 
@@ -56,7 +57,7 @@ def test_imports_point_down(room):
 
 def test_every_package_has_a_place_in_the_import_order():
   rooms = {p.name for p in (_ROOT / 'tfm').iterdir() if p.is_dir() and (p / '__init__.py').exists()}
-  assert rooms <= {*_BELOW, 'cli', 'plan'}
+  assert rooms <= {*_BELOW, 'cli'}
 
 
 def test_no_file_has_a_catch_all_name():

@@ -16,7 +16,7 @@ SECTIONS = {
   'Rooms': (
     'tfm/core/README.md', 'tfm/model/README.md', 'tfm/zoo/README.md', 'tfm/data/README.md',
     'tfm/tasks/README.md', 'tfm/optim/README.md', 'tfm/train/README.md', 'tfm/generate/README.md',
-    'tfm/hub/README.md', 'tfm/cli/README.md',
+    'tfm/plan/README.md', 'tfm/hub/README.md', 'tfm/cli/README.md',
   ),
   'Add to tfm': (
     'tfm/parts/ADDING.md', 'tfm/zoo/ADDING.md', 'tfm/data/ADDING.md', 'tfm/tasks/ADDING.md',
@@ -27,7 +27,19 @@ SECTIONS = {
     'scripts/bench/NOTES.md', 'CHANGELOG.md',
   ),
 }  # fmt: skip
-ROOMS = ('core', 'model', 'parts', 'zoo', 'data', 'tasks', 'optim', 'train', 'generate', 'hub')
+ROOMS = (
+  'core',
+  'model',
+  'parts',
+  'zoo',
+  'data',
+  'tasks',
+  'optim',
+  'train',
+  'generate',
+  'plan',
+  'hub',
+)
 #: Modules of families are listed in MODELS.md: one page for each would hide the others.
 CORE_OF_ZOO = ('entry', 'fields', 'rotary', 'bookkeeping', 'llama', 'weights', 'weights.family')
 

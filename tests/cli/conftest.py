@@ -1,5 +1,9 @@
 import pytest
 
+from tests.plan.conftest import toy
+
+__all__ = ['toy']
+
 CONFIG = """
 import dataclasses
 

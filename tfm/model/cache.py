@@ -81,6 +81,28 @@ def _init_block(
   return {'mixer': mixer, 'cross': block.cross.init_cache(width, batch, source, dtype)}
 
 
+def cache_letters(cache: dict[str, Any]) -> dict[str, Any]:
+  """Return the axis letters of the arrays of a cache, as sharding rules need them.
+
+  The batch axis is 'B', and the key/value heads of dense caches are 'K'. Other axes are '-', which
+  no rule splits.
+
+  Args:
+    cache: The cache of `init_cache`, or its shapes, with stacked layers.
+
+  Returns:
+    A tree of the same structure.
+  """
+
+  def of(path: Any, array: Any) -> str:
+    keys = [getattr(entry, 'key', None) for entry in path]
+    heads = 'arrays' in keys and array.ndim == 5
+    return 'LBK--' if heads else 'LB' + '-' * (array.ndim - 2)
+
+  layers = jax.tree_util.tree_map_with_path(of, cache['layers'])
+  return {'slot': 'B', 'next': 'B', 'layers': layers}
+
+
 def has_state(spec: Model, per: Literal['token', 'row']) -> bool:
   """Return whether some layer has entries per token, or recurrent states ('row')."""
   for *_, block, width in blocks_with_width(spec):

@@ -52,8 +52,8 @@ class Built(NamedTuple):
   batch_axis: NamedSharding
   init: Callable[..., Any]
   start: Callable[..., Any]
-  step: Callable[..., Any]
-  eval: Callable[..., Any]
+  step: jax.stages.Wrapped
+  eval: jax.stages.Wrapped
   outputs: Callable[..., Any]
 
   def like(self) -> step_lib.State:

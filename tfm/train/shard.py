@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 import numpy as np
 
 from tfm.core import axes, errors
+from tfm.core.platform import traced_for
 from tfm.train.mesh import MAY_STAY_WHOLE, NAMES, Mesh
 
 T = TypeVar('T')
@@ -153,6 +154,7 @@ def with_rules(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> C
   def traced(*args: Any) -> T:
     with (
       jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+      traced_for(mesh.devices.flat[0].platform),
       nn.logical_axis_rules([*rules.items()]),
     ):
       return fn(*args)

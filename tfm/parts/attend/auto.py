@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 
+from tfm.core.platform import target
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.cudnn import Cudnn
@@ -43,7 +44,7 @@ class Auto(Attend):
   """
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    choice = self.choose(jax.default_backend(), q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+    choice = self.choose(target(), q_BTNH, k_BSKH, v_BSKH, q, k, scores)
     if (record := _RECORD.get()) is not None and choice not in record:
       record.append(choice)
     return choice.kernel(q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
+from tfm.core.platform import target
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -119,8 +120,10 @@ def fused_attention(
 
 def missing_support() -> str | None:
   """Return why this machine cannot run cuDNN's attention, or None if it can."""
-  if (platform := jax.default_backend()) != 'gpu':
+  if (platform := target()) != 'gpu':
     return f'its kernels are for GPUs, and this is a {platform}'
+  if jax.default_backend() != 'gpu':
+    return 'it compiles only on a machine with a GPU'
   device = jax.local_devices()[0]
   if 'cuda' not in device.client.platform_version:
     return f'its kernels are for NVIDIA GPUs, and this is {device.device_kind}'

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.core import errors
 from tfm.core.axes import mesh_axes
@@ -28,7 +29,7 @@ from tfm.parts.attend.pallas.tiled import Tiled, Unsupported, tiled
 from tfm.parts.attend.pallas.visits import tile_kinds
 from tfm.parts.attend.split import device_count
 from tfm.parts.attend.views import attend_views, useful_views
-from tfm.parts.mask.base import View
+from tfm.parts.mask.base import Mask, View
 from tfm.parts.term import Term
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -156,7 +157,9 @@ class Pallas(Attend):
       k_terms=vectors.k_terms,
     )
     dtypes = leaf_dtypes(q), leaf_dtypes(k)
-    schedule = Schedule(tile_scores, size, width, *dtypes, self.interpret, vectors.constant)
+    schedule = Schedule(
+      tile_scores, size, width, *dtypes, self.interpret, vectors.constant, _pairs(scores.mask, T, S)
+    )
     kinds = tile_kinds(scores.mask, q, k, size, width, S)
     y_BNTH, lse_BN1T = over_mesh(flash_attention(schedule), x, kinds)
     return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
@@ -220,3 +223,11 @@ class Pallas(Attend):
         f'{entries:,} tiles and scalars exceed the maximum of {_SCALARS:,}; use larger tiles'
       )
     return mask, bias, functions
+
+
+def _pairs(mask: Mask, T: int, S: int) -> int:
+  """Return the allowed (query, key) pairs of T queries and S keys, or all where unknown."""
+  if T != S or (span := mask.reach(np.arange(T), S)) is None:
+    return T * S
+  first, end = np.maximum(span[0], 0), np.minimum(span[1], S)
+  return int(np.maximum(end - first, 0).sum())

@@ -110,6 +110,7 @@ def backward_queries(
   scratch += [as_shape((1, chunks * LANES, LANES)) for chunks, _ in learned]
   scratch += [_term_sums(schedule, 'q', i, size, a.shape[-1]) for i, a in enumerate(x.q_terms)]
   inputs, grid = _backward_inputs(x, at, g_BNTH, stats), (B, N, visits.longest)
+  schedule = schedule._replace(products=3)
   return launch(schedule, _backward_queries, grid, x, visits, at, inputs, outputs, scratch)
 
 
@@ -194,6 +195,7 @@ def backward_keys(
   scratch += [_term_sums(schedule, 'k', i, width, x.k_terms[i].shape[-1]) for i in learned]
   inputs = _backward_inputs(x, at, g_BNTH, stats)
   grid = (B, heads, visits.longest, x.q_BNTH.shape[1] // heads)
+  schedule = schedule._replace(products=4)
   return launch(schedule, _backward_keys, grid, x, visits, at, inputs, outputs, scratch)
 
 

@@ -173,6 +173,8 @@ def launch(
   k_terms = [(a, at.k_term(a.shape[-1], a.shape[1])) for a in x.k_terms]
   inputs = [*inputs, *tables, *q_terms, *k_terms]
 
+  cost = _cost(schedule, x, [*inputs, *outputs])
+
   def body(visits_ref, floats, ints, seeds, *refs):
     given, terms, results = _split(refs, n_inputs, len(inputs) - n_inputs)
     terms = Terms(*_split(terms, len(tables), len(q_terms)))
@@ -190,7 +192,9 @@ def launch(
     semantics: Any = ('parallel', 'parallel', 'arbitrary', 'arbitrary')[: len(grid)]
     params = pltpu.CompilerParams(dimension_semantics=semantics)
     shapes = [a for a, _ in outputs]
-    call = pl.pallas_call(body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret)
+    call = pl.pallas_call(
+      body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret, cost_estimate=cost
+    )
     return call(*args)
 
   scalars = [a.reshape(-1) for a in (visits.code, x.floats, x.ints, x.seeds)]
@@ -200,6 +204,18 @@ def launch(
   # Depends on the platform that the program is compiled for, not on the current backend.
   compiled, interpreted = functools.partial(run, False), functools.partial(run, True)
   return jax.lax.platform_dependent(*args, tpu=compiled, default=interpreted)
+
+
+def _cost(
+  schedule: Schedule, x: Operands, arrays: list[tuple[Any, pl.BlockSpec]]
+) -> pl.CostEstimate:
+  """Return the work of a kernel, for the scheduler of the compiler and for `tfm plan`."""
+  B, N, _, H = x.q_BNTH.shape
+  pairs = B * N * schedule.pairs
+  moved = sum(a.size * a.dtype.itemsize for a, _ in arrays)
+  return pl.CostEstimate(
+    flops=2 * schedule.products * pairs * H, transcendentals=pairs, bytes_accessed=moved
+  )
 
 
 def _second(pairs: list[tuple[Any, pl.BlockSpec]]) -> list[pl.BlockSpec]:

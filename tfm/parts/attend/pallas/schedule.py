@@ -54,6 +54,8 @@ class Schedule(NamedTuple):
     k_dtypes: the same for keys.
     interpret: whether to interpret the kernels; None: unless compiled for a TPU.
     constant: the indices of `k_terms` that need no gradient.
+    pairs: the allowed (query, key) pairs of a head, as if all tokens were one document.
+    products: the matrix products per tile of the kernel, for its estimate of FLOPs.
   """
 
   scores: TileScores
@@ -63,3 +65,5 @@ class Schedule(NamedTuple):
   k_dtypes: tuple[Any, ...]
   interpret: bool | None
   constant: frozenset[int] = frozenset()
+  pairs: int = 0
+  products: int = 2
