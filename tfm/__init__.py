@@ -13,6 +13,7 @@ if TYPE_CHECKING:
   from tfm import zoo as zoo
   from tfm.generate.decode import generate as generate
   from tfm.hub import export_hf as export_hf
+  from tfm.hub import export_programs as export_programs
   from tfm.hub import load as load
   from tfm.model.cache import init_cache as init_cache
   from tfm.model.count import count_params as count_params
@@ -26,6 +27,7 @@ _PUBLIC = {
   'Model': 'tfm.model.spec:Model',
   'Run': 'tfm.parts.context:Run',
   'export_hf': 'tfm.hub:export_hf',
+  'export_programs': 'tfm.hub:export_programs',
   'apply': 'tfm.model.transformer:apply',
   'count_params': 'tfm.model.count:count_params',
   'generate': 'tfm.generate',

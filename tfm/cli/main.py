@@ -32,6 +32,7 @@ COMMANDS = Table(
   'command',
   convert=Command('tfm.cli.convert', 'convert between tfm and Hugging Face checkpoints'),
   eval=Command('tfm.cli.eval', 'score a checkpoint on held-out data'),
+  export=Command('tfm.cli.export', 'export a model as programs that run with jax alone'),
   generate=Command('tfm.cli.generate', 'continue prompts, chat, or transcribe recordings'),
   plan=Command('tfm.cli.plan', 'plan memory and time of a run, without its hardware'),
   show=Command('tfm.cli.show', 'show a config, its cost, and the available parts and models'),

@@ -14,6 +14,7 @@ from tfm.hub.load import is_published as is_published
 from tfm.hub.load import load as load
 from tfm.hub.load import read_config as read_config
 from tfm.hub.loaded import Loaded as Loaded
+from tfm.hub.programs import export_programs as export_programs
 from tfm.hub.save import save as save
 from tfm.hub.speech import languages as languages
 from tfm.hub.warm_start import warm_start as warm_start

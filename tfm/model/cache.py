@@ -84,8 +84,8 @@ def _init_block(
 def cache_letters(cache: dict[str, Any]) -> dict[str, Any]:
   """Return the axis letters of the arrays of a cache, as sharding rules need them.
 
-  The batch axis is 'B', and the key/value heads of dense caches are 'K'. Other axes are '-', which
-  no rule splits.
+  The axis of sequences is 'B'; in a dense cache it holds the key/value heads of each sequence too.
+  Other axes are '-', which no rule splits.
 
   Args:
     cache: The cache of `init_cache`, or its shapes, with stacked layers.
@@ -93,13 +93,7 @@ def cache_letters(cache: dict[str, Any]) -> dict[str, Any]:
   Returns:
     A tree of the same structure.
   """
-
-  def of(path: Any, array: Any) -> str:
-    keys = [getattr(entry, 'key', None) for entry in path]
-    heads = 'arrays' in keys and array.ndim == 5
-    return 'LBK--' if heads else 'LB' + '-' * (array.ndim - 2)
-
-  layers = jax.tree_util.tree_map_with_path(of, cache['layers'])
+  layers = jax.tree.map(lambda array: 'LB' + '-' * (array.ndim - 2), cache['layers'])
   return {'slot': 'B', 'next': 'B', 'layers': layers}
 
 

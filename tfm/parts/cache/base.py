@@ -244,7 +244,7 @@ def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
   """
 
   def all_rows(stored, part):
-    slots = jnp.repeat(slot_BT, len(stored) // len(slot_BT), axis=0)
+    slots = jnp.repeat(slot_BT, stored.shape[0] // slot_BT.shape[0], axis=0)
     at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
     return jax.vmap(at)(stored, head_major(part.astype(stored.dtype)), slots)
 
@@ -253,7 +253,7 @@ def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
 
 def select_sequences(store: Any, index_B: jax.Array) -> Any:
   """Return the store of the sequences `index_B`, for arrays in the layout of `head_major`."""
-  B = len(store['info'].positions)
+  B = store['info'].positions.shape[0]
   return jax.tree.map(
     lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store
   )
