@@ -154,7 +154,7 @@ def _remote(path: Path) -> str | None:
 _ABSENT = 'holds no checkpoint: there is no such folder.'
 _EXPECTED = 'Expected the --workdir of a training run, or a published folder.'
 _DOWNLOAD = (
-  f'{_EXPECTED} tfm does not download. To download {{found}} from the Hugging Face Hub, '
+  f'{_EXPECTED} tfm does not download. If {{found}} is a model of the Hugging Face Hub, '
   'run `hf download {found} --local-dir FOLDER`, or in '
   "Python huggingface_hub.snapshot_download('{found}'), which returns the folder."
 )
