@@ -23,7 +23,8 @@ def command(monkeypatch, capsys, tmp_path):
   loaded = checkpoint.Loaded(
     spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7, Path('there')
   )
-  (tmp_path / 'there' / 'about').mkdir(parents=True)
+  for name in ('there', 'elsewhere', 'other'):
+    (tmp_path / name / 'about').mkdir(parents=True)
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
