@@ -10,7 +10,6 @@ the workdir. Time and loss were not measured for a published model.
 """
 
 from tfm import hub
-from tfm.core import errors
 from tfm.data import Text
 from tfm.data.tokenizer import File
 from tfm.optim import AdamW
@@ -19,12 +18,8 @@ from tfm.tasks import CausalLM
 from tfm.train import Experiment, Record
 
 
-def get_config(folder: str = '') -> Experiment:
+def get_config(folder: str) -> Experiment:
   """Return the experiment of a folder, with its spec, tokenizer and parameters."""
-  if not folder:
-    raise errors.UserError(
-      'finetune: the folder is missing. Expected --config=finetune:FOLDER, a published decoder.'
-    )
   return Experiment(
     model=hub.read_config(folder).spec, data=Text(tokenizer=File(folder), length=512, batch=8),
     task=CausalLM(),

@@ -23,19 +23,17 @@ from tfm.train import Experiment, Record, Sample
 from tfm.train.mesh import Mesh
 
 
-def get_config(name: str) -> Experiment:
+def get_config(model: str) -> Experiment:
   """One pass of AdamW over 100,000 batches of 256 rows, cosine to a tenth after 2000 steps of
   warm-up.
   """
-  model = zoo.get(name)
-  if not _reads_text(model):
-    raise ConfigError(
-      f'pretrain:{name}: the model reads more than text. Expected a language model.'
-    )
+  spec = zoo.get(model)
+  if not _reads_text(spec):
+    raise ConfigError('the model reads more than text. Expected a language model.')
   return Experiment(
-    model=model,
-    data=Stdlib(tokenizer=Bpe(16_384), length=_length(model), batch=256),
-    task=_task(model),
+    model=spec,
+    data=Stdlib(tokenizer=Bpe(16_384), length=_length(spec), batch=256),
+    task=_task(spec),
     optim=AdamW(lr=3e-4, schedule=Cosine(warmup=2000, floor=0.1), b1=0.9, b2=0.95, decay=0.1),
     steps=100_000,
     save_every=1000,
@@ -44,7 +42,7 @@ def get_config(name: str) -> Experiment:
     precision=Precision(compute='bfloat16'),
     remat='full',
     record=Record(
-      eval_batches=16, sample=Sample() if model.causal and model.encoder is None else None
+      eval_batches=16, sample=Sample() if spec.causal and spec.encoder is None else None
     ),
   )
 

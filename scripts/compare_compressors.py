@@ -38,7 +38,7 @@ def main() -> None:
   loaded = checkpoint.load(workdir)
   held_out = ''.join(loaded.experiment.data.documents('val')).encode()
   bits = lambda packed: 8 * len(packed) / len(held_out)
-  table = Table('bits per byte', 'of', title=f'{len(held_out):,} bytes of held-out source')
+  table = Table('bits per byte', 'compressor', title=f'{len(held_out):,} bytes of held-out source')
   table.add_row(f'{bits(gzip.compress(held_out, 9)):.3f}', 'gzip -9')
   table.add_row(f'{bits(lzma.compress(held_out, preset=9)):.3f}', 'xz -9')
   table.add_row(f'[bold]{last_score(workdir):.3f}[/]', f'this model, {loaded.step} steps')

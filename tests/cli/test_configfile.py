@@ -76,7 +76,7 @@ def test_argument_for_config_without_one_is_refused(tmp_path):
   (tmp_path / 'bad.py').write_text('def get_config(): ...')
   with pytest.raises(
     ConfigError,
-    match=r"bad\.py: get_config takes no argument. Expected no argument after :, given 'big'\.",
+    match=r"bad\.py:big: get_config takes no argument. Expected no argument after :, given 'big'\.",
   ):
     configfile.load(f'{tmp_path / "bad.py"}:big')
 

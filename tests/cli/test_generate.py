@@ -15,7 +15,7 @@ from tfm.parts.mixer.attention import Attention
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, capsys, tmp_path):
   """Runs `tfm generate --checkpoint=there ...` with an untrained model: (status, out, err)."""
   from tfm.train import checkpoint
 
@@ -23,6 +23,9 @@ def command(monkeypatch, capsys):
   loaded = checkpoint.Loaded(
     spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7, Path('there')
   )
+  for name in ('there', 'elsewhere', 'other'):
+    (tmp_path / name / 'about').mkdir(parents=True)
+  monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
 

@@ -54,6 +54,7 @@ def test_help_of_commands_fits_a_screen_without_jax(name):
   assert len(lines) <= 45, 'the help of a command fits a screen'
   assert max(map(len, lines)) <= 80
   assert 'Example' in done.stdout
+  assert ' ...\n' not in done.stdout, 'a text is cut'
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,20 @@ def test_help_of_commands_fits_a_screen_without_jax(name):
     (['train', '--wokdir=x'], 'Fields of the config are set by --config.FIELD=VALUE.'),
     (['train', '--config=x', '--workdir'], 'tfm train: Missing value for flag --workdir'),
     (['train', '--config=x'],
-     '--workdir: is missing. Expected the folder of checkpoints and metrics'),
+     '--workdir: is missing. Expected the folder of checkpoints and metrics.\n'),
+    (['train'], '  --config: is missing. Expected --config=FILE[:ARG], a path, or a name: '),
+    (['train', '--config=pretrain:gtp2', '--workdir=x'],
+     "tfm train: --config=pretrain:gtp2: unknown model 'gtp2'. Did you mean 'gpt2'"),
+    (['train', '--config=pretrain', '--workdir=x'],
+     '--config=pretrain: get_config takes an argument. Expected --config=pretrain:MODEL.'),
+    (['train', '--config=vit_fashion_mnist', '--workdir=x', '--config.data.folder=nowhere',
+      '--config.mesh.tensor=64'],
+     'tfm train: 2 mistakes\n  data.folder: nowhere has no train-images-idx3-ubyte.gz. Expected'),
+    (['train', '--config=finetune:', '--workdir=x'],
+     '--config=finetune: get_config takes an argument. Expected --config=finetune:FOLDER.'),
     (['train', '--workdir=x'],
      'tfm train: --config: is missing. Expected --config=FILE[:ARG], a path, or a name: '),
-    (['train', '--workdir=x', 'steps=3'],
+    (['train', '--config=quickstart', '--workdir=x', 'steps=3'],
      'tfm train: steps=3: is not a flag. Expected --name=value. Fields of the config'),
     (['train', '--debug=maybe'], "--debug: is 'maybe'. Expected bool."),
     (['train', '--workdir=x', '--config=none.py'],

@@ -36,6 +36,13 @@ def test_terminal_tables_wrap_at_80_columns(capsys, monkeypatch):
   assert '123' in out
 
 
+def test_narrow_columns_break_no_short_word(capsys, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '60')
+  row = ('a' * 30, 'attention, parallel', 'text ' * 40)
+  sheets.show([Sheet('wide', ('name', 'parts', 'text'), (row,))])
+  assert 'attention' in capsys.readouterr().out.replace(',', ' ').split()
+
+
 def test_filter_keeps_rows_with_all_words():
   assert [row[0] for row in SHEET.containing(['NORM', '12']).rows] == ['rms']
   assert SHEET.containing(['rms', 'layer']).rows == ()

@@ -257,3 +257,9 @@ def test_distortions_need_pixels_from_zero_to_one(tmp_path):
 def test_wrong_fields_are_refused(fields, error):
   with pytest.raises(errors.ConfigError, match=error):
     config.validate(Arrays(**fields))
+
+
+def test_missing_array_files_are_found_before_opening(tmp_path):
+  data = Arrays(images=str(tmp_path / 'x.npz:a'), labels=str(tmp_path / 'y.npy'))
+  with pytest.raises(errors.UserError, match=r'data\.images: cannot read .*x\.npz \(No such file'):
+    data.check_sources()

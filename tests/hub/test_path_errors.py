@@ -119,7 +119,7 @@ def test_errors_name_unreadable_weights(tmp_path, kind):
 def test_every_kind_has_a_case():
   assert {k.name for k in PATH_KINDS if k not in UNREADABLE_WEIGHTS[2:]} == set(PLACES)
   assert {k.name for k in UNREADABLE_WEIGHTS} == set(WITHOUT_WEIGHTS)
-  assert [k.name for k in MISSING_PATHS] == ['cached', 'hub', 'remote']
+  assert [k.name for k in MISSING_PATHS] == ['cached', 'hub', 'remote', 'absent']
 
 
 @pytest.mark.parametrize(
@@ -132,15 +132,27 @@ def test_every_kind_has_a_case():
       'holds no checkpoint: there is no such folder. Expected the --workdir',
     ),
     ('gs://bucket/model', r'is a remote address \(gs:\)'),
-    ('nowhere', 'There is no such folder'),
-    ('/nowhere/at/all', 'There is no such folder'),
+    ('nowhere', r'no such folder\..* run `hf download OWNER/nowhere --local-dir nowhere` first\.$'),
+    ('/nowhere/at/all', r'there is no such folder\. Expected .*, or a published folder\.$'),
+    ('modle', r"there is no such folder\. Expected .* Did you mean 'model'\?$"),
+    ('model/1', r'there is no such folder\. Expected .*, or a published folder\.$'),
   ],
 )
 def test_missing_paths_and_hub_ids_have_own_errors(tmp_path, monkeypatch, path, message):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
-  with pytest.raises(errors.UserError, match=message):
-    tfm.load(path)
+  (tmp_path / 'model').mkdir()
+  for read in (tfm.load, hub.read_config):
+    with pytest.raises(errors.UserError, match=message):
+      read(path)
+
+
+def test_config_of_a_run_is_not_a_published_one(tmp_path):
+  (tmp_path / 'checkpoints' / '3' / 'about').mkdir(parents=True)
+  with pytest.raises(
+    errors.UserError, match=r'has no config\.json\. Expected a published folder\.'
+  ):
+    hub.read_config(tmp_path)
 
 
 @pytest.fixture(scope='module')

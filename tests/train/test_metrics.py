@@ -59,6 +59,24 @@ def test_evaluation_shows_its_progress(tmp_path, monkeypatch, capsys):
   ]
 
 
+def test_time_left_excludes_the_first_step(tmp_path, monkeypatch, capsys):
+  clock = [0.0]
+  monkeypatch.setattr(metrics.time, 'monotonic', lambda: clock[0])
+  run = metrics.Metrics(tmp_path, 0, 20, CausalLM.shown)
+  for step, now in ((1, 60.0), (10, 69.0)):
+    clock[0] = now
+    run.train(step, row())
+    run.started(step)
+  run.close()
+  assert [line.split('2.0000')[1] for line in capsys.readouterr().out.splitlines()] == ['']
+  run = metrics.Metrics(tmp_path, 10, 20, CausalLM.shown)
+  run.started(11)
+  clock[0] = 87.0
+  run.train(12, row())
+  run.close()
+  assert capsys.readouterr().out.endswith('  2:24 left\n')
+
+
 @pytest.mark.parametrize('most', [None, 1, 2, 3, 5, 1000])
 def test_count_matches_the_evaluated_batches(tmp_path, most):
   x = experiment(tmp_path)

@@ -44,9 +44,7 @@ def zoo() -> Sheet:
     layers = ' + '.join(str(spec.depth(tower)) for tower in (*model.towers.values(), model))
     vocab = f'{model.vocab:,}' if model.vocab else 'none'
     rows.append((name, f'{entry.params:,}', layers, str(model.d_model), vocab, entry.paper))
-  return Sheet(
-    'models', ('name', 'parameters', 'layers', 'width', 'vocabulary', 'paper'), tuple(rows)
-  )
+  return Sheet('models', ('name', 'parameters', 'layers', 'width', 'vocab', 'paper'), tuple(rows))
 
 
 def _packages() -> Iterator[str]:

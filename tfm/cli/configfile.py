@@ -31,20 +31,26 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
   """
   name, _, arg = named.partition('.py:') if '.py:' in named else named.partition(':')
   path = find(f'{name}.py' if '.py:' in named else name, flag, package)
-  get_config = _call(path, _module, path, zlib.crc32(str(path).encode())).__dict__.get('get_config')
+  get_config = _call(path, str(path), _module, path, zlib.crc32(str(path).encode())).__dict__.get(
+    'get_config'
+  )
   if not callable(get_config):
     raise errors.ConfigError(
       f'{path}: has no function get_config. Expected a function that returns an experiment.'
     )
-  args = [arg] if ':' in named else []
+  args = [arg] if arg else []
+  given = f'{flag}={named.removesuffix(":")}'
+  parameters = inspect.signature(get_config).parameters
   try:
     inspect.signature(get_config).bind(*args)
   except TypeError:
-    expected = f'no argument after :, given {arg!r}' if args else f'{flag}={named}:ARG'
+    expected = f'no argument after :, given {arg!r}'
+    if not args:
+      expected = f'{given}:{next(iter(parameters)).upper()}'
     raise errors.ConfigError(
-      f'{path}: get_config takes {"no" if args else "an"} argument. Expected {expected}.'
+      f'{given}: get_config takes {"no" if args else "an"} argument. Expected {expected}.'
     ) from None
-  cfg = _call(path, get_config, *args)
+  cfg = _call(path, given, get_config, *args)
   frozen = getattr(cfg, '__dataclass_params__', None)
   if isinstance(cfg, type) or frozen is None or not frozen.frozen:
     raise errors.ConfigError(
@@ -90,12 +96,12 @@ def _module(path: Path, number: int) -> Any:
   return module
 
 
-def _call(path: Path, function: Callable[..., Any], *args: Any) -> Any:
-  """Call a function of a config file; errors name the line of the file."""
+def _call(path: Path, where: str, function: Callable[..., Any], *args: Any) -> Any:
+  """Call a function of a config file; errors name the line of the file, or `where`."""
   try:
     return function(*args)
   except errors.UserError as e:
-    raise errors.ConfigError(f'{path}: {e}') from e
+    raise errors.ConfigError(f'{where}: {e}') from e
   except SyntaxError as e:
     raise errors.ConfigError(f'{e.filename}:{e.lineno}: {e.msg}.') from e
   except Exception as e:

@@ -45,6 +45,7 @@ class _ConfigFlag(flags.Flag):  # type: ignore[type-arg]
   """A flag with settings below its name: `--config.model.d_model=64`."""
 
   settings: tuple[tuple[str, str], ...] = ()
+  needed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +96,22 @@ def new(words: str | None = None) -> Flags:
   return values
 
 
-def define_config(values: Flags, name: str = 'config') -> Config:
-  """Define `--NAME=FILE[:ARG]` and `--NAME.PATH=VALUE`."""
+def define_config(values: Flags, name: str = 'config', needed: bool = False) -> Config:
+  """Define `--NAME=FILE[:ARG]` and `--NAME.PATH=VALUE`.
+
+  Args:
+    values: The flags of the command.
+    name: The name of the flag.
+    needed: Whether the command cannot run without it.
+  """
+  what = 'file or name' if name == 'config' else 'another config'
   text = (
-    f'the config; --{name}.PATH=VALUE sets a field. A config that comes with tfm, or a Python file '
+    f'{what}; --{name}.PATH=VALUE sets a field. A config that comes with tfm, or a Python file '
     'with a function get_config(ARG). PATH joins names by dots, with an index or * for tuples and '
     '.. for any depth'
   )
   flag = _ConfigFlag(flags.ArgumentParser(), flags.ArgumentSerializer(), name, None, text)
+  flag.needed = needed
   flags.DEFINE_flag(flag, flag_values=values)
   return Config(values, name)
 
@@ -163,9 +172,9 @@ def _parsed(values: Flags, words: list[str], hint: str) -> tuple[list[str], list
 
 
 def _config_mistakes(values: Flags) -> Iterator[str]:
-  """Yield the errors of configs with a given file, so that one run reports all mistakes."""
+  """Yield the errors of given and needed configs, so that one run reports all mistakes."""
   for name, flag in _configs(values).items():
-    if flag.value:
+    if flag.value or flag.needed:
       try:
         Config(values, name).resolve()
       except errors.UserError as error:
@@ -179,7 +188,7 @@ def _illegal(values: Flags, message: str) -> str:
     return message
   name, flag = match[1], values[match[1]]
   if match[2] == 'None':  # the validator of a required flag
-    return f'--{name}: is missing. Expected {flag.help}'
+    return f'--{name}: is missing. Expected {(flag.help or "").removesuffix(".")}.'
   known = getattr(flag.parser, 'enum_values', None)
   if known:
     return f'--{name}: {errors.unknown("value", match[2], known)}'

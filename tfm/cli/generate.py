@@ -36,7 +36,7 @@ PROMPT_FILE = flags.DEFINE_multi_string(
   'prompt_file', [], 'a file with a prompt; repeat for more', flag_values=FLAGS
 )
 CHAT = flags.DEFINE_bool(
-  'chat', False, 'treat prompts as chat messages; without any, converse', flag_values=FLAGS
+  'chat', False, 'prompts are chat messages; without any, converse', flag_values=FLAGS
 )
 AUDIO = flags.DEFINE_multi_string(
   'audio', [], 'a recording to transcribe; repeat for more', flag_values=FLAGS

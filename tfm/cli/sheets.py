@@ -11,6 +11,10 @@ from rich.text import Text
 
 #: Names up to this length are never wrapped.
 _NAME = 40
+#: Words up to the first of these lengths that fits the terminal are not broken.
+_WORDS = (24, 16, 12, 8, 1)
+#: Spaces between columns.
+_GAP = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +48,38 @@ class Sheet:
       lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join([*lines, ''])
 
-  def rich(self) -> Table:
-    """Return the sheet as a table of rich."""
+  def rich(self, width: int = 80) -> Table:
+    """Return the sheet as a table of rich, for a terminal with `width` columns."""
+    unbroken = next((n for n in _WORDS if sum(self._narrowest(n)) < width), 1)
+    narrowest = self._narrowest(unbroken)
     table = Table(
-      box=SIMPLE_HEAD, title=self.title, title_justify='left', title_style='bold', pad_edge=False
-    )
+      box=SIMPLE_HEAD, title=self.title, title_justify='left', title_style='bold',
+      pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
     for i, column in enumerate(self.columns):
-      numeric = self._numeric(i)
-      short = i == 0 and max((len(row[0]) for row in self.rows), default=0) <= _NAME
-      justify: Literal['left', 'right'] = 'right' if numeric else 'left'
-      table.add_column(column, justify=justify, overflow='fold', no_wrap=numeric or short)
+      justify: Literal['left', 'right'] = 'right' if self._numeric(i) else 'left'
+      table.add_column(
+        column, justify=justify, overflow='fold', no_wrap=self._unwrapped(i),
+        min_width=narrowest[i] - _GAP,
+      )  # fmt: skip
     for row in self.rows:
       table.add_row(*map(Text, row))
     return table
+
+  def _narrowest(self, unbroken: int) -> list[int]:
+    """Return the least width of each column and its gap, with words of `unbroken` in one line."""
+    widths = []
+    for i, column in enumerate(self.columns):
+      cells = [column, *(row[i] for row in self.rows)]
+      words = [word for cell in cells for word in cell.split()]
+      longest = max(map(len, words), default=0)
+      whole = max(map(len, cells))
+      widths.append(_GAP + (whole if self._unwrapped(i) else min(longest, unbroken)))
+    return widths
+
+  def _unwrapped(self, column: int) -> bool:
+    longest = max((len(row[column]) for row in self.rows), default=0)
+    return self._numeric(column) or (column == 0 and longest <= _NAME)
 
   def _numeric(self, column: int) -> bool:
     cells = [row[column] for row in self.rows]
@@ -74,4 +97,4 @@ def show(sheets: Iterable[Sheet], markdown: bool = False) -> None:
     if markdown:
       print(sheet.markdown())
     else:
-      console.print(sheet.rich())
+      console.print(sheet.rich(console.width))

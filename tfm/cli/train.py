@@ -25,7 +25,7 @@ if TYPE_CHECKING:
   from tfm.train.experiment import Experiment, Sample
 
 FLAGS = command.new()
-CONFIG = command.define_config(FLAGS)
+CONFIG = command.define_config(FLAGS, needed=True)
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'the folder of checkpoints and metrics', required=True, flag_values=FLAGS
 )

@@ -55,6 +55,15 @@ def read_array(path: str, where: str) -> NDArray:
   )
 
 
+def check_exists(path: str, where: str) -> None:
+  """Raise a UserError if the file of an array cannot be opened; `where` is its field."""
+  file = Path(_member(path)[0]).expanduser()
+  try:
+    open(file, 'rb').close()
+  except OSError as error:
+    raise UserError(f'{where}: cannot read {file} ({error.strerror}). Expected a file.') from error
+
+
 def _member(path: str) -> tuple[str, str]:
   """Return the file and the array name of 'FILE.npz:NAME'."""
   name, colon, member = path.rpartition(':')

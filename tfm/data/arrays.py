@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
-from tfm.data.arrayfiles import read_array
+from tfm.data.arrayfiles import check_exists, read_array
 from tfm.data.augment import Augment
 from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec
@@ -74,6 +74,11 @@ class Arrays(Data):
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
   augment: Augment = Augment()
+
+  def check_sources(self) -> None:
+    for name, path in self._files().items():
+      if path:
+        check_exists(path, f'data.{name}')
 
   def open(self, task: Any) -> LabelledImages:
     del task

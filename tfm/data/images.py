@@ -87,11 +87,17 @@ class Images(Data):
   threads: int = 4
   in_memory: bool = False
 
-  def open(self, task: Any) -> LabelledImages:
-    del task
-    folders = ClassFolders(
+  def check_sources(self) -> None:
+    self._folders().files('train')
+
+  def _folders(self) -> ClassFolders:
+    return ClassFolders(
       self.root, self.classes, self.pattern, self.val_root, self.val_every, _is_image
     )
+
+  def open(self, task: Any) -> LabelledImages:
+    del task
+    folders = self._folders()
     names = folders.names()
     files = {split: folders.files(split) for split in ('train', 'val')}
     processor = self._processor()

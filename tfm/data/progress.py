@@ -13,7 +13,6 @@ from rich.progress import (
   MofNCompleteColumn,
   ProgressColumn,
   TextColumn,
-  TimeElapsedColumn,
   TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
@@ -48,8 +47,8 @@ class Progress:
     """Count `n` more units."""
     self._done += n
     if self._bar is None and time.monotonic() - self._start > _BAR_SECONDS:
-      columns = (TextColumn('{task.description}'), BarColumn(), self._count, TimeElapsedColumn())
-      self._bar = Bar(*columns, TimeRemainingColumn(), console=_console())
+      columns = (TextColumn('{task.description}'), BarColumn(), self._count, TimeRemainingColumn())
+      self._bar = Bar(*columns, TextColumn('left'), console=_console())
       self._task = self._bar.add_task(self._what, total=self._total)
       self._bar.start()
     if self._bar is not None:

@@ -230,10 +230,15 @@ def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
     ignore: Names of unknown fields to ignore.
 
   Raises:
-    UserError: The `model_type`, class or a field is unknown.
+    UserError: The folder is missing or not published, or the `model_type`, class or a field is
+      unknown.
   """
-  where = str(Path(folder).expanduser() / CONFIG)
-  return published(text_config(config_fields(folder), where), where, ignore)
+  place = resolve_path(folder)
+  if not (place / CONFIG).is_file():
+    raise_unloadable(place)
+    raise errors.UserError(f'{place}: has no {CONFIG}. Expected a published folder.')
+  where = str(place / CONFIG)
+  return published(text_config(config_fields(place), where), where, ignore)
 
 
 def config_fields(folder: str | Path) -> dict[str, Any]:

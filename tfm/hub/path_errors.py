@@ -63,7 +63,7 @@ def diagnose(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
   place = Path(path).expanduser()
   for kind in kinds:
     if (found := kind.find(place)) is not None:
-      return kind.sentence.format(found=found, folder=place.parent)
+      return kind.sentence.format(found=found, folder=place.parent).rstrip()
   return None
 
 

@@ -1,6 +1,7 @@
 """Kinds of paths that hold no loadable model, each with a detector and an error message."""
 
 from collections.abc import Callable
+import difflib
 import json
 import os
 from pathlib import Path
@@ -125,15 +126,36 @@ def _cached(path: Path) -> str | None:
   return str(cache) if (cache / 'snapshots').is_dir() else None
 
 
+def _on_hub(path: Path) -> str | None:
+  """Detect a Hub id whose owner is not the name of a folder here."""
+  return None if path.parent.is_dir() else _repository(path)
+
+
+def _absent(path: Path) -> str:
+  """Return near names beside a path, or else how to download a folder of its name."""
+  listable = path.parent.is_dir() and os.access(path.parent, os.R_OK | os.X_OK)
+  beside = [p.name for p in path.parent.iterdir()] if listable else []
+  near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.6)
+  if near:
+    return f'Did you mean {" or ".join(repr(str(path.parent / name)) for name in near)}?'
+  if path.parent != Path('.'):
+    return ''
+  return (
+    'tfm does not download. For a model of the Hugging Face Hub, run '
+    f'`hf download OWNER/{path} --local-dir {path}` first.'
+  )
+
+
 def _remote(path: Path) -> str | None:
   scheme = re.match(r'^([a-z0-9]+):/', str(path))
   return scheme[1] if scheme else None
 
 
 _ABSENT = 'holds no checkpoint: there is no such folder.'
+_EXPECTED = 'Expected the --workdir of a training run, or a published folder.'
 _DOWNLOAD = (
-  'Expected the --workdir of a training run, or a published folder. tfm does not download. To '
-  'download {found} from the Hugging Face Hub, run `hf download {found} --local-dir FOLDER`, or in '
+  f'{_EXPECTED} tfm does not download. If {{found}} is a model of the Hugging Face Hub, '
+  'run `hf download {found} --local-dir FOLDER`, or in '
   "Python huggingface_hub.snapshot_download('{found}'), which returns the folder."
 )
 WEIGHTS = (
@@ -149,8 +171,9 @@ MISSING_PATHS = (
     _cached,
     f'{_ABSENT} The Hugging Face cache has a model of this name. Expected that folder: {{found}}',
   ),
-  Kind('hub', _repository, f'{_ABSENT} {_DOWNLOAD}'),
+  Kind('hub', _on_hub, f'{_ABSENT} {_DOWNLOAD}'),
   Kind('remote', _remote, 'is a remote address ({found}:). Expected a folder on this machine.'),
+  Kind('absent', _absent, f'{_ABSENT} {_EXPECTED} {{found}}'),
 )
 
 #: Kinds of folders with a config.json and without readable weights.

@@ -204,6 +204,7 @@ class _Loop:
         names = dict.fromkeys((task.shown.name, *task.logged, 'grad_norm', 'lr'))
         self.metrics.train(at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)})
       self.speed.started(at)
+      self.metrics.started(at)
 
   def evaluate(self, step: int, state: State) -> dict[str, float | None]:
     """Return the validation metrics, and write a sample or pictures."""

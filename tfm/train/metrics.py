@@ -55,7 +55,8 @@ class Metrics:
     self._shown = shown
     self._writes = jax.process_index() == 0
     self._steps, self._first = steps, first
-    self._last = self._start = time.monotonic()
+    self._last = time.monotonic()
+    self._start: float | None = None
     self._bar: Progress | None = None
     self.path = workdir / FILE
     self.last_scores = _last_scores(self.path, first)
@@ -77,6 +78,11 @@ class Metrics:
       self._bar = Progress(*columns, console=self._console)
       self._task: TaskID = self._bar.add_task('compiling', total=steps, completed=first)
       self._bar.start()
+
+  def started(self, step: int) -> None:
+    """Estimate the time left from the end of this step, which compiled the program."""
+    if self._start is None:
+      self._first, self._start = step, time.monotonic()
 
   def train(self, step: int, row: dict[str, float | None]) -> None:
     """Write a line of training metrics, and show the main one every few seconds.
@@ -122,6 +128,8 @@ class Metrics:
       if not self._writes:
         continue
       now = time.monotonic()
+      if n == 1:  # the first batch compiles
+        start = now
       if self._bar is not None:
         if task is None and now - start > _BAR_SECONDS:
           task = self._bar.add_task('scoring', total=total)
@@ -129,7 +137,7 @@ class Metrics:
           self._bar.update(task, completed=n)
       elif now - last > _LINE_SECONDS:
         last = now
-        self.say(f'scoring {n}/{total}  {_clock((now - start) / n * (total - n))} left')
+        self.say(f'scoring {n}/{total}{_left(now - start, n - 1, total - n)}')
     if self._bar is not None and task is not None:
       self._bar.remove_task(task)
 
@@ -169,8 +177,8 @@ class Metrics:
       self._bar.update(self._task, completed=step, description=text)
     elif (now := time.monotonic()) - self._last > _LINE_SECONDS:
       self._last = now
-      left = (now - self._start) / max(step - self._first, 1) * (self._steps - step)
-      self.say(f'step {step}/{self._steps}  {text}  {_clock(left)} left')
+      left = _left(now - (self._start or now), step - self._first, self._steps - step)
+      self.say(f'step {step}/{self._steps}  {text}{left}')
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
@@ -200,6 +208,11 @@ def _drop_after(path: Path, step: int) -> None:
     new = path.with_suffix('.new')
     new.write_text(''.join(json.dumps(row) + '\n' for row in rows), 'utf-8')
     new.replace(path)
+
+
+def _left(seconds: float, done: int, rest: int) -> str:
+  """Return the time left at the rate so far, empty if there is no rate yet."""
+  return f'  {_clock(seconds / done * rest)} left' if done > 0 and seconds > 0 else ''
 
 
 def _clock(seconds: float) -> str:
