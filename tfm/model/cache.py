@@ -221,10 +221,10 @@ def _map_stores(
 def _map_blocks(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
   """Apply `one` to the cache of each block, with all layers of a segment stacked if they are."""
 
+  layer = lambda blocks: [one(block) for block in blocks]
+
   def segment(layers: Any) -> Any:
-    if isinstance(layers, tuple):
-      return tuple([one(block) for block in layer] for layer in layers)
-    return [one(block) for block in layers]
+    return tuple(map(layer, layers)) if isinstance(layers, tuple) else layer(layers)
 
   return [segment(layers) for layers in cache['layers']]
 

@@ -92,7 +92,8 @@ class Block:
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token."""
-    return all(m.causal for m in self.mixers) and all(f.causal for f in self.ffns.values())
+    parts: list[Mixer | FFN] = [*self.mixers, *self.ffns.values()]
+    return all(part.causal for part in parts)
 
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):

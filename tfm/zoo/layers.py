@@ -77,7 +77,8 @@ def choose(flags: Iterable[object], yes: T, no: T) -> list[T]:
     >>> choose([True, False], 'local', 'global')
     ['local', 'global']
   """
-  return [yes if flag else no for flag in flags]
+  entry = lambda flag: yes if flag else no
+  return [entry(flag) for flag in flags]
 
 
 def every_nth_global(n: int, every: int) -> list[str]:

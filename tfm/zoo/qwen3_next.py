@@ -65,8 +65,8 @@ def read(c: Fields) -> Model:
   shared = llama.glu(c, bias=False, d_ff=c.get('shared_expert_intermediate_size', 512))
   expert = Glu(c.get('moe_intermediate_size', 512))
   moe = Moe(c.get('num_experts', 512), top_of(c, 10), expert, shared, shared_gate=True)
-  found: list[Any] = ffns(c, moe)
-  dense = [dataclasses.replace(f, bias=False) if hasattr(f, 'd_ff') else f for f in found]
+  unbiased = lambda f: dataclasses.replace(f, bias=False) if isinstance(f, Glu) else f
+  dense = map(unbiased, ffns(c, moe))
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   layers = [
     Block(mixer, ffn, norm)

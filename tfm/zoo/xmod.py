@@ -98,10 +98,12 @@ def write(m: Any) -> dict[str, Any]:
     block.residual_layout,
   )
   factor = m.d_model / width
+  if factor.is_integer():
+    factor = int(factor)
   return {
     **roberta.write(m), 'languages': list(names),
     'default_language': None if default is None else names[default],
-    'adapter_reduction_factor': int(factor) if factor == int(factor) else factor,
+    'adapter_reduction_factor': factor,
     'pre_norm': layout.pre,
     'adapter_layer_norm': layout.reads == 'own', 'adapter_reuse_layer_norm': layout.reads == 'ffn',
     'ln_before_adapter': layout.inside,

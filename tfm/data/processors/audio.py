@@ -142,7 +142,8 @@ class WhisperFeatures(AudioProcessor):
       (batch, frames).
     """
     clips, length = self.clips(audio, sampling_rate), self.chunk_length * self.sampling_rate
-    clips = [clip[:length] for clip in clips] if truncation else clips
+    if truncation:
+      clips = [clip[:length] for clip in clips]
     waves, _ = self.stack(clips, max(length, *map(len, clips)), mask=False)
     features = np.stack([self._log_mel(wave) for wave in waves])
     out = {'input_features': features}

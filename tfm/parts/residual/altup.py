@@ -88,9 +88,8 @@ class _AltUp(Module):
   @nn.compact
   def __call__(self) -> '_Streams':
     others = range(1, self.spec.streams)
-    before, after = (
-      [_Square(self.dims, name=f'{way}_{i}')() for i in others] for way in ('in', 'out')
-    )
+    before = [_Square(self.dims, name=f'in_{i}')() for i in others]
+    after = [_Square(self.dims, name=f'out_{i}')() for i in others]
     return _Streams(self.spec, self.dims, before, after)
 
 
