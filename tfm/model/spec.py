@@ -5,7 +5,7 @@ Read next: `parts/mixer/attention.py`, then `model/transformer.py`.
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from tfm.core.frozen import FrozenMap
 from tfm.model import upgrade
@@ -352,7 +352,14 @@ def last_width(tower: Tower) -> int:
   return next((s.d_model for s in reversed(tower.segments) if s.d_model), tower.d_model or 0)
 
 
-def depth(tower: Tower) -> int:
+class HasSegments(Protocol):
+  """A tower, or another object with segments."""
+
+  @property
+  def segments(self) -> tuple[Segment, ...]: ...
+
+
+def depth(tower: HasSegments) -> int:
   """Return the number of layers."""
   return sum(len(s.pattern) * s.repeats for s in tower.segments)
 

@@ -22,6 +22,7 @@ from tfm.parts.residual.altup import AltUp
 from tfm.parts.residual_layout.laurel import Laurel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.gemma3 import local_rope
 from tfm.zoo.layers import (
@@ -152,7 +153,7 @@ def _feed_forwards(c: Fields, n: int) -> list[tuple[int, float]]:
   return [(d_ff, float(share)) for d_ff, share in zip(widths, shares, strict=True)]
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks = layers_of(m)
   a, types = blocks[0].mixer, types_of(m)

@@ -20,6 +20,7 @@ from tfm.parts.residual_layout.normed import Normed
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import GLOBAL, as_attention, causal_mask, choose, layers_of, segments, window_of
 
@@ -104,7 +105,7 @@ def _factors(c: Fields, name: str) -> tuple[float, float]:
   return float(c.get(f'{name}_alpha_factor', 1)), float(c.get(f'{name}_beta_factor', 1))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks = layers_of(m)
   types = choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, LINEAR)

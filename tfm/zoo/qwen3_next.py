@@ -17,6 +17,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of
 from tfm.zoo.qwen3_moe import ffns, top
@@ -105,7 +106,7 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
   return choose((t == GLOBAL for t in types), attention, recurrent)
 
 
-def mixed(m: Any) -> dict[str, Any]:
+def mixed(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's mixers and sizes."""
   attention_only = as_attention(m)
   fields, attention = llama.sizes(attention_only), attention_only.segments[0].pattern[0].mixer
@@ -121,7 +122,7 @@ def mixed(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def experts(m: Any) -> dict[str, Any]:
+def experts(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's experts."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
   return {
@@ -132,7 +133,7 @@ def experts(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   ffns = [b.ffn for b in layers_of(m)]
   dense = [i for i, f in enumerate(ffns) if not hasattr(f, 'expert')]

@@ -12,6 +12,7 @@ from tfm.parts.residual_layout.adapted import Adapted
 from tfm.parts.router.language import Language
 from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -83,13 +84,13 @@ def read(c: Fields) -> Model:
   )
 
 
-def names_of(m: Any) -> tuple[str, ...]:
+def names_of(m: FamilyModel) -> tuple[str, ...]:
   """Return the names of the languages of a model; unnamed ones have their index."""
   adapters = m.segments[0].pattern[0].second_ffn
   return tuple((*adapters.router.languages, *map(str, range(adapters.experts)))[: adapters.experts])
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block, names = m.segments[0].pattern[0], names_of(m)
   default, width, layout = (
