@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.model import inputs as inputs_lib
 from tfm.model import stack as stack_lib
@@ -186,7 +187,7 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 
 
 def cache_bytes(
-  spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
+  spec: Model, length: int, dtype: DTypeLike = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
   """Return the bytes cached for a sequence: keys, values and recurrent states.
 
@@ -208,7 +209,7 @@ def cache_bytes(
   return total
 
 
-def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+def state_bytes(spec: Model, dtype: DTypeLike = jnp.bfloat16) -> int:
   """Return the bytes of the recurrent states per sequence, which `cache_bytes` includes."""
   total = 0
   for _, segment, block, width in blocks_with_width(spec):
@@ -218,7 +219,7 @@ def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
 
 
 def cache_bytes_per_token(
-  spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
+  spec: Model, dtype: DTypeLike = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
   """Return the growth of the cache of a long sequence, in bytes per token.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from tfm.core import errors
@@ -33,7 +34,7 @@ _TRANSPOSED = ('gpt2', 'openai-gpt')
 
 
 def dequantized(
-  tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, where: str
+  tensors: Tensors, config: Mapping[str, Any], dtype: DTypeLike | None, where: str
 ) -> Tensors:
   """Return the tensors of a checkpoint with quantized weights dequantized on access.
 
