@@ -32,7 +32,7 @@ _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 
 
 def granitemoehybrid(
-  d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple
+  d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple[int, ...]
 ) -> Model:
   """Return a tied pre-norm hybrid of 40 layers with Granite's multipliers.
 

@@ -30,7 +30,7 @@ class AudioProcessor(Processor):
 
   type_key: ClassVar[str] = 'feature_extractor_type'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.padding_side != 'right':
       raise errors.ConfigError(
         f'{self.name}.padding_side: {self.padding_side!r} is not supported. Expected right.'
@@ -179,7 +179,7 @@ class Wav2Vec2Features(AudioProcessor):
   do_normalize: bool = True
   return_attention_mask: bool = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     if self.feature_size != 1:
       raise errors.ConfigError(f'{self.name}.feature_size: {self.feature_size}. Expected 1.')

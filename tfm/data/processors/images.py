@@ -64,7 +64,7 @@ class ImageProcessor(Processor):
 
   type_key: ClassVar[str] = 'image_processor_type'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.resample not in range(6):
       raise errors.ConfigError(
         f'{self.name}.resample: {self.resample!r} is not a Pillow filter. Expected 0..5.'

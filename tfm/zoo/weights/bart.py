@@ -1,8 +1,10 @@
 """Checkpoints of BART with its heads, and the names that its relatives share."""
 
+from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
 from tfm.zoo import bart
+from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top, nested
 from tfm.zoo.weights.rules import Row, Whole
 from tfm.zoo.weights.tops import n_labels, with_classifier
@@ -35,7 +37,7 @@ NAMES: Names = {
 TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.embed_tokens.weight')
 
 
-def _last_token(c, spec):
+def _last_token(c: Fields, spec: Model) -> Model:
   """Return `spec` with a classifier of the decoder's last token.
 
   transformers pools the decoder token at the position of the last `eos` in the source instead.
