@@ -153,6 +153,7 @@ def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, 
   flops += sum(ffn.flops(width) for ffn in block.ffns.values())
   if block.cross is not None:
     flops += block.cross.flops(width, lengths[block.cross.tower])
+  flops += block.residual_layout.flops(width)
   branches = sum(part is not None for part in (block.mixer, block.cross)) + len(block.ffns)
   return flops + branches * block.residual_scale.flops(width)
 
@@ -316,7 +317,8 @@ def _embed_flops(
   """Return the FLOPs of the input layer for `n` tokens, given the outputs of other towers."""
   assert tower.embed is not None
   embed, d = tower.embed, tower.d_model or 0
-  return n * embed.flops(d) + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)
+  own = embed.flops(d) + 2 * d * depth(tower) * embed.layered
+  return n * own + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)
 
 
 def _size(tree: Any) -> int:
