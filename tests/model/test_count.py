@@ -4,9 +4,11 @@ import dataclasses
 import math
 
 import jax
+from jax.interpreters import partial_eval
 import jax.numpy as jnp
 import pytest
 
+from tests.parts.jaxprs import product_flops
 from tests.zoo.sizes import sizes
 from tfm import zoo
 from tfm.model import count, transformer
@@ -19,18 +21,23 @@ from tfm.parts.mask.window import Window
 from tfm.parts.mixer import (
   MLA,
   RGLRU,
+  Bottleneck,
   Disentangled,
   Fourier,
   GatedConv,
   GatedDelta,
+  Lightning,
   Mamba,
   Mamba2,
+  SpanConv,
   Sum,
   Transient,
 )
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.residual.altup import AltUp
+from tfm.zoo.layers import layers_of
 
-RECURRENT = (RGLRU, GatedConv, GatedDelta, Mamba, Mamba2)
+RECURRENT = (RGLRU, GatedConv, GatedDelta, Lightning, Mamba, Mamba2)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,8 @@ def _times(spec, path):
   segment = stack.segments[int(keys[0].removeprefix('segment_'))]
   block = segment.pattern[int(keys[1].removeprefix('block_'))]
   chosen = getattr(block, keys[2]).active if 'expert' in keys else 1
-  return chosen * (segment.repeats if segment.shared else 1)
+  both = 2 if keys[-2] == 'route' else 1  # applied to the input and the output of a block
+  return both * chosen * (segment.repeats if segment.shared else 1)
 
 
 def _without_params(mixer, d_model):
@@ -75,6 +83,8 @@ def _without_params(mixer, d_model):
     return 4 * d_model**2
   if isinstance(mixer, Disentangled):
     return len(mixer.terms) * 2 * mixer.heads * mixer.size(d_model) * 2 * mixer.distances.span
+  if isinstance(mixer, SpanConv):  # taps of every channel, and averages of values
+    return 2 * mixer.span * (d_model + mixer.heads * mixer.size(d_model))
   if isinstance(mixer, Transient):  # keys and values of a block for every `pool` tokens
     return 4 * d_model * mixer.heads * mixer.size(d_model) / mixer.pool
   if isinstance(mixer, Sum):
@@ -88,12 +98,19 @@ def _of_state(mixer, d_model):
     return 9 * mixer.width * mixer.d_state
   if isinstance(mixer, Mamba2):
     return 6 * mixer.heads * mixer.head_dim * mixer.d_state
+  if isinstance(mixer, Lightning):
+    return 6 * mixer.heads * mixer.size(d_model) ** 2
   if isinstance(mixer, GatedDelta):
     return 6 * mixer.heads * mixer.head_dim * mixer.key_dim
   if isinstance(mixer, RGLRU):
     gates = 4 * mixer.width**2 // mixer.heads  # their kernels are block-diagonal
     return 2 * mixer.conv * mixer.width + gates
   return 2 * mixer.size * d_model if isinstance(mixer, GatedConv) else 0
+
+
+def _of_streams(residual, d_model):
+  """Return the FLOPs per token of the predictions of a block's streams."""
+  return 2 * residual.streams**2 * d_model if isinstance(residual, AltUp) else 0
 
 
 def _pairs(block, n, d_model):
@@ -110,6 +127,8 @@ def _width(mixer, d_model):
   """Return the total width of all heads, averaged over scores and values."""
   if isinstance(mixer, Fourier):
     return d_model
+  if isinstance(mixer, Bottleneck):
+    return _width(mixer.attention, mixer.width)
   sizes = (mixer.qk_dim, mixer.v_dim) if isinstance(mixer, MLA) else (mixer.size(d_model),) * 2
   return mixer.heads * sum(sizes) / 2
 
@@ -119,20 +138,11 @@ def test_image_flops_are_twice_the_published_macs(name, macs):
   assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
 
 
-#: Models with products that `_matmul_params` does not count: dynamic convolutions, bottlenecks,
-#: recurrences and streams.
-_OTHER_PRODUCTS = {
-  'convbert-medium-small', 'convbert-base', 'mobilebert', 'minimax-text-01', 'gemma3n-e2b',
-  'gemma3n-e4b',
-}  # fmt: skip
+def _has_lm(case):
+  return zoo.get(getattr(case, 'values', (case,))[0]).lm is not None
 
 
-def _counted(case):
-  name = getattr(case, 'values', (case,))[0]
-  return zoo.get(name).lm is not None and name not in _OTHER_PRODUCTS
-
-
-@pytest.mark.parametrize('name', [case for case in sizes() if _counted(case)])
+@pytest.mark.parametrize('name', [case for case in sizes() if _has_lm(case)])
 def test_flops_are_two_per_parameter_and_four_nh_per_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, other = 10, 0, 0
@@ -141,7 +151,27 @@ def test_flops_are_two_per_parameter_and_four_nh_per_pair(name):
       for block in segment.pattern:
         pairs += segment.repeats * _pairs(block, n, spec.d_model)
         other += segment.repeats * _without_params(block.mixer, spec.d_model)
+        other += segment.repeats * _of_streams(stack.residual, spec.d_model)
   assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + other) + 4 * pairs
+
+
+@pytest.mark.parametrize(
+  'name', ['gpt2', 'bert-base', 'convbert-base', 'mobilebert', 'gemma3n-e2b']
+)
+def test_flops_equal_the_matrix_products_of_the_program(name):
+  spec, n, extra = zoo.tiny(zoo.get(name)), 10, 0
+  for block in layers_of(spec):
+    # The program multiplies masked pairs too.
+    if not isinstance(block.mixer, RECURRENT):
+      extra += 4 * (n * n - block.mixer.mask.pairs(n)) * _width(block.mixer, spec.d_model)
+    # The compiler merges the two equal projections of queries.
+    if isinstance(block.mixer, SpanConv):
+      extra += n * 2 * spec.d_model * block.mixer.heads * block.mixer.size(spec.d_model)
+  ids_BT = jax.ShapeDtypeStruct((1, n), jnp.int32)
+  logits = lambda params, ids_BT: transformer.apply(spec, params, input_ids=ids_BT)['logits']
+  program = jax.make_jaxpr(logits)(transformer.param_shapes(spec), ids_BT).jaxpr
+  used, _ = partial_eval.dce_jaxpr(program, [True])
+  assert product_flops(used) == count.flops_of_document(spec, n) + extra
 
 
 @pytest.mark.parametrize(('pick', 'times'), [('each', 10), ('mean', 1)])

@@ -130,7 +130,7 @@ def test_prepended_vectors_with_resampling_raise():
   [
     (
       {'mixer': SpanConv(2)},
-      'span_conv: convolutions include later tokens. Expected an encoder, without a cache',
+      'span_conv: convolutions include later tokens. Expected an encoder without a cache',
     ),
     (
       {'mixer': BigBirdAttention(2)},
@@ -138,7 +138,7 @@ def test_prepended_vectors_with_resampling_raise():
     ),
     (
       {'mixer': GlobalLocal(2)},
-      'global_local: tokens attend to later ones. Expected an encoder, without a cache',
+      'global_local: tokens attend to later ones. Expected an encoder without a cache',
     ),
     (
       {'embed': Trigrams(64)},

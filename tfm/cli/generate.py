@@ -168,10 +168,11 @@ def main() -> None:
       f'beams.{hint}'
     )
   stops = STOP.value or several(given.pop('stop', ()))
-  continues = m.spec.encoder is None
-  before = [m.tokenizer.prompt(prompt).tolist() if continues else [] for prompt in prompts]
+  if m.spec.encoder is None:
+    shown, before = prompts, [m.tokenizer.prompt(prompt).tolist() for prompt in prompts]
+  else:  # the output does not continue the prompt
+    shown, before = [''] * len(prompts), [[]] * len(prompts)
   detokenizers = [Detokenizer(m.tokenizer, stops, ids) for ids in before]
-  shown = [prompt if continues else '' for prompt in prompts]
   if live:
     print(shown[0], end='', flush=True)
   m = m.prepared(int8=INT8.value)
@@ -221,9 +222,9 @@ def _transcribe(prompted: bool) -> None:
   """Print the text of each recording."""
   from tfm.cli.audio import transcripts
 
-  if prompted or STREAM.value or CHAT.value:
-    other = '--prompt' if prompted else '--stream' if STREAM.value else '--chat'
-    raise errors.UserError(f'--audio: cannot be combined with {other}. Expected only one.')
+  for other, is_set in {'prompt': prompted, 'stream': STREAM.value, 'chat': CHAT.value}.items():
+    if is_set:
+      raise errors.UserError(f'--audio: cannot be combined with --{other}. Expected only one.')
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
   options = _explicit(m.tokenizer) | {'stop': STOP.value, 'ignore': IGNORE.value}
   if 'temperature' not in options and not m.files:
@@ -264,8 +265,7 @@ def _type(
   if options.get('beams', 1) == 1:
     steps: Iterable[Iterable[int]] = stream(m.spec, m.params, prompts, **options)
   else:
-    assert m.tokenizer is not None  # _load asks for one
-    ids = [m.tokenizer.prompt(p).tolist() if isinstance(p, str) else p for p in prompts]
+    ids = [_ids(m, prompt) for prompt in prompts]
     steps = itertools.zip_longest(
       *generate(m.spec, m.params, ids, stop=stops, **options), fillvalue=-1
     )
@@ -276,6 +276,13 @@ def _type(
     if all(detokenizer.done for detokenizer in detokenizers):
       break
   yield [detokenizer.flush() for detokenizer in detokenizers]
+
+
+def _ids(m: 'Loaded', prompt: str | list[int]) -> list[int]:
+  if not isinstance(prompt, str):
+    return prompt
+  assert m.tokenizer is not None  # _load requires one
+  return m.tokenizer.prompt(prompt).tolist()
 
 
 def _draft(vocabulary: Any) -> Any:

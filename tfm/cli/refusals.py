@@ -53,17 +53,18 @@ def sheet() -> Sheet:
 
 def _described(combinations: list[Rows]) -> str:
   """Return `mask=full, window with mtp=parallel` for combinations refused for the same reason."""
-  groups: dict[tuple[str, ...], list[Rows]] = {}
+  groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
   for rows in combinations:
-    groups.setdefault(tuple(place for place, _ in rows), []).append(rows)
+    places, names = zip(*rows, strict=True)
+    groups.setdefault(places, []).append(names)
   texts = []
   for places, group in groups.items():
-    columns = zip(*group, strict=True)
-    names = [list(dict.fromkeys(name for _, name in column)) for column in columns]
-    if len(group) == math.prod(map(len, names)):  # all combinations of these names
-      texts.append(_joined(places, names))
-    else:
-      texts += [_joined(places, [[name] for _, name in rows]) for rows in group]
+    choices = [list(dict.fromkeys(column)) for column in zip(*group, strict=True)]
+    if len(group) == math.prod(map(len, choices)):  # all combinations of these names
+      texts.append(_joined(places, choices))
+      continue
+    for names in group:
+      texts.append(_joined(places, [[name] for name in names]))
   return '; '.join(texts)
 
 

@@ -51,7 +51,8 @@ def constrained(x: jax.Array, letters: str) -> jax.Array:
   Returns:
     The constrained array, or x itself where no rules are in force.
   """
-  return nn.with_logical_constraint(x, tuple(None if c == '-' else c for c in letters))
+  unsharded = {'-': None}
+  return nn.with_logical_constraint(x, tuple(unsharded.get(c, c) for c in letters))
 
 
 def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
@@ -70,7 +71,8 @@ def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ..
   for letter, size in zip(letters, shape, strict=True):
     used = {name for names in found for name in names}
     names = tuple(n for n in rules.get(letter, ()) if n not in used and mesh.shape[n] > 1)
-    found.append(names if size % math.prod(mesh.shape[n] for n in names) == 0 else ())
+    devices = math.prod(mesh.shape[n] for n in names)
+    found.append(names if size % devices == 0 else ())
   return tuple(found)
 
 

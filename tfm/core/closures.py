@@ -56,8 +56,8 @@ def convert(f: Callable[..., Any], *examples: Any) -> Converted:
   is_smooth = [jnp.issubdtype(c.dtype, jnp.inexact) for c in consts]
 
   def pure(smooth: Sequence[jax.Array], fixed: Sequence[jax.Array], *args: Any) -> Any:
-    smooth_left, fixed_left = iter(smooth), iter(fixed)
-    given = [next(smooth_left if s else fixed_left) for s in is_smooth]
+    remaining = {True: iter(smooth), False: iter(fixed)}
+    given = [next(remaining[s]) for s in is_smooth]
     out = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, given))(*jax.tree.leaves(args))
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 

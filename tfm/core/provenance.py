@@ -162,7 +162,7 @@ def _is_deep(value: Any) -> bool:
 def _source(flags: Mapping[str, str], path: str, usual: bool, part: bool = False) -> str:
   # A flag may have set an element of a tuple or a key of a mapping. Fields of a part have other
   # lines.
-  inside = [] if part else [p for p in flags if p.startswith(f'{path}.')]
+  inside = [p for p in flags if p.startswith(f'{path}.') and not part]
   if path in flags or (inside and not usual):
     return f'flag {flags[path if path in flags else inside[-1]]}'
   if above := [p for p in flags if path.startswith(f'{p}.')]:

@@ -6,6 +6,7 @@ The first bytes of a file decide its format.
 import gzip
 import math
 from pathlib import Path
+from typing import Any
 import zipfile
 import zlib
 
@@ -19,7 +20,7 @@ _IDX_TYPES = {0x08: 'u1', 0x09: 'i1', 0x0B: '>i2', 0x0C: '>i4', 0x0D: '>f4', 0x0
 _GZIP, _NPY, _ZIP = b'\x1f\x8b', b'\x93NUMPY', b'PK'
 
 
-def read_array(path: str, where: str) -> NDArray:
+def read_array(path: str, where: str) -> NDArray[Any]:
   """Return the array of a file. Plain IDX and `.npy` files are memory-mapped.
 
   Args:
@@ -70,7 +71,7 @@ def _member(path: str) -> tuple[str, str]:
   return (name, member) if colon and name.endswith('.npz') else (path, '')
 
 
-def _npz(file: Path, member: str, where: str) -> NDArray:
+def _npz(file: Path, member: str, where: str) -> NDArray[Any]:
   with np.load(file, allow_pickle=False) as arrays:
     if not member and len(arrays.files) != 1:
       names = ', '.join(arrays.files) or 'none'
@@ -83,7 +84,7 @@ def _npz(file: Path, member: str, where: str) -> NDArray:
     return arrays[member or arrays.files[0]]
 
 
-def _idx(file: Path, content: bytes | None, where: str) -> NDArray:
+def _idx(file: Path, content: bytes | None, where: str) -> NDArray[Any]:
   """Return the array of an IDX file.
 
   Args:

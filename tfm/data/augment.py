@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Augment:
     """Whether pixel values change. Crops and flips only move pixels."""
     return self.distort > 0
 
-  def move(self, pixels: NDArray, key_B: Keys) -> NDArray:
+  def move(self, pixels: NDArray[Any], key_B: Keys) -> NDArray[Any]:
     """Return images [B, C, H, W] of any dtype, cropped and flipped."""
     if self.pad:
       pixels = crop(pixels, self.pad, key_B)
@@ -112,7 +113,7 @@ class Augment:
       )
 
 
-def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
+def crop(pixels: NDArray[Any], pad: int, key_B: Keys) -> NDArray[Any]:
   """Shift images by up to `pad` pixels in each direction, and fill with zeros.
 
   Args:
@@ -132,7 +133,7 @@ def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
   return out
 
 
-def boxes(share_B: NDArray, shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
+def boxes(share_B: NDArray[Any], shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
   """Return random rectangles of a given area.
 
   Centres are uniform, and rectangles are cut off at the edges.

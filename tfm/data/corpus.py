@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Corpus:
     """Bytes of text of each token id, int32 [vocab], or None if they depend on the context."""
     return self.vocabulary.byte_lengths
 
-  def bytes_of(self, labels: NDArray, weights: NDArray) -> int | None:
+  def bytes_of(self, labels: NDArray[Any], weights: NDArray[Any]) -> int | None:
     """Return the bytes of text of the labels with non-zero weight."""
     return None if self.byte_lengths is None else int(self.byte_lengths[labels[weights > 0]].sum())
 
@@ -148,7 +149,14 @@ class Corpus:
         raw[name] = raw[name] * inside[:, None]
       yield raw
 
-  def _raw(self, layout: Layout, index, phase, sample, key) -> RawBatch:
+  def _raw(
+    self,
+    layout: Layout,
+    index: NDArray[np.int64],
+    phase: NDArray[np.int64],
+    sample: NDArray[np.int64],
+    key: NDArray[np.uint64],
+  ) -> RawBatch:
     return {**layout.sequences(index, phase)._asdict(), 'sample': sample, 'key': key}
 
   @functools.cache

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
 from tfm.data.classfolders import ClassFolders
-from tfm.data.corpus import Corpus
+from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
@@ -130,7 +130,15 @@ class LabelledCorpus(Corpus):
     """None, because labels are not text."""
     return None
 
-  def _raw(self, layout: Any, index, phase, sample, key):
+  def _raw(
+    self,
+    layout: Layout,
+    index: NDArray[np.int64],
+    phase: NDArray[np.int64],
+    sample: NDArray[np.int64],
+    key: NDArray[np.uint64],
+  ) -> RawBatch:
+    assert isinstance(layout, Pieces)
     split = next(name for name in self.splits if self._layout(name) is layout)
     labels = self.labels[split][layout.document[index]]
     return super()._raw(layout, index, phase, sample, key) | {'labels': labels}

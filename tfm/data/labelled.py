@@ -166,7 +166,7 @@ class LabelledImages:
 
   def _augmented(
     self, split: str, seed: int, sample: NDArray[np.int64]
-  ) -> tuple[NDArray, NDArray[np.int32]]:
+  ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Return normalised pixels and labels, before mixing."""
     part, key = self._split(split), stateless_rng.example_keys(sample, seed, split)
     index, _ = stateless_rng.shuffled(sample, len(part.labels), seed, split)
@@ -178,7 +178,7 @@ class LabelledImages:
 
   def _mixed(
     self, split: str, seed: int, sample: NDArray[np.int64], partner: NDArray[np.int64]
-  ) -> tuple[NDArray, NDArray]:
+  ) -> tuple[NDArray[Any], NDArray[Any]]:
     # A partner may belong to another host. This host computes it too, with the same result.
     needed, index = np.unique(np.concatenate([sample, partner]), return_inverse=True)
     pixels, labels = self._augmented(split, seed, needed)

@@ -137,7 +137,14 @@ def write_store(
 
 
 def _write_split(
-  folder, name, vocabulary, documents, framing, dtype, digest, progress
+  folder: Path,
+  name: str,
+  vocabulary: tokenizer.Vocabulary,
+  documents: Iterable[Iterable[str]],
+  framing: Framing,
+  dtype: np.dtype[Any],
+  digest: 'hashlib._Hash',
+  progress: Progress,
 ) -> dict[str, int] | None:
   begin, end = (np.array(ids, dtype) for ids in framing)
   starts = array.array('q')

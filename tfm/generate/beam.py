@@ -145,7 +145,7 @@ def search(
     int32 `[B, T]`, `NOTHING` after the end.
   """
 
-  def one(carry):
+  def one(carry: tuple[Any, ...]) -> tuple[Any, ...]:
     state, cache, beam_BK = carry
     candidates = next_candidates(spec, params, state, beam_BK, cache, processors, run=run)
     state, beam_BK = select_beams(candidates, processors, scoring)

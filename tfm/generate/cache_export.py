@@ -220,7 +220,12 @@ def _import(
     info = TokenInfo(pos_BT, real_BT.astype(jnp.int32), {'prefix': real_BT})
     first_B = jnp.broadcast_to(first, (B,))
 
-    def fill(tokens, arrays, info=info, first_B=first_B):
+    def fill(
+      tokens: Any,
+      arrays: dict[str, jax.Array],
+      info: TokenInfo = info,
+      first_B: jax.Array = first_B,
+    ) -> Any:
       new = {n: jnp.broadcast_to(a[None], (B, *a.shape)) for n, a in arrays.items()}
       return kind.write(tokens, new, info, first_B, None)[2]
 
@@ -231,7 +236,7 @@ def _import(
 def _where_cached(states: dict[str, jax.Array], cached_B: jax.Array) -> dict[str, jax.Array]:
   """Return recurrent states `[L, B, ...]`: `states` where tokens are cached, else zeros."""
 
-  def per_sequence(a):
+  def per_sequence(a: jax.Array) -> jax.Array:
     cached = (cached_B > 0).reshape(1, -1, *[1] * (a.ndim - 1))
     return jnp.where(cached, a[:, None], jnp.zeros((), a.dtype))
 

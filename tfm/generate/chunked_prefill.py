@@ -35,7 +35,7 @@ def chunked_forward(
   # Padding before the prompts is not cached, so adding more changes nothing.
   pad = -T % chunk
 
-  def chunks(a):
+  def chunks(a: jax.Array) -> jax.Array:
     a = jnp.pad(jnp.asarray(a), ((0, 0), (pad, 0)))
     return a.reshape(a.shape[0], -1, chunk).swapaxes(0, 1)
 
@@ -44,16 +44,18 @@ def chunked_forward(
   rest = jax.tree.map(lambda a: a[1:], pieces)
   out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **first)
 
-  def hidden(out):
+  def hidden(out: dict[str, Any]) -> dict[str, Any]:
     return {name: out[name] for name in ('last_hidden_state', 'mtp_state') if name in out}
 
-  def one(carry, piece):
+  def one(
+    carry: tuple[Any, jax.Array], piece: dict[str, Any]
+  ) -> tuple[tuple[Any, jax.Array], dict[str, Any]]:
     out = apply(spec, params, run=run, cache=carry[0], logits_to_keep=1, **piece)
     return (out['cache'], out['logits']), hidden(out)
 
   (cache, logits), later = jax.lax.scan(one, (out['cache'], out['logits']), rest)
 
-  def join(first, later):
+  def join(first: jax.Array, later: jax.Array) -> jax.Array:
     chunks = jnp.concatenate([first[None], later])
     return chunks.swapaxes(0, 1).reshape(len(first), T + pad, -1)[:, pad:]
 

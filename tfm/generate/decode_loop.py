@@ -156,8 +156,8 @@ def decode_loop(
   """
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
 
-  def one(state):
-    tokens = {name: state.last_B[:, None]}
+  def one(state: State) -> State:
+    tokens: dict[str, Any] = {name: state.last_B[:, None]}
     out = apply(spec, params, run=run, cache=state.cache, logits_to_keep=1, **tokens)
     state = dataclasses.replace(state, cache=out['cache'], passes=state.passes + 1)
     return _append_tokens(state, out['logits'][:, -1], processors)

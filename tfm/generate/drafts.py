@@ -146,11 +146,20 @@ class LookupDraft(Draft):
 
   longest: int = struct.field(pytree_node=False, default=3)
 
-  def fits(self, spec):
+  def fits(self, spec: Model) -> Iterator[str]:
     if self.longest < 1:
       yield f'longest={self.longest} is too small. Expected at least 1.'
 
-  def propose(self, spec, params, run, processors, new, draft_state, keys_GB):
+  def propose(
+    self,
+    spec: Model,
+    params: Params,
+    run: Run,
+    processors: LogitsProcessors,
+    new: NewTokens,
+    draft_state: Any,
+    keys_GB: jax.Array,
+  ) -> tuple[jax.Array, jax.Array | None, Any]:
     tokens_BS = jnp.concatenate([processors.prompt_BS, new.tokens_BT], axis=1)
     end_B = processors.prompt_BS.shape[1] + new.n_B
     return jax.vmap(self._lookup, (0, 0, None))(tokens_BS, end_B, len(keys_GB)), None, draft_state
@@ -187,7 +196,7 @@ class ModelDraft(Draft):
   spec: Model = struct.field(pytree_node=False)
   params: Params
 
-  def fits(self, spec):
+  def fits(self, spec: Model) -> Iterator[str]:
     if self.spec.vocab != spec.vocab:
       yield (
         f'vocabularies differ (draft {self.spec.vocab}, model {spec.vocab}). '
@@ -198,18 +207,36 @@ class ModelDraft(Draft):
     if self.spec.encoder is not None and spec.encoder is None:
       yield 'the draft has an encoder, but the model has none. Expected both or neither.'
 
-  def init_state(self, spec, params, run, slots, inputs, out, cache=None):
+  def init_state(
+    self,
+    spec: Model,
+    params: Params,
+    run: Run,
+    slots: int,
+    inputs: dict[str, Any],
+    out: dict[str, Any],
+    cache: Any = None,
+  ) -> Any:
     B, source = len(next(iter(inputs.values()))), source_length(self.spec, self.params, inputs)
     slots = min(slots, self.spec.max_positions or slots)
     cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache.roomy)
     return apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=0, **inputs)['cache']
 
-  def propose(self, spec, params, run, processors, new, draft_state, keys_GB):
+  def propose(
+    self,
+    spec: Model,
+    params: Params,
+    run: Run,
+    processors: LogitsProcessors,
+    new: NewTokens,
+    draft_state: Any,
+    keys_GB: jax.Array,
+  ) -> tuple[jax.Array, jax.Array | None, Any]:
     name = 'input_ids' if self.spec.encoder is None else 'decoder_input_ids'
 
-    def one(carry, keys_B):
+    def one(carry: tuple[Any, ...], keys_B: jax.Array) -> tuple[Any, Any]:
       cache, tokens_BT, n_B, last_B = carry
-      inputs = {name: last_B[:, None]}
+      inputs: dict[str, Any] = {name: last_B[:, None]}
       out = apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **inputs)
       next_B, q_BV, tokens_BT = _draw(processors, out['logits'][:, -1], tokens_BT, n_B, keys_B)
       states = recurrent_states(out['cache'])
@@ -224,7 +251,7 @@ class ModelDraft(Draft):
     q_BGV = None if q_TBV is None else jnp.swapaxes(q_TBV[:-1], 0, 1)
     return next_TB[:-1].T, q_BGV, {'before': draft_state, 'after': cache, 'states': states}
 
-  def update(self, draft_state, out, kept_B):
+  def update(self, draft_state: Any, out: dict[str, Any], kept_B: jax.Array) -> Any:
     slot_B = draft_state['before']['slot'] + kept_B
     return rewind(draft_state['after'], slot_B, draft_state['states'])
 
@@ -233,7 +260,7 @@ class ModelDraft(Draft):
 class MTPDraft(Draft):
   """The model's own multi-token prediction layers (`Model.mtp`), one token per depth."""
 
-  def fits(self, spec):
+  def fits(self, spec: Model) -> Iterator[str]:
     if spec.mtp is None:
       yield 'the model has no mtp. Expected a model with mtp, or another draft.'
     elif spec.encoder is not None:
@@ -242,20 +269,29 @@ class MTPDraft(Draft):
         'Expected a decoder-only model, or another draft.'
       )
 
-  def length(self, spec, tokens):
-    return min(tokens, spec.mtp.depth)
+  def length(self, spec: Model, tokens: int) -> int:
+    return min(tokens, _depth(spec))
 
-  def cached_layers(self, spec):
-    return dataclasses.replace(spec, segments=mtp.one_layer(spec).segments * spec.mtp.depth)
+  def cached_layers(self, spec: Model) -> Model:
+    return dataclasses.replace(spec, segments=mtp.one_layer(spec).segments * _depth(spec))
 
-  def cache(self, draft_state):
+  def cache(self, draft_state: Any) -> Any:
     return draft_state['cache']
 
-  def recomputed(self, spec):
+  def recomputed(self, spec: Model) -> int:
     # The entries of depth k depend on the next k tokens.
-    return spec.mtp.depth
+    return _depth(spec)
 
-  def init_state(self, spec, params, run, slots, inputs, out, cache=None):
+  def init_state(
+    self,
+    spec: Model,
+    params: Params,
+    run: Run,
+    slots: int,
+    inputs: dict[str, jax.Array],
+    out: dict[str, Any],
+    cache: Any = None,
+  ) -> Any:
     state_BTD = out['mtp_state']
     B, T, D = state_BTD.shape
     ids_BT, mask_BT = (jnp.asarray(inputs[n])[:, -T:] for n in ('input_ids', 'attention_mask'))
@@ -265,7 +301,7 @@ class MTPDraft(Draft):
       cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache.roomy)
     next_BT = mtp.shift_left(ids_BT)
     cache = mtp.draft(spec, params, cache, state_BTD, next_BT, mask_BT, run=run)['cache']
-    places = spec.mtp.depth + 1
+    places = _depth(spec) + 1
     last_BTD = jnp.zeros((B, places, D), state_BTD.dtype).at[:, 0].set(state_BTD[:, -1])
     return {
       'cache': cache,
@@ -274,14 +310,23 @@ class MTPDraft(Draft):
       'kept': jnp.ones(B, jnp.int32),
     }
 
-  def propose(self, spec, params, run, processors, new, draft_state, keys_GB):
-    G, place_T = len(keys_GB), jnp.arange(spec.mtp.depth + 1)
+  def propose(
+    self,
+    spec: Model,
+    params: Params,
+    run: Run,
+    processors: LogitsProcessors,
+    new: NewTokens,
+    draft_state: Any,
+    keys_GB: jax.Array,
+  ) -> tuple[jax.Array, jax.Array | None, Any]:
+    G, place_T = len(keys_GB), jnp.arange(_depth(spec) + 1)
     kept_B1 = draft_state['kept'][:, None]
     next_BT = jnp.where(place_T[None] == kept_B1 - 1, new.last_B[:, None], draft_state['next'])
     mask_BT = (place_T[None] < kept_B1).astype(jnp.int32)
     tokens_BT, q = new.tokens_BT, list[Any]()
 
-    def choose(logits_BV, k):
+    def choose(logits_BV: jax.Array, k: int) -> jax.Array:
       nonlocal tokens_BT
       keys_B = keys_GB[min(k, G) - 1]
       next_B, q_BV, tokens_BT = _draw(processors, logits_BV, tokens_BT, new.n_B + k - 1, keys_B)
@@ -295,11 +340,16 @@ class MTPDraft(Draft):
     q_BGV = jnp.stack(q[:G], axis=1) if processors.sampling else None
     return drafted_BG, q_BGV, draft_state | {'cache': out['cache'], 'next': after_BT}
 
-  def update(self, draft_state, out, kept_B):
+  def update(self, draft_state: Any, out: dict[str, Any], kept_B: jax.Array) -> Any:
     state_BTD = out['mtp_state']
     T = state_BTD.shape[1]
     state = draft_state['state'].at[:, :T].set(state_BTD)
     return draft_state | {'state': state, 'kept': kept_B}
+
+
+def _depth(spec: Model) -> int:
+  assert spec.mtp is not None
+  return spec.mtp.depth
 
 
 def _draw(

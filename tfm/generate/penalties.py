@@ -116,7 +116,7 @@ def _repeats_ngram(tokens_BS: jax.Array, end_B: jax.Array, n: jax.Array, V: int)
   """Return whether each next token would repeat an n-gram of the sequence, bool `[B, V]`."""
   place_S = jnp.arange(tokens_BS.shape[1])
 
-  def match_one_more(k, match_BS):
+  def match_one_more(k: jax.Array, match_BS: jax.Array) -> jax.Array:
     # Compares the token k before each place with the token k before the end.
     before_BS = jnp.where(place_S[None] >= k, jnp.roll(tokens_BS, k, axis=1), NOTHING)
     last_B1 = jnp.take_along_axis(tokens_BS, jnp.maximum(end_B - k, 0)[:, None], axis=1)

@@ -245,7 +245,8 @@ def _cached_lengths(
   )
   # Before its margin, a ring cache has overwritten tokens within the attention window.
   least = 0 if complete or back is None else n - back
-  cached = [c if c >= least else 0 for c in usable]
+  reachable = lambda c: c if c >= least else 0
+  cached = [reachable(c) for c in usable]
   if any(usable) and not any(cached):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of '

@@ -92,7 +92,7 @@ def _largest(x_BV: jax.Array, mass_BV: jax.Array, limit: jax.Array) -> jax.Array
   """
   code_BV = _ordered(x_BV)
 
-  def halve(_, bounds):
+  def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     # Invariant: the mass above `low` is at least the limit, the mass above `high` is less.
     low_B1, high_B1 = bounds
     middle_B1 = (low_B1 & high_B1) + ((low_B1 ^ high_B1) >> 1)  # the mean, without overflow

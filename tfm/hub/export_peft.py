@@ -120,14 +120,14 @@ def _config(
   common = min(ranks.values())
   alpha = lambda rank: adapter.factor * (math.sqrt(rank) if adapter.stable else rank)
   odd = {module: rank for module, rank in ranks.items() if rank != common}
+  odd_alphas = {module: alpha(rank) for module, rank in odd.items()}
   modules = [t.name.removesuffix('.weight') for t in tensors if t.name.endswith('.weight')]
   targets = sorted({_target(module, modules, adapted) for module in adapted})
   return {
     'peft_type': 'LORA', 'r': common, 'lora_alpha': alpha(common), 'target_modules': targets,
     'rank_pattern': _by_target(odd, modules, adapted), 'use_rslora': adapter.stable,
     'lora_dropout': 0.0,
-    'alpha_pattern': _by_target({m: alpha(rank) for m, rank in odd.items()}, modules, adapted),
-    'bias': 'none',
+    'alpha_pattern': _by_target(odd_alphas, modules, adapted), 'bias': 'none',
     'fan_in_fan_out': any(inputs_first(t) for t in adapted.values()), 'inference_mode': True,
     'init_lora_weights': True,
   }  # fmt: skip

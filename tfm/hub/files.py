@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from tfm.core import errors
 from tfm.data import processors
+from tfm.data.processors.processor import Processor
 
 CONFIG, GENERATION = 'config.json', 'generation_config.json'
 #: The subfolder of `about` with these files in a checkpoint of tfm.
@@ -90,7 +91,7 @@ class FolderFiles(Mapping[str, bytes]):
     """
     return parse_fields(self[name], str(self.folder / name)) if name in self else {}
 
-  def processor(self) -> Any:
+  def processor(self) -> Processor | None:
     """Return the image or audio processor, None if no file configures one.
 
     Raises:

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 import numpy as np
 
 from tfm.data.progress import Progress
@@ -26,7 +27,7 @@ def fill_params(
   spec: Model,
   tensor_map: Sequence[Tensor],
   tensors: Tensors,
-  dtype: Any | None,
+  dtype: DTypeLike | None,
   mesh: jax.sharding.Mesh | None,
 ) -> Any:
   """Return the parameters of a model, filled from the tensors of a checkpoint.
@@ -95,7 +96,7 @@ def _by_path(tree: Any) -> dict[str, Any]:
   return {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in pairs}
 
 
-def _zeros(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike, sharding: Any) -> jax.Array:
   return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
 
 
@@ -112,17 +113,24 @@ def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...], first: int
   return buffer
 
 
-def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any) -> jax.Array:
+def _placed(
+  sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: DTypeLike
+) -> jax.Array:
   """Return a piece on the devices, sharded like the buffer along axes that divide evenly."""
   if isinstance(sharding, NamedSharding):
     axes = [*sharding.spec, *(None,) * (len(shape) - len(sharding.spec))]
-    ways = [math.prod(sharding.mesh.shape[n] for n in _names(a)) for a in axes]
-    kept = [a if n % w == 0 else None for a, n, w in zip(axes, shape, ways, strict=True)]
+    kept = [_if_even(sharding.mesh, axis, n) for axis, n in zip(axes, shape, strict=True)]
     sharding = NamedSharding(sharding.mesh, PartitionSpec(*kept))
   view = piece.reshape(shape)
   return jax.make_array_from_callback(
     shape, sharding, lambda i: np.ascontiguousarray(view[i], dtype=dtype)
   )
+
+
+def _if_even(mesh: Mesh | AbstractMesh, axis: Any, n: int) -> Any:
+  """Return mesh axes, or None if their devices do not divide n evenly."""
+  devices = math.prod(mesh.shape[name] for name in _names(axis))
+  return axis if n % devices == 0 else None
 
 
 def _names(axis: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.generate.options import Options, several
+from tfm.generate.prompts import Prompts
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles
 from tfm.hub.speech import decoder_prompt
 from tfm.model.spec import Model
@@ -196,7 +197,7 @@ def length_limit(
   files: FolderFiles,
   spec: Model,
   tokenizer: Vocabulary | None,
-  prompts: Any,
+  prompts: Prompts,
   settings: Mapping[str, Any],
 ) -> dict[str, int]:
   """Return `max_new_tokens` for a decoder with a `max_length` that includes the prompt.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
@@ -51,7 +52,7 @@ class _Source(NamedTuple):
 def load(
   path: str | Path,
   *,
-  dtype: Any | None = None,
+  dtype: DTypeLike | None = None,
   mesh: jax.sharding.Mesh | None = None,
   length: int | None = None,
   adapter: str | Path | None = None,
@@ -97,7 +98,7 @@ def load(
   return loaded if length is None else loaded._replace(spec=serving(loaded.spec, length))
 
 
-def _float(dtype: Any) -> Any:
+def _float(dtype: DTypeLike) -> Any:
   """Return a floating-point dtype of at least 16 bits.
 
   Raises:
@@ -117,7 +118,7 @@ def _float(dtype: Any) -> Any:
   )
 
 
-def _published(folder: Path, dtype: Any | None) -> _Source:
+def _published(folder: Path, dtype: DTypeLike | None) -> _Source:
   check_published(folder)
   values = config_fields(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
@@ -126,7 +127,7 @@ def _published(folder: Path, dtype: Any | None) -> _Source:
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
 
-def _gguf(path: Path, dtype: Any | None) -> _Source:
+def _gguf(path: Path, dtype: DTypeLike | None) -> _Source:
   file = Gguf(path)
   return _Source(
     str(path), file.config, file.tensors(dtype), file.vocabulary, FolderFiles(file.files, path)
@@ -135,7 +136,7 @@ def _gguf(path: Path, dtype: Any | None) -> _Source:
 
 def _checkpoint(
   folder: Path,
-  dtype: Any | None,
+  dtype: DTypeLike | None,
   mesh: jax.sharding.Mesh | None,
   adapter: Any,
   ignore: Collection[str],
@@ -163,7 +164,7 @@ def _files_of(folder: Path) -> FolderFiles:
 
 def _filled(
   source: _Source,
-  dtype: Any | None,
+  dtype: DTypeLike | None,
   mesh: jax.sharding.Mesh | None,
   adapter: str | Path | None,
   ignore: Collection[str],

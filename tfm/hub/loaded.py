@@ -1,13 +1,19 @@
 """A loaded model: spec, parameters, tokenizer, and the other files of its folder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.files import FolderFiles
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
+
+if TYPE_CHECKING:
+  from tfm.data.processors.processor import Processor
+  from tfm.generate.prompts import Prompts
+  from tfm.hub.chat import ChatTemplate
 
 #: The default `max_new_tokens` of `Loaded.chat`.
 REPLY = 512
@@ -46,7 +52,7 @@ class Loaded(NamedTuple):
     return f'Loaded(parameters: {count_params(self.spec):,}, tokenizer: {tokens}, files: {names})'
 
   @property
-  def processor(self) -> Any:
+  def processor(self) -> 'Processor | None':
     """The image or audio processor (see `tfm.data.processors`), None if there is none.
 
     Raises:
@@ -55,7 +61,7 @@ class Loaded(NamedTuple):
     return self.files.processor()
 
   @property
-  def chat_template(self) -> Any:
+  def chat_template(self) -> 'ChatTemplate | None':
     """The chat template (`tfm.hub.chat.ChatTemplate`), None if the folder has none."""
     from tfm.hub.chat import ChatTemplate
 
@@ -95,7 +101,7 @@ class Loaded(NamedTuple):
 
   def generate(
     self,
-    prompts: Any,
+    prompts: 'Prompts',
     *,
     language: str | None = None,
     task: str | None = None,
@@ -125,7 +131,7 @@ class Loaded(NamedTuple):
 
   def options(
     self,
-    prompts: Any,
+    prompts: 'Prompts',
     options: Mapping[str, Any],
     *,
     language: str | None = None,
@@ -267,7 +273,7 @@ class Loaded(NamedTuple):
 
     return self._replace(params=prepare(self.spec, self.params, int8=int8))
 
-  def export_hf(self, path: Any, **options: Any) -> str:
+  def export_hf(self, path: str | Path, **options: Any) -> str:
     """Write the new folder `path` for Hugging Face transformers, with all files.
 
     See `tfm.export_hf` for the options, the return value and errors.

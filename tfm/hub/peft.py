@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from tfm.core import errors
@@ -288,7 +289,7 @@ class Peft:
     return tensors
 
   def add(
-    self, base: Published, params: Any, dtype: Any | None, mesh: jax.sharding.Mesh | None
+    self, base: Published, params: Any, dtype: DTypeLike | None, mesh: jax.sharding.Mesh | None
   ) -> tuple[Model, Any]:
     """Add the adapter to a model as a LoRA of tfm.
 
@@ -324,7 +325,7 @@ class Peft:
     return spec, jax.tree.unflatten(jax.tree.structure(shapes), ordered)
 
   def _factors(
-    self, spec: Model, adapted: Mapping[str, Tensor], scale: float, dtype: Any | None
+    self, spec: Model, adapted: Mapping[str, Tensor], scale: float, dtype: DTypeLike | None
   ) -> dict[str, Any]:
     """Return the parameters of the LoRA by path, for the common `scale`."""
     stored = np.result_type(*(self.pairs[m].a.dtype for m in adapted))

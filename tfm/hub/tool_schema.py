@@ -94,7 +94,8 @@ def _describe(properties: dict[str, Any], descriptions: Mapping[str, str], where
     text = descriptions[name]
     if choices := _CHOICES.search(text):
       values = json.loads(choices.group(1))
-      schema['enum'] = [v.strip() if isinstance(v, str) else v for v in values]
+      stripped = lambda value: value.strip() if isinstance(value, str) else value
+      schema['enum'] = [stripped(value) for value in values]
       text = text[: choices.start()].strip()
     schema['description'] = text
 

@@ -228,15 +228,13 @@ def _gathered(
 
 
 def _summary(old: Mapping[str, Any], shapes: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
-  resized = []
+  resized = {}
   for name in old:
     if name in shapes and name not in kept and old[name].shape != shapes[name].shape:
-      resized.append(name)
-  groups = {
-    'new': [n for n in shapes if n not in kept and n not in resized],
-    'of another shape, so new': [f'{n} {old[n].shape} -> {shapes[n].shape}' for n in resized],
-    'dropped': [n for n in old if n not in shapes],
-  }
+      resized[name] = f'{name} {old[name].shape} -> {shapes[name].shape}'
+  new = [n for n in shapes if n not in kept and n not in resized]
+  dropped = [n for n in old if n not in shapes]
+  groups = {'new': new, 'of another shape, so new': [*resized.values()], 'dropped': dropped}
   lines = [f'{len(kept)} parameters of the model kept']
   for what, names in groups.items():
     if names:

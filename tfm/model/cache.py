@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core import errors
 from tfm.model.spec import Block, Model, blocks_with_width
@@ -22,7 +23,7 @@ def init_cache(
   spec: Model,
   batch: int,
   slots: int,
-  dtype: Any = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   source: int = 0,
   kind: Cache = DenseCache(),
 ) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def init_cache(
 
 
 def _init_block(
-  block: Block, width: int, batch: int, slots: int, dtype: Any, source: int, kind: Cache
+  block: Block, width: int, batch: int, slots: int, dtype: DTypeLike, source: int, kind: Cache
 ) -> dict[str, Any]:
   """Return the empty cache of one block."""
   mixer: Any = {'tokens': None, 'rows': {}}
@@ -237,10 +238,10 @@ def _map_stores(
 def _map_blocks(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
   """Apply `one` to the cache of each block, with all layers of a segment stacked if they are."""
 
+  layer = lambda blocks: [one(block) for block in blocks]
+
   def segment(layers: Any) -> Any:
-    if isinstance(layers, tuple):
-      return tuple([one(block) for block in layer] for layer in layers)
-    return [one(block) for block in layers]
+    return tuple(map(layer, layers)) if isinstance(layers, tuple) else layer(layers)
 
   return [segment(layers) for layers in cache['layers']]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.model import inputs as inputs_lib
 from tfm.model import stack as stack_lib
@@ -152,6 +153,7 @@ def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, 
   flops += sum(ffn.flops(width) for ffn in block.ffns.values())
   if block.cross is not None:
     flops += block.cross.flops(width, lengths[block.cross.tower])
+  flops += block.residual_layout.flops(width)
   branches = sum(part is not None for part in (block.mixer, block.cross)) + len(block.ffns)
   return flops + branches * block.residual_scale.flops(width)
 
@@ -186,7 +188,7 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 
 
 def cache_bytes(
-  spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
+  spec: Model, length: int, dtype: DTypeLike = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
   """Return the bytes cached for a sequence: keys, values and recurrent states.
 
@@ -208,7 +210,7 @@ def cache_bytes(
   return total
 
 
-def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+def state_bytes(spec: Model, dtype: DTypeLike = jnp.bfloat16) -> int:
   """Return the bytes of the recurrent states per sequence, which `cache_bytes` includes."""
   total = 0
   for _, segment, block, width in blocks_with_width(spec):
@@ -218,7 +220,7 @@ def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
 
 
 def cache_bytes_per_token(
-  spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
+  spec: Model, dtype: DTypeLike = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
   """Return the growth of the cache of a long sequence, in bytes per token.
 
@@ -315,7 +317,8 @@ def _embed_flops(
   """Return the FLOPs of the input layer for `n` tokens, given the outputs of other towers."""
   assert tower.embed is not None
   embed, d = tower.embed, tower.d_model or 0
-  return n * embed.flops(d) + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)
+  own = embed.flops(d) + 2 * d * depth(tower) * embed.layered
+  return n * own + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)
 
 
 def _size(tree: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core import errors
 from tfm.model import cache as cache_lib
@@ -114,7 +115,7 @@ def shift_left(x_BT: jax.Array) -> jax.Array:
 
 
 def init_cache(
-  spec: Model, batch: int, slots: int, dtype: Any = jnp.float32, kind: Cache = DenseCache()
+  spec: Model, batch: int, slots: int, dtype: DTypeLike = jnp.float32, kind: Cache = DenseCache()
 ) -> dict[str, Any]:
   """Return an empty cache for the layers of `spec.mtp`.
 

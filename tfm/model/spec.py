@@ -5,7 +5,7 @@ Read next: `parts/mixer/attention.py`, then `model/transformer.py`.
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from tfm.core.frozen import FrozenMap
 from tfm.model import upgrade
@@ -92,7 +92,8 @@ class Block:
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token."""
-    return all(m.causal for m in self.mixers) and all(f.causal for f in self.ffns.values())
+    parts: list[Mixer | FFN] = [*self.mixers, *self.ffns.values()]
+    return all(part.causal for part in parts)
 
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):
@@ -351,7 +352,14 @@ def last_width(tower: Tower) -> int:
   return next((s.d_model for s in reversed(tower.segments) if s.d_model), tower.d_model or 0)
 
 
-def depth(tower: Tower) -> int:
+class HasSegments(Protocol):
+  """A tower, or another object with segments."""
+
+  @property
+  def segments(self) -> tuple[Segment, ...]: ...
+
+
+def depth(tower: HasSegments) -> int:
   """Return the number of layers."""
   return sum(len(s.pattern) * s.repeats for s in tower.segments)
 

@@ -90,9 +90,9 @@ class Adafactor(Optim):
     if len(groups) < 2:
       return None
     first, second = len(stack), len(stack) + len(groups[0])
-    sides = tuple(range(first, second)), tuple(range(second, len(shape)))
-    short = min(math.prod(shape[i] for i in side) for side in sides)
-    return sides if short >= self.min_size else None
+    if min(math.prod(shape[first:second]), math.prod(shape[second:])) < self.min_size:
+      return None
+    return tuple(range(first, second)), tuple(range(second, len(shape)))
 
   def _scale_by_factored_rms(self, letters: Letters) -> optax.GradientTransformation:
     def zeros(letters: str, p: jax.Array) -> jax.Array | Factors:

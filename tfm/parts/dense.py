@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -66,7 +67,7 @@ class Dense(Module):
       y = y + trailing(bias.astype(x.dtype), y.ndim)
     return y
 
-  def _product(self, x: jax.Array, dtype: Any) -> jax.Array:
+  def _product(self, x: jax.Array, dtype: DTypeLike) -> jax.Array:
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
@@ -130,7 +131,7 @@ def project_jointly(
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:
   """Return an initializer of stacked weights that draws each weight with its own key."""
 
-  def stacked_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+  def stacked_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     draw = jax.vmap(lambda k: init(k, shape[1:], dtype))
     return draw(jax.random.split(key, shape[0]))
 
@@ -138,7 +139,7 @@ def _each(init: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def weight(
-  module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any
+  module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: DTypeLike
 ) -> Any:
   """Return the parameter `name` of a module, creating it if necessary.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 #: The state entry with the segment id of the last token of each sequence, 0 before the first.
 SEGMENT = 'segment'
@@ -26,7 +27,7 @@ class Slot(NamedTuple):
   """
 
   shape: tuple[int, ...]
-  dtype: Any = None
+  dtype: DTypeLike | None = None
   per: Literal['token', 'row'] = 'token'
 
 

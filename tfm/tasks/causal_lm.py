@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
 
-from tfm.data.corpus import RawBatch
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import Dataset
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, next_token, one_stack
@@ -22,7 +22,8 @@ class CausalLM(TextTask):
   def window(self, length: int) -> int:
     return length + 1
 
-  def features(self, raw: RawBatch, dataset: Any) -> Features:
+  def features(self, raw: RawBatch, dataset: Dataset) -> Features:
+    assert isinstance(dataset, Corpus)
     return next_token(raw, dataset.isolate)
 
   def fits(self, model: TaskModel) -> Iterator[str]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.data.base import Data
-from tfm.data.dataset import ArraySpec, Raw
+from tfm.data.corpus import Corpus
+from tfm.data.dataset import ArraySpec, Dataset, Raw
 from tfm.data.textdata import TextData
 from tfm.tasks.arrays import array_features, array_specs
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
@@ -70,12 +71,13 @@ class Classify(Task):
   def sequence_lengths(self, data: Data) -> tuple[int, ...]:
     return self.lengths(data.length) if isinstance(data, TextData) else ()
 
-  def features(self, raw: Raw, dataset: Any) -> Features:
+  def features(self, raw: Raw, dataset: Dataset) -> Features:
     if 'tokens' not in raw:
       return array_features(raw)
     tokens, mask = raw['tokens'], (raw['segments'] > 0).astype(np.int32)
     weights = (mask[:, 0] > 0).astype(np.float32)
     if self.framed:
+      assert isinstance(dataset, Corpus)
       tokens, mask = _framed(tokens, mask, *dataset.frame)
     return {
       'input_ids': tokens * mask,
@@ -116,7 +118,7 @@ class Classify(Task):
     return super().score({name: sums[name] for name in ('loss_nats', 'accuracy')})
 
   def picture(
-    self, dataset: Any, raw: Raw, outputs: dict[str, Any]
+    self, dataset: Dataset, raw: Raw, outputs: dict[str, Any]
   ) -> list[tuple[NDArray[Any], str]]:
     """Return images with their predicted and true classes.
 
@@ -163,8 +165,8 @@ class Classify(Task):
         'or more.'
       )
 
-  def suits(self, model: TaskModel, dataset: Any) -> Iterator[str]:
-    if dataset.vocabulary is not None:
+  def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
+    if isinstance(dataset, Corpus):
       yield from vocabulary_fits(model, dataset)
     labels, n = model.classifier.labels if model.classifier else 0, len(dataset.names)
     if labels != n:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from tfm.data import stateless_rng
-from tfm.data.corpus import RawBatch
-from tfm.data.dataset import ArraySpec
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import ArraySpec, Dataset
+from tfm.data.textdata import TextData
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_specs
@@ -35,7 +36,8 @@ class MaskedLM(TextTask):
     del length
     return ('mask',)
 
-  def features(self, raw: RawBatch, dataset: Any) -> Features:
+  def features(self, raw: RawBatch, dataset: Dataset) -> Features:
+    assert isinstance(dataset, Corpus)
     vocabulary = dataset.vocabulary
     tokens, key, n = raw['tokens'], raw['key'], raw['tokens'].shape[1]
     special = vocabulary.is_special
@@ -52,7 +54,8 @@ class MaskedLM(TextTask):
     # Segment ids mask out the padding of a short last sequence, even without packing.
     return out | {'segment_ids': raw['segments']} | documents(raw, dataset.isolate)
 
-  def specs(self, model: TaskModel, data: Any) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    assert isinstance(data, TextData)
     specs = text_specs(data.batch, data.length, 'input_ids', 'labels', 'segment_ids')
     return specs | document_specs(data)
 

@@ -1,7 +1,7 @@
 """The properties of a model that tasks read."""
 
 from collections.abc import Set
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class ClassifierHead(Protocol):
@@ -36,7 +36,7 @@ class TaskModel(Protocol):
   """
 
   @property
-  def embed(self) -> Any: ...
+  def embed(self) -> object: ...
 
   @property
   def vocab(self) -> int: ...

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tfm.data import stateless_rng
 from tfm.data.base import Data
-from tfm.data.corpus import RawBatch
-from tfm.data.dataset import ArraySpec
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
@@ -38,7 +38,8 @@ class PermutationLM(TextTask):
   one_in: int = 6
   ordered: bool = True
 
-  def features(self, raw: RawBatch, dataset: Any) -> Features:
+  def features(self, raw: RawBatch, dataset: Dataset) -> Features:
+    assert isinstance(dataset, Corpus)
     tokens, segments = raw['tokens'], raw['segments']
     n = tokens.shape[1]
     special = dataset.vocabulary.is_special[tokens]
@@ -59,7 +60,8 @@ class PermutationLM(TextTask):
     # Segment ids mask out the padding of a short last sequence, even without packing.
     return out | {'segment_ids': segments} | documents(raw, dataset.isolate)
 
-  def specs(self, model: TaskModel, data: Any) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    assert isinstance(data, TextData)
     inputs = text_specs(data.batch, data.length, 'input_ids', 'order_ids', 'segment_ids')
     count = data.length // self.one_in
     targets = text_specs(data.batch, count, 'target_positions', 'labels', letter='P')

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.data import stateless_rng
-from tfm.data.corpus import RawBatch
-from tfm.data.dataset import ArraySpec
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import ArraySpec, Dataset
+from tfm.data.textdata import TextData
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, next_token, next_token_specs, one_stack
@@ -37,7 +39,8 @@ class PrefixLM(TextTask):
   def window(self, length: int) -> int:
     return length + 1
 
-  def features(self, raw: RawBatch, dataset: Any) -> Features:
+  def features(self, raw: RawBatch, dataset: Dataset) -> Features:
+    assert isinstance(dataset, Corpus)
     out = next_token(raw, dataset.isolate)
     ends_BT = self._prefix_lengths(raw['segments'], raw['key'])[:, :-1]
     position = raw['positions'][:, :-1]
@@ -46,7 +49,8 @@ class PrefixLM(TextTask):
       out['weights'] = out['weights'] * (position >= ends_BT - 1)
     return out
 
-  def specs(self, model: TaskModel, data: Any) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    assert isinstance(data, TextData)
     specs = next_token_specs(data)
     return specs | {'prefix_mask': specs['input_ids']}
 

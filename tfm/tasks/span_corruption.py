@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tfm.data import stateless_rng
 from tfm.data.base import Data
-from tfm.data.corpus import RawBatch
-from tfm.data.dataset import ArraySpec
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 from tfm.tasks.base import Features
@@ -64,7 +64,8 @@ class SpanCorruption(TextTask):
     spans = self.counts(self.window(length))[1]
     return ('eos', 'pad', *(f'sentinel_{i}' for i in range(spans)))
 
-  def features(self, raw: RawBatch, dataset: Any) -> Features:
+  def features(self, raw: RawBatch, dataset: Dataset) -> Features:
+    assert isinstance(dataset, Corpus)
     vocabulary = dataset.vocabulary
     tokens, size = raw['tokens'], (raw['segments'] > 0).sum(1)
     shape, pad = self.encoded(tokens.shape[1]), vocabulary.special('pad')
@@ -89,7 +90,8 @@ class SpanCorruption(TextTask):
       'weights': predicted.astype(np.float32),
     }
 
-  def specs(self, model: TaskModel, data: Any) -> dict[str, ArraySpec]:
+  def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    assert isinstance(data, TextData)
     encoder, decoder = self.lengths(data.length)
     names = 'decoder_input_ids', 'decoder_segment_ids', 'labels'
     inputs = text_specs(data.batch, encoder, 'input_ids', 'segment_ids')

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
-from tfm.data.dataset import ArraySpec
+from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
 from tfm.tasks.model import TaskModel
@@ -60,6 +59,7 @@ class TextTask(Task):
 
   def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
     del model
+    assert isinstance(data, TextData)
     return next_token_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
@@ -89,7 +89,8 @@ class TextTask(Task):
       loss += self.mtp / len(depths) * total
     return {'loss': Ratio(loss, weight), **ratios}
 
-  def measures(self, batch: Batch, dataset: Any) -> dict[str, Ratio]:
+  def measures(self, batch: Batch, dataset: Dataset) -> dict[str, Ratio]:
+    assert isinstance(dataset, Corpus)
     if dataset.byte_lengths is None:
       return {}
     bytes_BT = jnp.take(jnp.asarray(dataset.byte_lengths, jnp.int32), batch['labels'], axis=0)
@@ -114,7 +115,8 @@ class TextTask(Task):
       name = self.table().name_of(self)
       yield f'task: {name} needs text. Expected a source of text, such as data=text.'
 
-  def suits(self, model: TaskModel, dataset: Any) -> Iterator[str]:
+  def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
+    assert isinstance(dataset, Corpus)
     yield from vocabulary_fits(model, dataset)
 
   def check(self) -> Iterator[str]:
@@ -151,7 +153,7 @@ def next_token(raw: RawBatch, isolate: bool) -> Features:
   return out | documents({k: raw[k][:, :-1] for k in ('segments', 'positions')}, isolate)
 
 
-def next_token_specs(data: Any) -> dict[str, ArraySpec]:
+def next_token_specs(data: TextData) -> dict[str, ArraySpec]:
   """Return the arrays of `next_token`."""
   return text_specs(data.batch, data.length, 'input_ids', 'labels') | document_specs(data)
 
@@ -178,7 +180,7 @@ def documents(raw: RawBatch, isolate: bool) -> Features:
   return {'segment_ids': raw['segments'], 'position_ids': raw['positions']} if isolate else {}
 
 
-def document_specs(data: Any) -> dict[str, ArraySpec]:
+def document_specs(data: TextData) -> dict[str, ArraySpec]:
   """Return the arrays of `documents`."""
   tokens = ArraySpec((data.batch, data.length), np.int32, 'BT')
   return {'segment_ids': tokens, 'position_ids': tokens} if data.isolate else {}

@@ -9,6 +9,7 @@ from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.head.lm import Lm, Transform
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -64,7 +65,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   inner = len(m.segments[0].pattern)
   return {

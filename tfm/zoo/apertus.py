@@ -15,6 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = (
@@ -62,7 +63,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block, fields = m.segments[0].pattern[0], llama.sizes(m, None)
   act = name_of(block.ffn.act) if hasattr(block.ffn, 'act') else 'xielu'

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'AFM-4.5B, model card, Arcee AI 2025'
@@ -52,7 +53,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(llama.attention(c), ffn, norm)] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return llama.write(m)
 

@@ -14,6 +14,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import as_attention, choose, layers_of, segments
 from tfm.zoo.mamba import expand, limits, limits_of
@@ -103,7 +104,7 @@ def mamba2(c: Fields, **changes: Any) -> Mamba2:
   )  # fmt: skip
 
 
-def mamba_fields(m: Any) -> dict[str, Any]:
+def mamba_fields(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's Mamba-2 layers, none if it has no such layer."""
   mixer: Any = next((b.mixer for b in layers_of(m) if isinstance(b.mixer, Mamba2)), None)
   if mixer is None:
@@ -117,7 +118,7 @@ def mamba_fields(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   at = [i for i, b in enumerate(layers_of(m)) if hasattr(b.mixer, 'sizes')]
   return {**llama.write(as_attention(m)), **mamba_fields(m), 'attn_layer_indices': at}

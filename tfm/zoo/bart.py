@@ -19,6 +19,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_layout.base import ResidualLayout
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'BART: Denoising Sequence-to-Sequence Pre-training, arXiv:1910.13461'
@@ -164,7 +165,7 @@ def read_stacks(
   )
 
 
-def write_stacks(m: Any) -> dict[str, Any]:
+def write_stacks(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields that `read_stacks` reads."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {

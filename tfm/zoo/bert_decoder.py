@@ -7,6 +7,7 @@ from typing import Any
 from tfm.core import errors
 from tfm.model.spec import Model
 from tfm.parts.mask.causal import Causal
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 
@@ -30,7 +31,7 @@ def reader(read: Callable[[Fields], Model]) -> Callable[[Fields], Model]:
 def writer(write: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
   """Return a function that writes the fields of `write`, and `is_decoder` for a causal model."""
 
-  def write_either(m: Any) -> dict[str, Any]:
+  def write_either(m: FamilyModel) -> dict[str, Any]:
     return {**write(m), 'is_decoder': True} if m.causal else write(m)
 
   return write_either

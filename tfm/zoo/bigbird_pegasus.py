@@ -12,6 +12,7 @@ from tfm.parts.mixer.bigbird import BigBirdAttention
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 
@@ -34,7 +35,7 @@ def bigbird_pegasus(layers: int, d: int, heads: int) -> Model:
   return sparse(without_biases(spec), 64, 3)
 
 
-def without_biases(spec: Any) -> Any:
+def without_biases(spec: Model) -> Model:
   """Return an encoder-decoder without biases in attention."""
   plain = lambda part: None if part is None else dataclasses.replace(part, bias='')
   change = lambda block: dataclasses.replace(
@@ -43,7 +44,7 @@ def without_biases(spec: Any) -> Any:
   return _each(spec.with_towers(encoder=_each(spec.encoder, change)), change)
 
 
-def sparse(spec: Any, block: int, random: int) -> Any:
+def sparse(spec: Model, block: int, random: int) -> Model:
   """Return an encoder-decoder with block-sparse attention in the encoder.
 
   Args:
@@ -59,7 +60,7 @@ def sparse(spec: Any, block: int, random: int) -> Any:
   return spec.with_towers(encoder=_each(spec.encoder, change))
 
 
-def _each(stack: Any, change: Callable[[Any], Any]) -> Any:
+def _each(stack: FamilyTower, change: Callable[[Any], Any]) -> Any:
   return dataclasses.replace(
     stack, segments=segments([change(block) for block in layers_of(stack)])
   )
@@ -76,7 +77,7 @@ def read(c: Fields) -> Model:
   return c.choice('attention_type', kinds, 'block_sparse')(spec)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   mixer = m.encoder.segments[0].pattern[0].mixer
   blocks: dict[str, Any] = {'attention_type': 'original_full'}

@@ -16,6 +16,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.rounding.ternary import Ternary
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'BitNet b1.58 2B4T Technical Report, arXiv:2504.12285'
@@ -50,7 +51,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention, ffn, norm)] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   fields = llama.write(m)
   del fields['mlp_bias']

@@ -21,6 +21,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020'
@@ -234,14 +235,14 @@ def read_image(c: Fields) -> Model:
   return as_model(image_tower(c, IMAGE)).with_heads(image=project)
 
 
-def as_model(tower: Any) -> Model:
+def as_model(tower: FamilyTower) -> Model:
   """Return a tower as a complete model."""
   return Model(
     tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   project = m.heads['text']
   return {
@@ -251,25 +252,25 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write_text(m: Any) -> dict[str, Any]:
+def write_text(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a text tower."""
   head = m.heads.get('text') or m.heads['classify']
   fields = text_fields(m) | {'eos_token_id': _LARGEST if head.pick == 'largest' else head.pick}
   return fields | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
-def write_image(m: Any) -> dict[str, Any]:
+def write_image(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of an image tower."""
   head = m.heads.get('image') or m.heads['classify']
   return image_fields(m) | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
-def text_fields(m: Any) -> dict[str, Any]:
+def text_fields(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a text tower that do not depend on its head."""
   return _fields(m) | {'vocab_size': m.vocab, 'max_position_embeddings': m.max_positions}
 
 
-def image_fields(m: Any) -> dict[str, Any]:
+def image_fields(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of an image tower that do not depend on its head."""
   embed = m.embed
   return _fields(m) | {
@@ -279,7 +280,7 @@ def image_fields(m: Any) -> dict[str, Any]:
   }
 
 
-def _fields(m: Any) -> dict[str, Any]:
+def _fields(m: FamilyModel) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

@@ -15,6 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import (
   causal_mask,
@@ -88,7 +89,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True, scale=c.get('logit_scale', 0.0625))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {
     **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),

@@ -9,6 +9,7 @@ from tfm.parts.ffn.grouped_mlp import GroupedMlp
 from tfm.parts.mixer.span_conv import SpanConv
 from tfm.zoo import bert, electra
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'ConvBERT: Improving BERT with Span-based Dynamic Convolution, arXiv:2008.02496'
@@ -70,7 +71,7 @@ def read(c: Fields) -> Model:
   return convolved(spec, ratio, c.get('conv_kernel_size', 9), c.get('num_groups', 1))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, choose, masks, segments, types_of, window_of
 
@@ -63,7 +64,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = llama.write(m)
   del fields['attention_bias']

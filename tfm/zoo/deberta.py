@@ -9,6 +9,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.disentangled import Disentangled, Distances
 from tfm.zoo import bert, deberta_v2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'DeBERTa: Decoding-enhanced BERT with Disentangled Attention, arXiv:2006.03654'
@@ -40,7 +41,7 @@ def deberta(layers: int, d: int, heads: int) -> Model:
   return _with_mixer(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
-def _with_mixer(spec: Any, mixer: Any) -> Model:
+def _with_mixer(spec: Model, mixer: Any) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
     spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
@@ -63,7 +64,7 @@ def read(c: Fields) -> Model:
   return _with_mixer(spec, dataclasses.replace(block.mixer, bias=_BIAS))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = deberta_v2.write(m)
   return {

@@ -13,6 +13,7 @@ from tfm.parts.mixer.disentangled import Disentangled, Distances
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 _V2 = 'DeBERTa: Decoding-enhanced BERT with Disentangled Attention, arXiv:2006.03654'
@@ -108,7 +109,7 @@ def read(c: Fields) -> Model:
   return spec
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block: Block = m.segments[0].pattern[0]
   mixer: Any = block.mixer

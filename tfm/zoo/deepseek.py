@@ -21,6 +21,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.layers import choose, layers_of
 
@@ -139,7 +140,7 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 
-def write_v2(m: Any) -> dict[str, Any]:
+def write_v2(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` of V2 for a spec."""
   router = _first_moe(m).router
   groups = {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
@@ -153,7 +154,7 @@ def write_v2(m: Any) -> dict[str, Any]:
   return {**_written(m), **groups, 'mlp_bias': shared is not None and shared.bias}
 
 
-def write_v3(m: Any) -> dict[str, Any]:
+def write_v3(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` of V3 for a spec."""
   router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
   return {
@@ -164,11 +165,11 @@ def write_v3(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _first_moe(m: Any) -> Any:
+def _first_moe(m: FamilyModel) -> Any:
   return next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'experts'))
 
 
-def _written(m: Any) -> dict[str, Any]:
+def _written(m: FamilyModel) -> dict[str, Any]:
   a, moe, norm = m.segments[0].pattern[0].mixer, _first_moe(m), m.norm
   dense = [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
   return {

@@ -8,6 +8,7 @@ from tfm.parts.head.average import Average
 from tfm.parts.head.classify import Classify
 from tfm.zoo import vit
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -47,7 +48,7 @@ def read(c: Fields) -> Model:
   return with_teacher(vit.read(c, distilled=True), c.labels)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   head = m.heads.get('cls')
   if head is None:

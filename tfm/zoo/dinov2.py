@@ -17,6 +17,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_scale.layer_scale import LayerScale
 from tfm.zoo import vit
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'DINOv2: Learning Robust Visual Features without Supervision, arXiv:2304.07193'
@@ -107,7 +108,7 @@ def read(c: Fields, registers: int = 0) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   gated = isinstance(block.ffn, Glu)

@@ -7,6 +7,7 @@ from tfm.model.spec import Model
 from tfm.parts.embed.tokens import Tokens
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -56,7 +57,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = bert.write(m)
   return {name: fields[bert_name] for name, bert_name in _NAMES.items()}

@@ -15,6 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.grouped import Grouped
 from tfm.zoo import glm4_moe, llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
@@ -75,7 +76,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   bias = bool(m.segments[0].pattern[0].mixer.bias)
   return {

@@ -6,6 +6,7 @@ from typing import Any
 from tfm.model.spec import Model
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.roberta import gelu_head
 
@@ -46,7 +47,7 @@ def read(c: Fields) -> Model:
   return narrow(bert.read(c), c.get('embedding_size', 128))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**bert.write(m), 'embedding_size': m.embed.dim or m.d_model}
 

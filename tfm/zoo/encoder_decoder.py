@@ -10,6 +10,7 @@ from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.mask.causal import Causal
 from tfm.zoo import bert, roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields
 
 PAPER = 'Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, arXiv:1907.12461'
@@ -31,7 +32,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {'bert': Kind(bert, 'bert'), 'roberta': Kind(roberta, 'roberta')}
 
 
-def kind_of(stack: Any) -> Kind:
+def kind_of(stack: FamilyTower) -> Kind:
   """Return the family of a stack."""
   return KINDS['roberta' if stack.absolute.offset else 'bert']
 
@@ -79,7 +80,7 @@ def read(c: Fields) -> Model:
   return joined(kinds[0].module.read(encoder_spec), kinds[1].module.read(decoder))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   encoder_spec, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
   encoder, decoder = (

@@ -7,6 +7,7 @@ from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER_2 = (
@@ -44,7 +45,7 @@ def read(c: Fields) -> Model:
   return with_tasks(bert.read(c), tasks if c.get('use_task_id', False) else 0)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   tasks = (
     {'use_task_id': True, 'task_type_vocab_size': m.embed.tasks}

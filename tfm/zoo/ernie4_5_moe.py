@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.grouped import Grouped
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import choose, layers_of
 
@@ -84,7 +85,7 @@ def read(c: Fields) -> Model:
 _PLACES = {'interval': 1, 'start_index': 1, 'end_index': -1}
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   ffns = [b.ffn for b in layers_of(m)]
   at = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]

@@ -16,6 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER_1B = (
@@ -92,7 +93,7 @@ def read(c: Fields) -> Model:
   return _model(embed, c['hidden_size'], c['num_hidden_layers'], block, absolute)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   rotary = isinstance(block.mixer.relative, RoPE)

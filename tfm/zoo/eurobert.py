@@ -9,6 +9,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'EuroBERT: Scaling Multilingual Encoders for European Languages, arXiv:2503.05500'
@@ -49,7 +50,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, bias=bias)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   pooling = {}
   if m.classifier is not None and m.classifier.hidden is not None:

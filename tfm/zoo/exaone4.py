@@ -16,6 +16,7 @@ from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import (
   GLOBAL,
@@ -82,7 +83,7 @@ def _types(c: Fields, window: int | None) -> Sequence[str]:
   return every_nth_global(c['num_hidden_layers'], every)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'sliding_window': window_of(m), 'layer_types': types_of(m)}
 

@@ -17,6 +17,7 @@ from tfm.parts.residual_layout.base import ResidualLayout
 from tfm.parts.residual_layout.parallel import Parallel
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
@@ -107,7 +108,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer

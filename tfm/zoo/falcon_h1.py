@@ -18,6 +18,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.bamba import mamba2, mamba_fields
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'Falcon-H1: A Family of Hybrid-Head Language Models, arXiv:2507.22448'
@@ -91,7 +92,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   mixer, ffn = block.mixer, block.ffn

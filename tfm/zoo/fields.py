@@ -1,6 +1,6 @@
 """Fields of a published `config.json`, and names of its activations and rotary scalings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 import re
 from typing import Any
@@ -85,7 +85,7 @@ class Fields(Mapping[str, Any]):
       )
     return self.values_[name]
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[str]:
     return iter(self.values_)
 
   def __contains__(self, name: object) -> bool:

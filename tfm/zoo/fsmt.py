@@ -7,6 +7,7 @@ from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.bart import read_stacks, write_stacks
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = "Facebook FAIR's WMT19 News Translation Task Submission, arXiv:1907.06616"
@@ -29,7 +30,7 @@ def read(c: Fields) -> Model:
   return read_stacks(c, positions, Post(), act='relu', scaled=True, **fields)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = write_stacks(m)
   target = fields.pop('vocab_size')

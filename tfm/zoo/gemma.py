@@ -15,6 +15,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import ACTS, Fields, name_of
 
 PAPER = 'Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295'
@@ -58,7 +59,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True, Tokens(power=0.5))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.gemma import scaled
 from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
@@ -74,7 +75,7 @@ def read(c: Fields) -> Model:
 _ACT = 'gelu_pytorch_tanh'
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   scale = block.mixer.scale or block.mixer.size(m.d_model) ** -0.5

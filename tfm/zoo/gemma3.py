@@ -17,6 +17,7 @@ from tfm.parts.relative.scaling.linear import Linear
 from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import gemma2, llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.gemma import scaled
 from tfm.zoo.layers import (
@@ -120,7 +121,7 @@ def local_rope(c: Fields) -> RoPE:
   return RoPE(float(base))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = gemma2.write(m)
   if not m.causal and fields['sliding_window'] is not None:

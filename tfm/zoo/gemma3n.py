@@ -22,12 +22,15 @@ from tfm.parts.residual.altup import AltUp
 from tfm.parts.residual_layout.laurel import Laurel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.gemma3 import local_rope
 from tfm.zoo.layers import (
   GLOBAL,
   LOCAL,
   causal_mask,
+  choose,
+  every_nth_global,
   layers_of,
   masks,
   segments,
@@ -55,8 +58,8 @@ def gemma3n(depth: int, d_ff: int, borrowing: int) -> Model:
   plain = RMSNorm(1e-6, scale=False)
   far = Attention(8, 2, 256, RoPE(1e6), qk_norm=norm, v_norm=plain, scale=1.0)
   close = dataclasses.replace(far, relative=RoPE(1e4), mask=causal_mask(512))
-  types = [LOCAL if (i + 1) % 5 else GLOBAL for i in range(depth)]
-  mixers = lending([close if t == LOCAL else far for t in types], types, borrowing)
+  types = every_nth_global(depth, 5)
+  mixers = lending(choose((t == LOCAL for t in types), close, far), types, borrowing)
   ffns = [Glu(d_ff, GeluTanh(), sparsity=0.95 * (i < 10)) for i in range(depth)]
   layers = [Block(m, ffn, norm, Laurel(64, norm)) for m, ffn in zip(mixers, ffns, strict=True)]
   embed = PerLayer(262_400, power=0.5, layer_vocab=262_144, layer_dim=256, layer_norm=norm)
@@ -99,7 +102,7 @@ def read(c: Fields) -> Model:
   # Used in training only, and by earlier code.
   c.skip('altup_coef_clip', 'altup_lr_multiplier', 'query_pre_attn_scalar')
   n, norm = c['num_hidden_layers'], RMSNorm(c.get('rms_norm_eps', 1e-6), scale_first=True)
-  types = c.get('layer_types', [LOCAL if (i + 1) % 5 else GLOBAL for i in range(n)])
+  types = c.get('layer_types', every_nth_global(n, 5))
   layer_masks, act = masks(c, types, c.get('sliding_window', 512)), c.act('hidden_activation', _ACT)
   ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: local_rope(c)}
   options = {'scale': 1.0, 'qk_norm': norm, 'v_norm': RMSNorm(norm.eps, scale=False)}
@@ -138,9 +141,10 @@ def _mixers(c: Fields, mixers: Sequence[Attention], types: Sequence[str]) -> lis
 
 def _feed_forwards(c: Fields, n: int) -> list[tuple[int, float]]:
   """Return the width and the sparsity of every feed-forward."""
-  width, share = c['intermediate_size'], c.get('activation_sparsity_pattern')
+  width, shares = c['intermediate_size'], c.get('activation_sparsity_pattern')
   widths = width if isinstance(width, list) else [width] * n
-  shares = [0.95 * (n > 10 and i < 10) for i in range(n)] if share is None else share
+  if shares is None:
+    shares = [0.95 * (n > 10 and i < 10) for i in range(n)]
   for name, values in (('intermediate_size', widths), ('activation_sparsity_pattern', shares)):
     if not isinstance(values, list) or len(values) != n:
       raise errors.UserError(
@@ -149,7 +153,7 @@ def _feed_forwards(c: Fields, n: int) -> list[tuple[int, float]]:
   return [(d_ff, float(share)) for d_ff, share in zip(widths, shares, strict=True)]
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks = layers_of(m)
   a, types = blocks[0].mixer, types_of(m)
@@ -157,22 +161,26 @@ def write(m: Any) -> dict[str, Any]:
   ropes = {GLOBAL: RoPE(1e6), LOCAL: RoPE()} | {
     t: b.mixer.relative for t, b in zip(types, blocks, strict=True)
   }
+  widths = [b.ffn.d_ff for b in blocks]
+  sparsity = [b.ffn.sparsity for b in blocks]
+  borrowers = [b for b in blocks if b.mixer.lender]
+  rope_fields = {kind: rope_parameters(rope) for kind, rope in ropes.items()}
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks),
     'num_attention_heads': heads,
     'num_key_value_heads': kv_heads, 'head_dim': head_dim, 'rms_norm_eps': m.norm.eps,
     'attention_bias': bool(a.bias),
     'attention_dropout': a.dropout, 'hidden_activation': name_of(blocks[0].ffn.act, _ACT),
-    'intermediate_size': [b.ffn.d_ff for b in blocks],
+    'intermediate_size': widths,
     'laurel_rank': blocks[0].residual_layout.rank, 'layer_types': types,
-    'activation_sparsity_pattern': [b.ffn.sparsity for b in blocks],
+    'activation_sparsity_pattern': sparsity,
     'sliding_window': window_of(m) or 512,
-    'num_kv_shared_layers': sum(bool(b.mixer.lender) for b in blocks),
+    'num_kv_shared_layers': len(borrowers),
     'altup_num_inputs': m.residual.streams,
     'hidden_size_per_layer_input': m.residual.inputs,
     'vocab_size_per_layer_input': m.embed.layer_vocab or m.vocab,
     'final_logit_softcapping': m.lm and m.lm.cap, 'max_position_embeddings': 32_768,
-    'rope_parameters': {kind: rope_parameters(rope) for kind, rope in ropes.items()},
+    'rope_parameters': rope_fields,
   }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import glm4
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -51,7 +52,7 @@ def read(c: Fields) -> Model:
   return glm4.read(c, Pre())
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return glm4.write(m)
 

@@ -14,6 +14,7 @@ from tfm.parts.residual_layout.base import ResidualLayout
 from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'GLM-4-0414, model card, Zhipu AI 2025'
@@ -65,7 +66,7 @@ def read(c: Fields, residual_layout: ResidualLayout = Sandwich()) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   fields = llama.sizes(m)

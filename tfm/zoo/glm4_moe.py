@@ -17,6 +17,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.grouped import Grouped
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import choose, layers_of
 
@@ -102,7 +103,7 @@ def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormaliz
   return Moe(n, router, Glu(width, act), Glu(n_shared * width, act) if n_shared else None)
 
 
-def mixed(m: Any) -> dict[str, Any]:
+def mixed(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's sizes and experts."""
   ffns = [b.ffn for b in layers_of(m)]
   dense = [f for f in ffns if hasattr(f, 'd_ff')]
@@ -119,7 +120,7 @@ def mixed(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a, fields = m.segments[0].pattern[0].mixer, mixed(m)
   # Without the field, transformers rotates half of each head.

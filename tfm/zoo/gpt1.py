@@ -16,6 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Improving Language Understanding by Generative Pre-Training, OpenAI 2018'
@@ -72,7 +73,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -11,6 +11,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, segments
 
@@ -95,7 +96,7 @@ def _scales(c: Fields) -> list[float | None]:
   return scales
 
 
-def _scaling(m: Any) -> dict[str, bool]:
+def _scaling(m: FamilyModel) -> dict[str, bool]:
   """Return the config fields of the score factors, none if all are standard."""
   scales = [b.mixer.scale for b in layers_of(m)]
   fields = {
@@ -104,7 +105,7 @@ def _scaling(m: Any) -> dict[str, bool]:
   return {} if set(scales) == {None} else fields
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -5,6 +5,7 @@ from typing import Any
 from tfm.model.spec import Model
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'StarCoder: may the source be with you!, arXiv:2305.06161'
@@ -26,7 +27,7 @@ def read(c: Fields) -> Model:
   return gpt2.read(c, 1 if c.get('multi_query', True) else None)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = {**gpt2.write(m), 'multi_query': m.segments[0].pattern[0].mixer.kv_heads == 1}
   if fields['activation_function'] == 'gelu_new':

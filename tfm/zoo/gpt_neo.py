@@ -15,6 +15,7 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import causal_mask, choose, layers_of, segments, window_of
 
@@ -81,7 +82,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   types = choose((b.mixer.mask.lookback is None for b in layers_of(m)), 'global', 'local')

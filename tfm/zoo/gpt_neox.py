@@ -15,6 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.parallel import Parallel
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'GPT-NeoX-20B: An Open-Source Autoregressive Language Model, arXiv:2204.06745'
@@ -81,7 +82,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer

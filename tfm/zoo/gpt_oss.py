@@ -17,6 +17,7 @@ from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
 
@@ -62,7 +63,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in layer_masks], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe = block.ffn

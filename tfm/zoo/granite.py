@@ -17,6 +17,7 @@ from tfm.parts.residual_scale.base import ResidualScale
 from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Granite 3.0 Language Models, IBM 2024'
@@ -72,12 +73,12 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.write(m), **multipliers(m)}
 
 
-def multipliers(m: Any) -> dict[str, Any]:
+def multipliers(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's four multipliers."""
   block = m.segments[0].pattern[0]
   return {

@@ -16,6 +16,7 @@ from tfm.parts.residual_scale.fixed import Fixed
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import granite, llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, segments
 
@@ -88,7 +89,7 @@ def with_experts(m: Model, ffns: list[Any]) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe = block.ffn
@@ -100,7 +101,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write_shared(m: Any) -> dict[str, Any]:
+def write_shared(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec with a shared expert."""
   shared = m.segments[0].pattern[0].ffn.shared
   return {**write(m), 'shared_intermediate_size': 0 if shared is None else shared.d_ff}

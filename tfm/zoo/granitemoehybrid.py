@@ -19,6 +19,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.bamba import mamba2, mamba_fields
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.granite import multipliers
 from tfm.zoo.granitemoe import shared_mixture
@@ -31,7 +32,7 @@ _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 
 
 def granitemoehybrid(
-  d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple
+  d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple[int, ...]
 ) -> Model:
   """Return a tied pre-norm hybrid of 40 layers with Granite's multipliers.
 
@@ -93,7 +94,7 @@ def _ffn(c: Fields) -> FFN:
   return Glu(c.get('shared_intermediate_size', 1024), c.act('hidden_act', 'silu'))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
   ffn = blocks[0].ffn
@@ -111,7 +112,7 @@ def write(m: Any) -> dict[str, Any]:
   return {**fields, **multipliers(as_attention(m))}
 
 
-def _attention(m: Any, a: Attention) -> dict[str, Any]:
+def _attention(m: FamilyModel, a: Attention) -> dict[str, Any]:
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   fields = {
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,

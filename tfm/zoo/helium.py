@@ -12,6 +12,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'Helium-1 preview, model card, Kyutai 2025'
@@ -51,7 +52,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return llama.write(m)
 

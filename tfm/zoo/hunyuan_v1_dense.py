@@ -11,6 +11,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'Hunyuan-7B, model card, Tencent 2025'
@@ -87,7 +88,7 @@ def _rope(c: Fields) -> RoPE:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of
 from tfm.zoo.rope import rope_fields, rope_from
@@ -123,7 +124,7 @@ def _rope(c: Fields) -> RoPE:
   return rope_from(c, {'rope_type': 'default', 'rope_theta': _ntk_base(base, alpha, size)})
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   moe = m.segments[0].pattern[0].ffn
   each = [b.ffn.router.k for b in layers_of(m)]

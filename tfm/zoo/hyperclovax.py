@@ -16,6 +16,7 @@ from tfm.parts.residual_scale.base import ResidualScale
 from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import granite, llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'HyperCLOVAX-SEED-Think-14B, model card, NAVER 2025'
@@ -71,7 +72,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -13,6 +13,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, phi
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'Jais-2-8B, model card, Inception 2025'
@@ -53,7 +54,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {**phi.sizes(m), 'attention_bias': bool(block.mixer.bias), 'mlp_bias': block.ffn.bias}

@@ -18,6 +18,7 @@ from tfm.parts.relative.base import Relative
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import choose, layers_of, segments
 from tfm.zoo.mamba import expand
@@ -91,7 +92,7 @@ def _layers_of_kind(c: Fields, name: str, period: int, offset: int) -> list[bool
   return [i % period == offset for i in range(c['num_hidden_layers'])]
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec.
 
   Raises:

@@ -9,6 +9,7 @@ from tfm.model.spec import Block, Segment, depth
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields
 
 T = TypeVar('T')
@@ -57,7 +58,7 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
   return tuple(found)
 
 
-def layers_of(stack: Any) -> list[Any]:
+def layers_of(stack: FamilyTower) -> list[Any]:
   """Return every layer of a stack, in order."""
   return [b for s in stack.segments for _ in range(s.repeats) for b in s.pattern]
 
@@ -77,7 +78,8 @@ def choose(flags: Iterable[object], yes: T, no: T) -> list[T]:
     >>> choose([True, False], 'local', 'global')
     ['local', 'global']
   """
-  return [yes if flag else no for flag in flags]
+  entry = lambda flag: yes if flag else no
+  return [entry(flag) for flag in flags]
 
 
 def every_nth_global(n: int, every: int) -> list[str]:
@@ -134,17 +136,17 @@ def check_layer_types(c: Fields, types: Sequence[str], known: Collection[str]) -
     )
 
 
-def types_of(m: Any) -> list[str]:
+def types_of(m: FamilyModel) -> list[str]:
   """Return the `layer_types` of a spec."""
   return choose((b.mixer.mask.lookback is None for b in layers_of(m)), GLOBAL, LOCAL)
 
 
-def window_of(m: Any) -> int | None:
+def window_of(m: FamilyModel) -> int | None:
   """Return the `sliding_window` of a spec, or None if every layer is global."""
   return next((far + 1 for b in layers_of(m) if (far := b.mixer.mask.lookback) is not None), None)
 
 
-def as_attention(m: Any) -> Any:
+def as_attention(m: FamilyModel) -> Any:
   """Return `m` with its first attention layer in place of every layer.
 
   Functions that read the sizes of attention from the first layer then work for hybrid models.

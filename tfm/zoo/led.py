@@ -11,6 +11,7 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.longformer import PAPER, read_windows, with_windows, write_windows
 
@@ -32,7 +33,7 @@ def led(layers: int, d: int, heads: int, window: int = 1024) -> Model:
   return with_encoder_windows(spec, [window] * layers, 16_384)
 
 
-def with_encoder_windows(spec: Any, windows: Sequence[int], length: int) -> Model:
+def with_encoder_windows(spec: Model, windows: Sequence[int], length: int) -> Model:
   """Return an encoder-decoder with windowed encoder attention.
 
   Args:
@@ -55,7 +56,7 @@ def read(c: Fields) -> Model:
   return with_encoder_windows(spec, windows, c.get('max_encoder_position_embeddings', 16_384))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = write_stacks(m)
   del fields['max_position_embeddings'], fields['scale_embedding']

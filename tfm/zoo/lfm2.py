@@ -13,6 +13,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of, segments
 
@@ -74,7 +75,7 @@ def _width(c: Fields) -> int:
   return width if by is None else -(-int(by * width) // step) * step
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields, blocks = llama.sizes(as_attention(m), 'norm_eps'), layers_of(m)
   conv: Any = next((b.mixer for b in blocks if isinstance(b.mixer, GatedConv)), GatedConv())

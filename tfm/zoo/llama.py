@@ -19,6 +19,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.layers import layers_of, segments
 
@@ -143,13 +144,13 @@ def decoder(
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {**sizes(m), 'attention_bias': bool(block.mixer.bias), 'mlp_bias': block.ffn.bias}
 
 
-def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
+def sizes(m: FamilyModel, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   """Return the config fields that almost every relative of Llama has.
 
   Args:
@@ -178,7 +179,7 @@ def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   return fields
 
 
-def padding(m: Any, usual: int) -> dict[str, Any]:
+def padding(m: FamilyModel, usual: int) -> dict[str, Any]:
   """Return a null `pad_token_id` if the family's usual id is outside the vocabulary."""
   return {} if usual < m.vocab else {'pad_token_id': None}
 

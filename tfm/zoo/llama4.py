@@ -25,6 +25,7 @@ from tfm.parts.relative.temperature import Temperature
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import GLOBAL, check_layer_types, choose, layers_of, segments
 
@@ -125,7 +126,7 @@ def _ffns(c: Fields) -> list[FFN]:
   return choose((i in sparse for i in range(n)), moe, dense)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
   ffns: list[Any] = [b.ffn for b in blocks]

@@ -11,6 +11,7 @@ from tfm.parts.mask.window import Window
 from tfm.parts.mixer.longformer import Longformer
 from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 
@@ -33,7 +34,7 @@ def longformer(layers: int, d: int, heads: int, window: int = 512) -> Model:
   return dataclasses.replace(spec, absolute=Learned(4096, spec.absolute.offset))
 
 
-def with_windows(stack: Any, windows: Sequence[int]) -> Any:
+def with_windows(stack: FamilyTower, windows: Sequence[int]) -> Any:
   """Return a tower with windowed attention and global tokens.
 
   Args:
@@ -75,7 +76,7 @@ def read_windows(c: Fields, layers: int) -> list[int]:
   return windows
 
 
-def write_windows(stack: Any) -> dict[str, Any]:
+def write_windows(stack: FamilyTower) -> dict[str, Any]:
   """Return the config field of a tower's windows."""
   return {'attention_window': [2 * (b.mixer.mask.size - 1) for b in layers_of(stack)]}
 
@@ -90,7 +91,7 @@ def read(c: Fields) -> Model:
   return with_windows(spec, read_windows(c, depth(spec)))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**roberta.write(m), **write_windows(m)}
 

@@ -13,6 +13,7 @@ from tfm.parts.mixer.transient import Transient
 from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo import t5
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 
@@ -108,7 +109,7 @@ def read(c: Fields) -> Model:
   return with_attention(t5.read_stacks(c, head))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   encoder_block = (m.encoder or m).segments[0].pattern[0]
   pool = getattr(encoder_block.mixer, 'pool', None)

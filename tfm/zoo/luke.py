@@ -1,11 +1,11 @@
 """LUKE (Yamada et al., 2020): RoBERTa with entity inputs, of which tfm supports the text only."""
 
 import dataclasses
-from typing import Any
 
 from tfm.model.spec import Model
 from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -29,7 +29,7 @@ def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
   return untied_head(roberta.roberta(layers, d, heads, vocab))
 
 
-def untied_head(spec: Any) -> Model:
+def untied_head(spec: FamilyModel) -> Model:
   """Return a RoBERTa with an untied head."""
   return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
 

@@ -10,6 +10,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Beyond English-Centric Multilingual Machine Translation, arXiv:2010.11125'
@@ -43,7 +44,7 @@ def read(c: Fields) -> Model:
   return read_stacks(c, positions, Pre(), act='relu', scaled=True, head=Lm())
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**write_stacks(m), 'pad_token_id': m.absolute.offset - 1}
 

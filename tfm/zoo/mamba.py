@@ -16,6 +16,7 @@ from tfm.parts.mixer.mamba2 import Mamba2
 from tfm.parts.norm.rms import RMSNorm
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752'
@@ -123,7 +124,7 @@ def limits_of(mixer: Any) -> list[Any]:
   return [low, {'__float__': 'Infinity'} if math.isinf(high) else high]
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` of Mamba for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   return {
@@ -132,12 +133,12 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write_falcon(m: Any) -> dict[str, Any]:
+def write_falcon(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` of Falcon Mamba for a spec."""
   return {**write(m), 'mixer_rms_eps': m.segments[0].pattern[0].mixer.norm.eps}
 
 
-def write_2(m: Any) -> dict[str, Any]:
+def write_2(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` of Mamba-2 for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   return {
@@ -148,13 +149,13 @@ def write_2(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def expand(width: int, m: Any) -> float:
+def expand(width: int, m: FamilyModel) -> float:
   """Return the width of a mixer divided by that of the model, as an int if it is whole."""
   share = width / m.d_model
   return int(share) if share == int(share) else share
 
 
-def _common(m: Any, mixer: Any) -> dict[str, Any]:
+def _common(m: FamilyModel, mixer: Any) -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'layer_norm_epsilon': m.norm.eps,

@@ -10,6 +10,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -39,7 +40,7 @@ def read(c: Fields) -> Model:
   return read_stacks(c, positions, Post(), head=Lm(tied=tied, bias=True), **own)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec.
 
   The padding token is the last of the vocabulary, and starts the decoder.

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'MiniCPM: Unveiling the Potential of Small Language Models, arXiv:2404.06395'
@@ -94,7 +95,7 @@ def latent(
   )  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block, n = m.segments[0].pattern[0], depth(m)
   scale = 1.0 if m.lm is None else m.lm.scale
@@ -105,7 +106,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def sizes(m: Any) -> dict[str, Any]:
+def sizes(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec with latent attention and dense feed-forwards."""
   block, n = m.segments[0].pattern[0], depth(m)
   a = block.mixer

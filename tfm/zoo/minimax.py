@@ -20,8 +20,9 @@ from tfm.parts.residual_layout.normed import Normed
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, as_attention, causal_mask, layers_of, segments, window_of
+from tfm.zoo.layers import GLOBAL, as_attention, causal_mask, choose, layers_of, segments, window_of
 
 PAPER = 'MiniMax-01: Scaling Foundation Models with Lightning Attention, arXiv:2501.08313'
 
@@ -52,9 +53,8 @@ def minimax(
     Lightning(heads, 128),
   )
   ffn = Moe(experts, TopK(k=2), Glu(d_ff))
-  layers = [
-    Block(linear if (i + 1) % 8 else attention, ffn, norm, residual_layout) for i in range(depth)
-  ]
+  mixers = choose(((i + 1) % 8 for i in range(depth)), linear, attention)
+  layers = [Block(mixer, ffn, norm, residual_layout) for mixer in mixers]
   head = Lm(tied=False)
   return Model(
     Tokens(200_064),
@@ -84,7 +84,7 @@ def read(c: Fields) -> Model:
     TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2)),
     Glu(c['intermediate_size'], c.act('hidden_act', 'silu')),
   )
-  types = c.get('layer_types', [LINEAR if i % 2 else GLOBAL for i in range(n)])
+  types = c.get('layer_types', choose((i % 2 for i in range(n)), LINEAR, GLOBAL))
   if odd := sorted({*types} - {LINEAR, GLOBAL}):
     raise errors.UserError(
       f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
@@ -105,25 +105,22 @@ def _factors(c: Fields, name: str) -> tuple[float, float]:
   return float(c.get(f'{name}_alpha_factor', 1)), float(c.get(f'{name}_beta_factor', 1))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks = layers_of(m)
-  full, light = (
-    next((b for b in blocks if hasattr(b.mixer, 'sizes') == has), None) for has in (True, False)
-  )
+  types = choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, LINEAR)
   moe, fields = blocks[0].ffn, llama.sizes(as_attention(m))
-  factors = {
-    'full_attn': full and full.residual_layout.mixer,
-    'linear_attn': light and light.residual_layout.mixer,
-  }
-  for name, pair in {**factors, 'mlp': blocks[0].residual_layout.ffn}.items():
-    fields |= (
-      {} if pair is None else {f'{name}_alpha_factor': pair[0], f'{name}_beta_factor': pair[1]}
-    )
+  factors = {}
+  for name, kind in (('full_attn', GLOBAL), ('linear_attn', LINEAR)):
+    if kind in types:
+      factors[name] = blocks[types.index(kind)].residual_layout.mixer
+  factors['mlp'] = blocks[0].residual_layout.ffn
+  for name, (alpha, beta) in factors.items():
+    fields |= {f'{name}_alpha_factor': alpha, f'{name}_beta_factor': beta}
   return {
-    **fields, 'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks],
-    'sliding_window': window_of(as_attention(m)), 'num_local_experts': moe.experts,
-    'num_experts_per_tok': moe.router.k, 'router_aux_loss_coef': moe.router.balance,
+    **fields, 'layer_types': types, 'sliding_window': window_of(as_attention(m)),
+    'num_local_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'router_aux_loss_coef': moe.router.balance,
     'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act),
   }  # fmt: skip
 

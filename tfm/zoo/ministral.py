@@ -6,6 +6,7 @@ from tfm.model.spec import Block, Model
 from tfm.parts.norm.rms import RMSNorm
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
 from tfm.zoo.mistral import mistral
@@ -23,7 +24,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'sliding_window': window_of(m), 'layer_types': types_of(m)}
 

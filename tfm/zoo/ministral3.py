@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.layers import causal_mask, window_of
 
@@ -62,7 +63,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   rope = rope_parameters(a.relative)

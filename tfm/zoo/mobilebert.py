@@ -18,6 +18,7 @@ from tfm.parts.norm.affine import Affine
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices, arXiv:2004.02984'
@@ -108,7 +109,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   mixer = block.mixer

@@ -16,6 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, segments, types_of, window_of
 
@@ -106,7 +107,7 @@ def read(c: Fields) -> Model:
   )  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block, types = m.segments[0].pattern[0], types_of(m)
   ropes = {t: rope_parameters(b.mixer.relative) for t, b in zip(types, layers_of(m), strict=True)}

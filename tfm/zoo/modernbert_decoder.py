@@ -7,6 +7,7 @@ from tfm.core import errors
 from tfm.model.spec import Model
 from tfm.zoo import modernbert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import causal_mask, layers_of, segments, window_of
 
@@ -42,7 +43,7 @@ def read(c: Fields) -> Model:
   return causal(modernbert.read(c), window)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = modernbert.write(m)
   fields.pop('classifier_pooling', None)

@@ -8,6 +8,7 @@ from tfm.model.spec import Model
 from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo import bert, roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'MPNet: Masked and Permuted Pre-training for Language Understanding, arXiv:2004.09297'
@@ -43,7 +44,7 @@ def read(c: Fields) -> Model:
   return with_relative(roberta.with_position_offset(bert.read(c), length, _PAD))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   if m.shared_relative != _RELATIVE:
     raise errors.UserError(

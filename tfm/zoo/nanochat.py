@@ -13,6 +13,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CODE = 'nanochat, Andrej Karpathy 2025'
@@ -57,7 +58,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, cap=cap)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = llama.sizes(m)
   del fields['head_dim']

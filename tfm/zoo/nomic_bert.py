@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, rope_parameters
 
 PAPER = 'Nomic Embed: Training a Reproducible Long Context Text Embedder, arXiv:2402.01613'
@@ -57,7 +58,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   rope, size = rope_parameters(mixer.relative), mixer.size(m.d_model)

@@ -12,6 +12,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'OLMo: Accelerating the Science of Language Models, arXiv:2402.00838'
@@ -50,7 +51,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention, llama.glu(c), NORM)] * c['num_hidden_layers'], NORM)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   return {**llama.sizes(m, None), 'attention_bias': bool(a.bias), 'clip_qkv': a.clip}

@@ -13,6 +13,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = '2 OLMo 2 Furious, arXiv:2501.00656'
@@ -53,7 +54,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 

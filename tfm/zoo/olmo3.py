@@ -15,6 +15,7 @@ from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama, olmo2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.layers import (
   GLOBAL,
@@ -87,7 +88,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   types = types_of(m)
   pairs = zip(types, layers_of(m), strict=True)

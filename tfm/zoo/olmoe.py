@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.qwen3_moe import mixed, top
 
@@ -56,7 +57,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [Block(attention, moe, norm)] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a, fields = m.segments[0].pattern[0].mixer, mixed(m)
   for name in ('moe_intermediate_size', 'decoder_sparse_step', 'mlp_only_layers'):

@@ -15,6 +15,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_layout.post import Post
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068'
@@ -86,7 +87,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

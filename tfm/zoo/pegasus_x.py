@@ -18,6 +18,7 @@ from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.bigbird_pegasus import without_biases
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 
@@ -44,7 +45,7 @@ def pegasus_x(layers: int, d: int, heads: int, count: int = 128) -> Model:
   return in_blocks(without_biases(spec), count, 512, True)
 
 
-def in_blocks(spec: Any, count: int, block: int, staggered: bool) -> Any:
+def in_blocks(spec: Model, count: int, block: int, staggered: bool) -> Model:
   """Return an encoder-decoder with local and global attention in the encoder.
 
   Args:
@@ -82,7 +83,7 @@ def read(c: Fields) -> Model:
   return in_blocks(without_biases(spec), c.get('num_global_tokens', 32), block, staggered)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   mixers = [layer.mixer for layer in layers_of(m.encoder)]
   return {

@@ -13,6 +13,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, phi
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.gpt_neox import all_rope_parameters
 
@@ -56,7 +57,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block, fields = m.segments[0].pattern[0], phi.sizes(m)
   del fields['head_dim'], fields['num_key_value_heads']

@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.gpt_neox import all_rope_parameters
 
@@ -58,7 +59,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, bias=True)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
@@ -68,7 +69,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def sizes(m: Any) -> dict[str, Any]:
+def sizes(m: FamilyModel) -> dict[str, Any]:
   """Return Llama's config fields, with the epsilon as `layer_norm_eps`."""
   fields = llama.sizes(m)
   eps = fields.pop('rms_norm_eps')

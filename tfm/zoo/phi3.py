@@ -12,6 +12,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import causal_mask, window_of
 
@@ -68,7 +69,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields, block = llama.sizes(m), m.segments[0].pattern[0]
   original = fields['rope_parameters'].get('original_max_position_embeddings', 4096)

@@ -16,6 +16,7 @@ from tfm.parts.relative.scaling.longrope import LongRoPE
 from tfm.parts.router.sparse_mixer import SparseMixer
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import causal_mask, window_of
 from tfm.zoo.rope import rope_fields, rope_from
@@ -79,7 +80,7 @@ def _rope(c: Fields) -> RoPE:
   return rope_from(c, given, 1e6)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe, fields = block.ffn, llama.sizes(m)

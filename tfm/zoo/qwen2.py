@@ -13,6 +13,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
@@ -70,12 +71,12 @@ def layer_masks(c: Fields) -> list[Mask]:
   return masks(c, choose(local, LOCAL, GLOBAL), window)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), **mask_fields(m)}
 
 
-def mask_fields(m: Any) -> dict[str, Any]:
+def mask_fields(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's attention masks."""
   window = window_of(m)
   return {

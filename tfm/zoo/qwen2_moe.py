@@ -14,6 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
 from tfm.zoo.qwen3_moe import ffns, mixed, top
@@ -72,7 +73,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
   fields = {**mixed(m), **qwen2.mask_fields(m), 'shared_expert_intermediate_size': moe.shared.d_ff}

@@ -16,6 +16,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.qwen3_next import experts, mixed, mixers, scaled, top_of
 from tfm.zoo.rope import rope_fields, rope_from
@@ -85,12 +86,12 @@ def _mixers(c: Fields, kv_heads: int) -> list[Mixer]:
   return mixers(c, kv_heads, rope_from(c, fields, fraction=0.25))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec without experts."""
   return mixed(m)
 
 
-def write_moe(m: Any) -> dict[str, Any]:
+def write_moe(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec with experts."""
   fields = {**mixed(m), **experts(m)}
   del fields['norm_topk_prob']

@@ -16,6 +16,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import causal_mask, choose, layers_of, window_of
 
@@ -88,7 +89,7 @@ def ffns(c: Fields, moe: Moe) -> list[FFN]:
   return choose(map(sparse, range(c['num_hidden_layers'])), moe, dense)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   window = window_of(m)
   bias = bool(m.segments[0].pattern[0].mixer.bias)
@@ -98,7 +99,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def mixed(m: Any) -> dict[str, Any]:
+def mixed(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's sizes and experts."""
   ffns = [b.ffn for b in layers_of(m)]
   moe = next(f for f in ffns if hasattr(f, 'expert'))

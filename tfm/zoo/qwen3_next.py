@@ -17,6 +17,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of
 from tfm.zoo.qwen3_moe import ffns, top
@@ -65,8 +66,8 @@ def read(c: Fields) -> Model:
   shared = llama.glu(c, bias=False, d_ff=c.get('shared_expert_intermediate_size', 512))
   expert = Glu(c.get('moe_intermediate_size', 512))
   moe = Moe(c.get('num_experts', 512), top_of(c, 10), expert, shared, shared_gate=True)
-  found: list[Any] = ffns(c, moe)
-  dense = [dataclasses.replace(f, bias=False) if hasattr(f, 'd_ff') else f for f in found]
+  unbiased = lambda f: dataclasses.replace(f, bias=False) if isinstance(f, Glu) else f
+  dense = map(unbiased, ffns(c, moe))
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   layers = [
     Block(mixer, ffn, norm)
@@ -105,7 +106,7 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
   return choose((t == GLOBAL for t in types), attention, recurrent)
 
 
-def mixed(m: Any) -> dict[str, Any]:
+def mixed(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's mixers and sizes."""
   attention_only = as_attention(m)
   fields, attention = llama.sizes(attention_only), attention_only.segments[0].pattern[0].mixer
@@ -121,7 +122,7 @@ def mixed(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def experts(m: Any) -> dict[str, Any]:
+def experts(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a spec's experts."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
   return {
@@ -132,7 +133,7 @@ def experts(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   ffns = [b.ffn for b in layers_of(m)]
   dense = [i for i, f in enumerate(ffns) if not hasattr(f, 'expert')]

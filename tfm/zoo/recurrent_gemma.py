@@ -18,6 +18,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import as_attention, causal_mask, choose, layers_of, segments, window_of
 
@@ -89,7 +90,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True, embedding(c['vocab_size'], d), cap=cap)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   attention_only = as_attention(m)
   attention, ffn = attention_only.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn

@@ -9,6 +9,7 @@ from tfm.parts.act.gelu import Gelu
 from tfm.parts.head.lm import Lm, Transform
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Rethinking Embedding Coupling in Pre-trained Language Models, arXiv:2010.12821'
@@ -57,7 +58,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   out = {} if m.lm is None else {'output_embedding_size': m.lm.transform.dim}
   return {**bert.write(m), 'input_embedding_size': m.embed.dim, **out}

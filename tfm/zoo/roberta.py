@@ -14,6 +14,7 @@ from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.norm.base import Norm
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'RoBERTa: A Robustly Optimized BERT Pretraining Approach, arXiv:1907.11692'
@@ -75,7 +76,7 @@ def read_ibert(c: Fields) -> Model:
   return read(c)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   if (offset := m.absolute.offset) < 1:
     raise errors.UserError(f'export: absolute.offset is {offset}. Expected at least 1 for RoBERTa.')

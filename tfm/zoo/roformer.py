@@ -8,6 +8,7 @@ from tfm.parts.absolute.base import Absolute
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'RoFormer: Enhanced Transformer with Rotary Position Embedding, arXiv:2104.09864'
@@ -56,7 +57,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**bert.write(m), 'embedding_size': m.embed.dim or m.d_model}
 

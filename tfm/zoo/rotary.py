@@ -270,7 +270,8 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
 
 def _rope_type(e: _Entry, older: Mapping[str, str]) -> str:
   names = [e.values[key] for key in ('rope_type', 'type') if key in e.values]
-  mapped = [older.get(name, name) if isinstance(name, str) else name for name in names]
+  current = lambda name: older.get(name, name) if isinstance(name, str) else name
+  mapped = [current(name) for name in names]
   if len({*map(repr, mapped)}) > 1 and names[1] is not None:
     raise errors.UserError(
       f'{e.where}: rope_type is {names[0]!r}, and type is {names[1]!r}. Expected equal values; '

@@ -12,6 +12,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 CARD = 'Seed-OSS-36B, model card, ByteDance Seed 2025'
@@ -54,7 +55,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

@@ -17,6 +17,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import clip
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Sigmoid Loss for Language Image Pre-Training, arXiv:2303.15343'
@@ -133,7 +134,7 @@ def read_image(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {
     'text_config': {**write_text(m), 'model_type': 'siglip_text_model'},
@@ -141,12 +142,12 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def write_text(m: Any) -> dict[str, Any]:
+def write_text(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of a text tower."""
   return clip.text_fields(m) | {'projection_size': m.heads['text'].dim or m.d_model}
 
 
-def write_image(m: Any) -> dict[str, Any]:
+def write_image(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields of an image tower."""
   return clip.image_fields(m) | {'vision_use_head': 'image' in m.heads}
 

@@ -13,6 +13,7 @@ from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
 
@@ -58,7 +59,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
   return {

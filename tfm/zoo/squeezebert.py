@@ -10,6 +10,7 @@ from tfm.parts.mixer.grouped import GroupedAttention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -68,7 +69,7 @@ def read(c: Fields) -> Model:
   return squeezed(bert.read(c), groups, c.get('intermediate_groups', 4), c.get('output_groups', 4))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {

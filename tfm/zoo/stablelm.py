@@ -14,6 +14,7 @@ from tfm.parts.residual_layout.parallel import Parallel
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.gpt_neox import all_rope_parameters
 from tfm.zoo.phi import sizes
@@ -77,7 +78,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer

@@ -13,6 +13,7 @@ from tfm.parts.relative.t5 import T5Bias
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import t5
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, segments
 
@@ -61,7 +62,7 @@ def with_experts(m: Model, moe: Moe, n_encoder: int, n_decoder: int) -> Model:
   return _sparse(m, moe, n_decoder).with_towers(encoder=_sparse(m.encoder, moe, n_encoder))
 
 
-def _sparse(stack: Any, moe: Moe, n: int) -> Any:
+def _sparse(stack: FamilyTower, moe: Moe, n: int) -> Any:
   layers: list[Block] = []
   for block, sparse in zip(layers_of(stack), _sparse_layers(depth(stack), n), strict=True):
     layers.append(dataclasses.replace(block, ffn=moe if sparse else moe.expert))
@@ -101,7 +102,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   moe = next(b.ffn for b in layers_of(m) + layers_of(m.encoder) if b.ffn.active < 1)
   dense = dataclasses.replace(
@@ -116,7 +117,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _count(stack: Any) -> int:
+def _count(stack: FamilyTower) -> int:
   """Return the number of sparse layers that reproduces the layers with experts."""
   flags = [b.ffn.active < 1 for b in layers_of(stack)]
   return next(n for n in range(1, len(flags) + 1) if _sparse_layers(len(flags), n) == flags)

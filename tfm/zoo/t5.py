@@ -21,6 +21,7 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -166,12 +167,12 @@ def read_stacks(c: Fields, head: Lm, ffn_name: str = 'relu') -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return {**write_stacks(m), 'scale_decoder_outputs': m.lm is None or m.lm.power == -0.5}
 
 
-def write_stacks(m: Any) -> dict[str, Any]:
+def write_stacks(m: FamilyModel) -> dict[str, Any]:
   """Return the config fields that `read_stacks` reads.
 
   An encoder alone is written as if it had a decoder of equal depth.

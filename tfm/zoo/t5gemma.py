@@ -12,6 +12,7 @@ from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention
 from tfm.zoo import gemma2
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import causal_mask, layers_of, segments
 
@@ -22,7 +23,10 @@ PAPER = (
 
 
 def joined(
-  encoder_spec: Any, decoder_spec: Any, dropout: float = 0.0, attention_dropout: float = 0.0
+  encoder_spec: Any,
+  decoder_spec: Any,
+  dropout: float = 0.0,
+  attention_dropout: float = 0.0,
 ) -> Model:
   """Return an encoder-decoder of two decoders.
 
@@ -95,7 +99,7 @@ def read(c: Fields) -> Model:
   return m.with_heads(lm=dataclasses.replace(m.lm, tied=c.get('tie_word_embeddings', True)))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   causal_blocks = [
     dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b)))

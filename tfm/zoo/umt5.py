@@ -8,6 +8,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.relative.base import Relative
 from tfm.zoo import t5
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel, FamilyTower
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 from tfm.zoo.mt5 import mt5
@@ -40,7 +41,7 @@ def unshared_relative(m: Model) -> Model:
   return _unshared(m).with_towers(encoder=_unshared(m.encoder))
 
 
-def _unshared(stack: Any) -> Any:
+def _unshared(stack: FamilyTower) -> Any:
   unshared = lambda b: dataclasses.replace(
     b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative)
   )
@@ -55,7 +56,7 @@ def read(c: Fields) -> Model:
   return unshared_relative(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return t5.write_stacks(
     dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative)

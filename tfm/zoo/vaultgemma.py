@@ -6,6 +6,7 @@ from typing import Any
 from tfm.model.spec import Model
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import gemma2
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 
@@ -17,6 +18,6 @@ def read(c: Fields) -> Model:
   return dataclasses.replace(spec, segments=segments(layers))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   return gemma2.write(m)

@@ -13,6 +13,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'An Image is Worth 16x16 Words, arXiv:2010.11929'
@@ -90,7 +91,7 @@ def _side(value: Any) -> int | tuple[int, ...]:
   return tuple(value) if isinstance(value, list | tuple) else value
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
@@ -108,7 +109,7 @@ def write_patches(embed: Any) -> dict[str, Any]:
   return {'image_size': embed.image, 'patch_size': embed.size, 'num_channels': embed.channels}
 
 
-def _write_pooler(m: Any) -> dict[str, Any]:
+def _write_pooler(m: FamilyModel) -> dict[str, Any]:
   act = None if m.classifier is None else m.classifier.hidden
   return {} if act is None else {'pooler_act': name_of(act, 'tanh')}
 

@@ -16,6 +16,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Robust Speech Recognition via Large-Scale Weak Supervision, arXiv:2212.04356'
@@ -141,7 +142,7 @@ def read(c: Fields) -> Model:
   )
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec, with the usual special token ids."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   # After the text tokens come the end token and the start of a transcript. Smaller vocabularies

@@ -18,6 +18,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.residual_layout.post import Post
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Cross-lingual Language Model Pretraining, arXiv:1901.07291'
@@ -119,7 +120,7 @@ def read(c: Fields) -> Model:
   return _model(embed, d, sizes['n_layers'], block, positions, head, c.get('pre_norm', False))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   pre = {'pre_norm': True} if block.residual_layout.final_norm else {}

@@ -14,6 +14,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.xl import XL
 from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'XLNet: Generalized Autoregressive Pretraining for Language Understanding, arXiv:1906.08237'
@@ -71,7 +72,7 @@ def read(c: Fields) -> Model:
   return spec.with_heads(lm=Lm(c.get('tie_word_embeddings', True), bias=True))
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {

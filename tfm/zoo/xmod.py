@@ -12,6 +12,7 @@ from tfm.parts.residual_layout.adapted import Adapted
 from tfm.parts.router.language import Language
 from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = (
@@ -83,13 +84,13 @@ def read(c: Fields) -> Model:
   )
 
 
-def names_of(m: Any) -> tuple[str, ...]:
+def names_of(m: FamilyModel) -> tuple[str, ...]:
   """Return the names of the languages of a model; unnamed ones have their index."""
   adapters = m.segments[0].pattern[0].second_ffn
   return tuple((*adapters.router.languages, *map(str, range(adapters.experts)))[: adapters.experts])
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block, names = m.segments[0].pattern[0], names_of(m)
   default, width, layout = (
@@ -98,10 +99,12 @@ def write(m: Any) -> dict[str, Any]:
     block.residual_layout,
   )
   factor = m.d_model / width
+  if factor.is_integer():
+    factor = int(factor)
   return {
     **roberta.write(m), 'languages': list(names),
     'default_language': None if default is None else names[default],
-    'adapter_reduction_factor': int(factor) if factor == int(factor) else factor,
+    'adapter_reduction_factor': factor,
     'pre_norm': layout.pre,
     'adapter_layer_norm': layout.reads == 'own', 'adapter_reuse_layer_norm': layout.reads == 'ffn',
     'ln_before_adapter': layout.inside,

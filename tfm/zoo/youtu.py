@@ -11,6 +11,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, minicpm3
 from tfm.zoo.entry import Entry
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 
 PAPER = 'Youtu-LLM, Tencent 2025'
@@ -47,7 +48,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True)
 
 
-def write(m: Any) -> dict[str, Any]:
+def write(m: FamilyModel) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   layout = m.segments[0].pattern[0].mixer.relative.layout
   return {**minicpm3.sizes(m), 'rope_interleave': layout == 'interleaved'}

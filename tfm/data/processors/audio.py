@@ -30,7 +30,7 @@ class AudioProcessor(Processor):
 
   type_key: ClassVar[str] = 'feature_extractor_type'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.padding_side != 'right':
       raise errors.ConfigError(
         f'{self.name}.padding_side: {self.padding_side!r} is not supported. Expected right.'
@@ -142,7 +142,8 @@ class WhisperFeatures(AudioProcessor):
       (batch, frames).
     """
     clips, length = self.clips(audio, sampling_rate), self.chunk_length * self.sampling_rate
-    clips = [clip[:length] for clip in clips] if truncation else clips
+    if truncation:
+      clips = [clip[:length] for clip in clips]
     waves, _ = self.stack(clips, max(length, *map(len, clips)), mask=False)
     features = np.stack([self._log_mel(wave) for wave in waves])
     out = {'input_features': features}
@@ -178,7 +179,7 @@ class Wav2Vec2Features(AudioProcessor):
   do_normalize: bool = True
   return_attention_mask: bool = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     if self.feature_size != 1:
       raise errors.ConfigError(f'{self.name}.feature_size: {self.feature_size}. Expected 1.')

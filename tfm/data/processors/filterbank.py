@@ -35,7 +35,7 @@ class ASTFeatures(AudioProcessor):
   std: float = 4.5689974
   return_attention_mask: bool = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     if self.return_attention_mask:
       raise errors.ConfigError(

@@ -64,7 +64,7 @@ class ImageProcessor(Processor):
 
   type_key: ClassVar[str] = 'image_processor_type'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.resample not in range(6):
       raise errors.ConfigError(
         f'{self.name}.resample: {self.resample!r} is not a Pillow filter. Expected 0..5.'
@@ -219,8 +219,10 @@ def _crop_share(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarr
 
 
 def _pad(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarray:
+  if not self.do_pad:
+    return image
   color = np.broadcast_to(self.image_mean, image.shape[2])
-  return pixels.pad_to_square(image, tuple(int(c * 255) for c in color)) if self.do_pad else image
+  return pixels.pad_to_square(image, tuple(int(c * 255) for c in color))
 
 
 class Row(NamedTuple):

@@ -68,7 +68,8 @@ class Size:
     elif isinstance(value, (list, tuple)) and len(value) == 2:
       value = {'height': value[0], 'width': value[1]}
     sides = ({'height', 'width'}, {'shortest_edge'}, {'shortest_edge', 'longest_edge'})
-    given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {}
+    fields = value if isinstance(value, dict) else {}
+    given = {k: v for k, v in fields.items() if v is not None}
     if set(given) not in sides or not all(type(v) is int and v > 0 for v in given.values()):
       raise errors.ConfigError(
         f'{where}: {value!r} is not a size. Expected positive integers for height and width, for '

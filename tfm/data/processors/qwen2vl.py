@@ -39,7 +39,7 @@ class Qwen2VLProcessor(ImageProcessor):
   temporal_patch_size: int = 2
   merge_size: int = 2
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     if self.size.shortest_edge is None or self.size.longest_edge is None:
       raise errors.ConfigError(

@@ -187,8 +187,9 @@ class Vocabulary(abc.ABC):
   @property
   def byte_lengths(self) -> NDArray[np.int32] | None:
     """Bytes of text of each id, int32 [size], or None if they depend on the context."""
-    table = self._table
-    return None if table is None else np.array([len(b) for b in table], np.int32)
+    if self._table is None:
+      return None
+    return np.array([len(b) for b in self._table], np.int32)
 
   def with_specials(self, names: Sequence[str]) -> 'Vocabulary':
     """Return this vocabulary with the special tokens `names`. Existing ones keep their ids."""

@@ -105,7 +105,8 @@ class FileVocabulary(Vocabulary):
     for text in texts:
       words.append([index.setdefault(w, len(index)) for w in _BEFORE_SPACE.split(text)])
     encoded = self._encode(list(index))
-    return [np.concatenate([encoded[i] for i in numbers]) for numbers in words]
+    join = lambda numbers: np.concatenate([encoded[i] for i in numbers])
+    return [join(numbers) for numbers in words]
 
   def split_point(self, text: str) -> int:
     if self._splits_at_spaces:

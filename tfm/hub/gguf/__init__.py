@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jax.typing import DTypeLike
+
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
@@ -37,7 +39,7 @@ class Gguf:
     self.fields, self._infos = open_files(path)
     self.config = hugging_face_config(path, self.fields, self._infos)
 
-  def tensors(self, dtype: Any | None = None) -> Tensors:
+  def tensors(self, dtype: DTypeLike | None = None) -> Tensors:
     """Return the tensors under their Hugging Face names, dequantized on access.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfm.core import errors
 from tfm.hub.gguf.reader import Info
+from tfm.zoo.layers import GLOBAL, LOCAL, choose
 
 #: `general.architecture` -> (model_type, class). In llama.cpp, llama includes Mistral's models.
 ARCHITECTURES = {
@@ -189,7 +190,7 @@ def _windows(
     raise errors.UserError(f'{where}attention.sliding_window_pattern: is {pattern}. Expected none.')
   if isinstance(pattern, int):
     pattern = [(i + 1) % pattern for i in range(values['num_hidden_layers'])]
-  return {'layer_types': ['sliding_attention' if x else 'full_attention' for x in pattern]}
+  return {'layer_types': choose(pattern, LOCAL, GLOBAL)}
 
 
 def _rope(

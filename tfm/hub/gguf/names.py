@@ -5,6 +5,7 @@ import dataclasses
 import re
 from typing import Any
 
+from jax.typing import DTypeLike
 import ml_dtypes
 import numpy as np
 
@@ -118,7 +119,7 @@ class Blocks:
 
 
 def to_hugging_face(
-  infos: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None
+  infos: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: DTypeLike | None
 ) -> Tensors:
   """Return the tensors of a GGUF file under their Hugging Face names.
 

@@ -60,7 +60,9 @@ def build_tokenizer(
     inner = _byte_pairs(path, get('pre', 'default'), texts, kinds, get('merges', []))
   elif kind == 'llama':
     is_gemma = architecture.startswith('gemma')
-    scores = [-i for i in range(len(texts))] if is_gemma else list(get('scores', ()))
+    scores = list(get('scores', ()))
+    if is_gemma:
+      scores = [-i for i in range(len(texts))]
     inner = _sentence_pieces(texts, kinds, scores, bool(get('add_space_prefix', not is_gemma)))
   else:
     raise errors.UserError(
@@ -82,7 +84,8 @@ def _byte_pairs(
     raise errors.UserError(f'{path}: tokenizer.ggml.pre: {errors.unknown("value", pre, _WORDS)}')
   words = _WORDS[pre]
   vocab = {t: i for i, (t, k) in enumerate(zip(texts, kinds, strict=True)) if k != _UNUSED}
-  pairs = [(left, right) for left, _, right in (merge.partition(' ') for merge in merges)]
+  halves = (merge.partition(' ') for merge in merges)
+  pairs = [(left, right) for left, _, right in halves]
   inner = tokenizers.Tokenizer(models.BPE(vocab, pairs, ignore_merges=words in _WHOLE_WORDS))
   byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None)
   if words is not None:

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from tfm.core import errors
 from tfm.hub.quantized import bitnet, bitsandbytes, compressed, fp8, gptq, mlx, mxfp4
+from tfm.hub.quantized.lazy_weights import Quantized
 from tfm.hub.tensors import Entry, Tensors
 
-Reader = Callable[[Tensors, Mapping[str, Any], np.dtype, str], dict[str, Entry]]
+#: Returns all tensors of a checkpoint by name, with weights dequantized. Raises a `UserError` if an
+#: option is not supported or tensors are inconsistent.
+Reader = Callable[[Quantized], dict[str, Entry]]
 
 #: `quant_method` -> the reader of the format. MLX's configs have no method.
 METHODS: dict[str, Reader] = {
@@ -33,7 +37,7 @@ _TRANSPOSED = ('gpt2', 'openai-gpt')
 
 
 def dequantized(
-  tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, where: str
+  tensors: Tensors, config: Mapping[str, Any], dtype: DTypeLike | None, where: str
 ) -> Tensors:
   """Return the tensors of a checkpoint with quantized weights dequantized on access.
 
@@ -54,10 +58,10 @@ def dequantized(
   if not options:
     return tensors
   dtype = dtype or config.get('dtype') or config.get('torch_dtype') or 'bfloat16'
-  kind = np.dtype(jnp.dtype(dtype))
+  checkpoint = Quantized(tensors, options, np.dtype(jnp.dtype(dtype)), where)
   method = options.get('quant_method')
   if method is None and 'group_size' in options:
-    return _check_dequantized(mlx.read(tensors, options, kind, where), where)
+    return _check_dequantized(mlx.read(checkpoint), where)
   if method not in METHODS:
     unknown = errors.unknown('quant_method', method, METHODS)
     raise errors.UserError(
@@ -68,7 +72,7 @@ def dequantized(
       f'{where}: quantization_config: quantized weights of {config["model_type"]} are not '
       'supported, because the order of their axes is ambiguous. Expected the original model.'
     )
-  return _check_dequantized(METHODS[method](tensors, options, kind, where), where)
+  return _check_dequantized(METHODS[method](checkpoint), where)
 
 
 def _check_dequantized(found: Mapping[str, Entry], where: str) -> Tensors:

@@ -1,37 +1,21 @@
 """Weights of bitsandbytes: int8 (arXiv:2208.07339), and NF4 or FP4 (QLoRA, arXiv:2305.14314)."""
 
-from collections.abc import Mapping
 import json
 import math
-from typing import Any
 
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.lazy_weights import LazyMatrix, Parts
-from tfm.hub.tensors import Entry, Tensors
+from tfm.hub.quantized.lazy_weights import LazyMatrix, Parts, Quantized
+from tfm.hub.tensors import Entry
 
 _STATE = '.quant_state.bitsandbytes__'
 _PARTS = ('.absmax', '.quant_map', '.nested_absmax', '.nested_quant_map')
 
 
-def read(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint with bitsandbytes weights dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: The state of a weight is not supported, or tensors are inconsistent.
-  """
+def read(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint with bitsandbytes weights dequantized."""
+  tensors, _, dtype, where = checkpoint
   found = dict(tensors.entries)
   for name in [n for n in tensors if n.endswith('.SCB')]:
     _int8(found, name.removesuffix('.SCB'), dtype, where)
@@ -105,7 +89,7 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     return scales + np.float32(state['nested_offset'])
 
   def make(part: slice) -> np.ndarray:
-    columns = math.prod(shape[1:])
+    columns = shape[-1]
     first, last = part.start * columns, part.stop * columns
     # Read full blocks and bytes around the rows. The high bits of a byte are the first number.
     start, stop = first // step, -(-last // step)
@@ -113,7 +97,7 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     values = _pairs(table.array())[numbers].reshape(-1)
     scales = block_scales(start * step // block, min(-(-stop * step // block), blocks))
     values *= np.repeat(scales, block)[: len(values)]
-    return values[first - start * step : last - start * step].reshape(-1, *shape[1:])
+    return values[first - start * step : last - start * step].reshape(-1, columns)
 
   found[weight] = LazyMatrix(shape, dtype, make, [packed, table, largest, *nested.values()])
 

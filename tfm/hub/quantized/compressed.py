@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, unpack_bits
+from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, Quantized, unpack_bits
 from tfm.hub.tensors import Entry, Tensors
 
 _FORMATS = (
@@ -28,23 +28,9 @@ _PARTS = (
 Schemes = Sequence[Mapping[str, Any]]
 
 
-def read(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint of compressed-tensors with all weights dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: A format or option is not supported, or tensors are inconsistent.
-  """
+def read(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint of compressed-tensors with all weights dequantized."""
+  tensors, options, dtype, where = checkpoint
   groups = list((options.get('config_groups') or {}).values())
   formats = [g.get('format') for g in groups if g.get('format')]
   for form in [options.get('format', 'dense'), *formats]:

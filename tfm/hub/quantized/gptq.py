@@ -4,13 +4,19 @@ Each group of inputs has a scale and a zero point. Both formats store the weight
 32-bit words. GPTQ packs along the inputs, AWQ along the outputs.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, check_options, unpack_bits
-from tfm.hub.tensors import Entry, Tensors
+from tfm.hub.quantized.lazy_weights import (
+  Groups,
+  LazyMatrix,
+  Parts,
+  Quantized,
+  check_options,
+  unpack_bits,
+)
+from tfm.hub.tensors import Entry
 
 #: Bits -> a word with a one in each field, which version 1 subtracts from zero points.
 _MINUS_ONE = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
@@ -18,23 +24,9 @@ _MINUS_ONE = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def read_gptq(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint with GPTQ weights dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: An option is not supported, or tensors are inconsistent.
-  """
+def read_gptq(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint with GPTQ weights dequantized."""
+  tensors, options, dtype, where = checkpoint
   check_options(
     where, options, checkpoint_format=('gptq', 'gptq_v2', None), is_marlin_format=(False, None)
   )
@@ -109,23 +101,9 @@ def _columns(
   return q[:, part.start - first * n : part.stop - first * n]
 
 
-def read_awq(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint with AWQ weights dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: An option is not supported, or tensors are inconsistent.
-  """
+def read_awq(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint with AWQ weights dequantized."""
+  tensors, options, dtype, where = checkpoint
   bits = options.get('bits', options.get('w_bit', 4))
   size = options.get('group_size', options.get('q_group_size', 128))
   version = str(options.get('version', 'gemm')).lower()

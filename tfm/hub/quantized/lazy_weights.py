@@ -1,22 +1,39 @@
-"""Building blocks of several formats: lazy matrices, bit fields and groups of columns."""
+"""Building blocks of formats: their input, lazy matrices, bit fields and groups of columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import math
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.tensors import Entry
+from tfm.hub.tensors import Entry, Tensors
 
 #: The number of values that are dequantized at a time.
 _CHUNK = 1 << 20
 
 
+class Quantized(NamedTuple):
+  """A quantized checkpoint, the input of the readers of all formats.
+
+  Attributes:
+    tensors: The stored tensors.
+    options: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+  """
+
+  tensors: Tensors
+  options: Mapping[str, Any]
+  dtype: np.dtype
+  where: str
+
+
 @dataclasses.dataclass(frozen=True)
 class LazyMatrix:
   """A matrix `[out, in]` that is dequantized on access, a few rows at a time.
+
+  Leading axes stack several matrices. Their rows are numbered consecutively.
 
   Attributes:
     shape: The shape of the matrix.
@@ -32,10 +49,11 @@ class LazyMatrix:
 
   def array(self) -> np.ndarray:
     out = np.empty(self.shape, self.dtype)
-    step = max(1, _CHUNK // math.prod(self.shape[1:]))
-    for start in range(0, len(out), step):
-      part = slice(start, min(start + step, len(out)))
-      out[part] = self.make(part)
+    rows = out.reshape(-1, self.shape[-1])
+    step = max(1, _CHUNK // self.shape[-1])
+    for start in range(0, len(rows), step):
+      part = slice(start, min(start + step, len(rows)))
+      rows[part] = self.make(part)
     return out
 
   def chunks(self) -> Iterator[np.ndarray]:

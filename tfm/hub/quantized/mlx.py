@@ -5,27 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, check_options, unpack_bits
-from tfm.hub.tensors import Entry, Tensors
+from tfm.hub.quantized.lazy_weights import (
+  Groups,
+  LazyMatrix,
+  Parts,
+  Quantized,
+  check_options,
+  unpack_bits,
+)
+from tfm.hub.tensors import Entry
 
 
-def read(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint with MLX weights dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: An option is not supported, or tensors are inconsistent.
-  """
+def read(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint with MLX weights dequantized."""
+  tensors, options, dtype, where = checkpoint
   check_options(where, options, mode=('affine', None), bits=(4, 8, 2))
   parts = Parts(tensors.entries, ('.scales', '.biases', '.weight'), where)
   modules = list(parts.modules())

@@ -1,14 +1,14 @@
 """MXFP4 experts of GPT-OSS, in the OCP Microscaling Formats v1.0."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import dataclasses
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.tensors import Entry, Tensors
+from tfm.hub.quantized.lazy_weights import Quantized
+from tfm.hub.tensors import Entry
 
 #: The number of values in a chunk.
 _CHUNK = 1 << 20
@@ -57,23 +57,9 @@ class _Mxfp4:
     self.scales.release()
 
 
-def read(
-  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
-) -> dict[str, Entry]:
-  """Return the tensors of a checkpoint with MXFP4 experts dequantized.
-
-  Args:
-    tensors: The stored tensors.
-    options: The fields of `quantization_config`.
-    dtype: The dtype of dequantized weights.
-    where: The path of the config, for errors.
-
-  Returns:
-    All tensors by name.
-
-  Raises:
-    UserError: Tensors are inconsistent.
-  """
+def read(checkpoint: Quantized) -> dict[str, Entry]:
+  """Return the tensors of a checkpoint with MXFP4 experts dequantized."""
+  tensors, _, dtype, where = checkpoint
   found: dict[str, Entry] = dict(tensors.entries)
   for name in tensors:
     if not name.endswith('_blocks'):

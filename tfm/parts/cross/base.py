@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.registry import Part
 
@@ -40,7 +40,7 @@ class Cross(Part):
     """Return the forward FLOPs to compute keys and values of an encoder token."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
-  def init_cache(self, d_model: int, B: int, S: int, dtype: jnp.dtype) -> Any:
+  def init_cache(self, d_model: int, B: int, S: int, dtype: DTypeLike) -> Any:
     """Return an empty cache of keys and values.
 
     Args:

@@ -12,6 +12,7 @@ from tfm.core import errors
 from tfm.core.axes import sharded
 from tfm.parts.embed import ids_in_range
 from tfm.parts.embed.tokens import Tokens, _Tokens
+from tfm.parts.encoder_only import check_uncached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,7 @@ class _Globals(_Tokens):
     self.globals_PD = self.param('globals', init, shape, d.run.precision.dtype('param'))
 
   def start(self, inputs, outputs, next_B):
-    if next_B is not None:
-      raise errors.UserError(
-        'globals: the global vectors attend to later tokens. Expected an encoder, without a cache.'
-      )
+    check_uncached(next_B is not None, 'globals', 'the global vectors attend to later tokens')
     start = super().start(inputs, outputs, next_B)
     n, info = self.spec.count, start.info
     info = jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (n, 0), *((0, 0),) * (a.ndim - 2))), info)

@@ -6,9 +6,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.parts.around import around
 from tfm.parts.embed.tokens import Tokens, _Tokens
+from tfm.parts.encoder_only import check_uncached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +59,7 @@ class _Trigrams(_Tokens):
   spec: Trigrams
 
   def start(self, inputs, outputs, next_B):
-    if next_B is not None:
-      raise errors.UserError(
-        'trigrams: an embedding depends on the next token. Expected an encoder, without a cache.'
-      )
+    check_uncached(next_B is not None, 'trigrams', 'an embedding depends on the next token')
     return super().start(inputs, outputs, next_B)
 
   def joined(self, x_BTD: jax.Array, segment_BT: jax.Array | None) -> jax.Array:

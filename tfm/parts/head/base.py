@@ -1,16 +1,48 @@
 """Base class of heads, which compute outputs from the last hidden state."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import jax
+from jax.typing import DTypeLike
 
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo
 
 if TYPE_CHECKING:
   from tfm.parts.context import Dims
+
+
+class HeadTower(Protocol):
+  """The tower of a head, as heads check it. `tfm.model.spec.Tower` has these properties.
+
+  Attributes:
+    embed: the input layer.
+    d_model: the width of the first segment, None for the model's.
+    segments: the layers.
+    vocab: the number of token ids, 0 without tokens.
+    causal: whether no output depends on a later token.
+    reads_towers: names of the towers that this one reads.
+  """
+
+  @property
+  def embed(self) -> Any: ...
+
+  @property
+  def d_model(self) -> int | None: ...
+
+  @property
+  def segments(self) -> Sequence[Any]: ...
+
+  @property
+  def vocab(self) -> int: ...
+
+  @property
+  def causal(self) -> bool: ...
+
+  @property
+  def reads_towers(self) -> Set[str]: ...
 
 
 class HeadContext(NamedTuple):
@@ -70,7 +102,7 @@ class Head(Part):
     """Names of outputs of other towers or earlier heads that the head uses."""
     return ()
 
-  def examples(self, dtype: Any) -> dict[str, jax.Array]:
+  def examples(self, dtype: DTypeLike) -> dict[str, jax.Array]:
     """Return arrays for the names in `reads`, of any size, to initialize the parameters."""
     del dtype
     return {}
@@ -84,6 +116,6 @@ class Head(Part):
     """Return the forward FLOPs for one sequence of `length` tokens."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
-  def fits(self, tower: Any) -> Iterator[str]:
+  def fits(self, tower: HeadTower) -> Iterator[str]:
     """Yield a message for each reason why the head cannot be used with this tower."""
     yield from ()

@@ -1,13 +1,13 @@
 """Pooling: one vector per sequence from the hidden states of its tokens."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.parts.head.base import HeadContext
+from tfm.parts.head.base import HeadContext, HeadTower
 from tfm.parts.tokeninfo import TokenInfo
 
 #: Kinds of pooling:
@@ -37,7 +37,7 @@ def width(pick: Pick, d: int) -> int:
   return 2 * d if pick == 'first_patches' else d
 
 
-def fits(pick: Pick, tower: Any) -> Iterator[str]:
+def fits(pick: Pick, tower: HeadTower) -> Iterator[str]:
   """Yield a message if the pooled token depends on no other token, or can never exist."""
   if pick in _EARLY and tower.causal and _only_mixers(tower):
     yield (
@@ -103,7 +103,7 @@ def pool(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
   return jnp.take_along_axis(x_BTD, place_B[:, None, None], 1)[:, 0]
 
 
-def _only_mixers(tower: Any) -> bool:
+def _only_mixers(tower: HeadTower) -> bool:
   """Return whether tokens attend to each other, and get no information from other towers."""
   mixes = any(block.mixer is not None for segment in tower.segments for block in segment.pattern)
   return mixes and not tower.reads_towers

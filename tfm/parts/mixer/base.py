@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 import jax
+from jax.typing import DTypeLike
 
 from tfm.core.registry import Part
 from tfm.parts.cache.base import Cache as CacheKind
@@ -36,7 +37,7 @@ class Mixer(Part):
     raise AssertionError(f'{type(self).__name__} must define state')
 
   def init_cache(
-    self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()
+    self, d_model: int, B: int, S: int, dtype: DTypeLike, kind: CacheKind = DenseCache()
   ) -> Cache:
     """Return an empty cache of this layer.
 
@@ -54,7 +55,9 @@ class Mixer(Part):
     store = kind.init(tokens, B, S, self.lookback, self.reads) if tokens else None
     return {'tokens': store, 'rows': zeros(rows, (B,))}
 
-  def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
+  def cache_bytes(
+    self, d_model: int, S: int, dtype: DTypeLike, kind: CacheKind = DenseCache()
+  ) -> int:
     """Return the bytes of one sequence in the cache of this layer.
 
     Args:
@@ -69,12 +72,12 @@ class Mixer(Part):
     tokens = kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback)
     return tokens + self.state_bytes(d_model, dtype)
 
-  def state_bytes(self, d_model: int, dtype: Any) -> int:
+  def state_bytes(self, d_model: int, dtype: DTypeLike) -> int:
     """Return the bytes of the state of one sequence that do not depend on its length."""
     return nbytes(self.arrays(d_model, dtype, 'row'))
 
   def arrays(
-    self, d_model: int, dtype: Any, per: Literal['token', 'row']
+    self, d_model: int, dtype: DTypeLike, per: Literal['token', 'row']
   ) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of one kind of state, without the batch and time axes.
 

@@ -8,8 +8,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.parts.context import Ctx
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import Attention, _Attention
@@ -65,7 +65,7 @@ class BigBirdAttention(BeyondTheMask, Attention):
 
   @property
   def effective_mask(self):
-    return _Near(self.mask, self.block, self.full)
+    return _BlockSparse(self.mask, self.block, self.full)
 
   @property
   def provides(self):
@@ -73,7 +73,7 @@ class BigBirdAttention(BeyondTheMask, Attention):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Near(Mask):
+class _BlockSparse(Mask):
   """Block-sparse mask of documents longer than `full`, combined with `mask`."""
 
   mask: Mask
@@ -95,10 +95,7 @@ class _BigBird(_Attention):
   spec: BigBirdAttention
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
-    if ctx.slot is not None:
-      raise errors.UserError(
-        'bigbird: tokens attend to the last block. Expected an encoder, without a cache.'
-      )
+    check_uncached(ctx.slot is not None, 'bigbird', 'tokens attend to the last block')
     info = ctx.info.with_extras(length=_lengths(ctx.info))
     return x_BTD, info, info
 

@@ -7,13 +7,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.around import around
 from tfm.parts.context import Ctx, Dims
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.base import Cache, Mixer
 
@@ -79,10 +79,7 @@ class _Conv(Module):
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
-    if cache is not None:
-      raise errors.UserError(
-        'conv: depends on later tokens and has no cache. Expected an encoder without a cache.'
-      )
+    check_uncached(cache is not None, 'conv', 'depends on later tokens')
     s, (B, T, D) = self.spec, x_BTD.shape
     parts, dtype = (s.groups, D // s.groups), self.dims.run.precision.dtype('param')
     init = self.dims.init.weight('conv', s.size * parts[1], D, self.dims)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.parts.context import Ctx
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.base import Cache, Mixer
 
@@ -51,11 +51,7 @@ class _Fourier(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
-    if cache is not None:
-      raise errors.UserError(
-        'fourier: mixes all tokens of a document and has no cache. '
-        'Expected an encoder without a cache.'
-      )
+    check_uncached(cache is not None, 'fourier', 'mixes all tokens of a document')
     pos_BT, segment_BT = ctx.info.positions, ctx.info.segment_ids
     same_BTS = (segment_BT[:, :, None] == segment_BT[:, None, :]) & (segment_BT > 0)[:, :, None]
     n_BT1 = jnp.maximum(jnp.sum(same_BTS, -1, keepdims=True), 1)

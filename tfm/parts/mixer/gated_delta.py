@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -149,6 +150,6 @@ def _unit(x: jax.Array) -> jax.Array:
   return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-6)
 
 
-def _log_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _log_uniform(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
   """Return log A, A uniform in [0.01, 16]."""
   return jnp.log(jax.random.uniform(key, shape, dtype, 0.01, 16.0))

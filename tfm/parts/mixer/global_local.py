@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.parts.context import Ctx
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import Attention, _Attention
@@ -59,7 +59,7 @@ class GlobalLocal(BeyondTheMask, Attention):
 
   @property
   def effective_mask(self):
-    return _Blocks(self.mask, self.block, self.shift)
+    return _BlockAndGlobal(self.mask, self.block, self.shift)
 
   @property
   def reads(self):
@@ -67,7 +67,7 @@ class GlobalLocal(BeyondTheMask, Attention):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Blocks(Mask):
+class _BlockAndGlobal(Mask):
   """Mask of the tokens of the same block, combined with `mask`, and of global tokens."""
 
   mask: Mask
@@ -86,10 +86,7 @@ class _GlobalLocal(_Attention):
   spec: GlobalLocal
 
   def entering(self, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
-    if ctx.slot is not None:
-      raise errors.UserError(
-        'global_local: tokens attend to later ones. Expected an encoder, without a cache.'
-      )
+    check_uncached(ctx.slot is not None, 'global_local', 'tokens attend to later ones')
     marked_BT = ctx.info.get('global')
     norm: Any = self.spec.input_norm.make(self.dims)
     plain_BTD, global_BTD = (

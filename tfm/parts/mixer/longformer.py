@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, project_jointly
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.heads import norm_and_clip
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
@@ -41,7 +41,7 @@ class Longformer(BeyondTheMask, Attention):
 
   @property
   def effective_mask(self):
-    return _Near(self.mask)
+    return _LocalAndGlobal(self.mask)
 
   @property
   def reads(self):
@@ -49,7 +49,7 @@ class Longformer(BeyondTheMask, Attention):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Near(Mask):
+class _LocalAndGlobal(Mask):
   """The tokens that `mask` allows, and the global tokens of the document."""
 
   mask: Mask
@@ -63,10 +63,7 @@ class _Longformer(_Attention):
   spec: Longformer
 
   def __call__(self, x_BTD, ctx, cache=None, values=None):
-    if ctx.slot is not None:
-      raise errors.UserError(
-        'longformer: global tokens attend to later ones. Expected an encoder without a cache.'
-      )
+    check_uncached(ctx.slot is not None, 'longformer', 'global tokens attend to later ones')
     return super().__call__(x_BTD, ctx, cache, values)
 
   def combine_heads(

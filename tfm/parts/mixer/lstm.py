@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -192,7 +193,7 @@ class _Kernel(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, dtype: Any) -> Any:
+  def __call__(self, dtype: DTypeLike) -> Any:
     n_in, n_out = self.shape[0], math.prod(self.shape[1:])
     init = sharded(self.dims.init.weight(self.name or '', n_in, n_out, self.dims), self.letters)
     kernel = weight(self, 'kernel', init, self.shape, self.dims.run.precision.dtype('param'))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -147,7 +148,7 @@ def _selective(rate_FH: jax.Array) -> Any:
   return chunk
 
 
-def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
   """Return log A, with A = 1, 2, 3, ... in each channel."""
   del key
   return jnp.broadcast_to(jnp.log(jnp.arange(1, shape[1] + 1, dtype=dtype))[None], shape)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -179,13 +180,13 @@ class _Mamba2(Module):
     return y_BTNH if s.gate_first else y_BTNH * gate_BTNH
 
 
-def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
   """Return log A, with A = 1, 2, 3, ..."""
   del key
   return jnp.log(jnp.arange(1, shape[0] + 1, dtype=dtype))
 
 
-def small_steps(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def small_steps(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
   """Return inputs of softplus that make its values log-uniform in [0.001, 0.1].
 
   Args:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
@@ -151,7 +152,7 @@ class _Blocks(Module):
     return y_BTNH.reshape(B, T, N * H)
 
 
-def _slow(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _slow(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
   """Return l such that the square of exp(-softplus(l)) is uniform in [0.9^2, 0.999^2]."""
   square = jax.random.uniform(key, shape, dtype, 0.9**2 + 1e-8, 0.999**2 + 1e-8)
   return jnp.log(jnp.exp(-0.5 * jnp.log(square)) - 1)

@@ -7,12 +7,12 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.core.axes import sharded
 from tfm.parts.around import around
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.mixer.masked import BeyondTheMask
@@ -58,10 +58,7 @@ class _SpanConv(_Attention):
   spec: SpanConv
 
   def __call__(self, x_BTD, ctx, cache=None, values=None):
-    if ctx.slot is not None:
-      raise errors.UserError(
-        'span_conv: convolutions include later tokens. Expected an encoder, without a cache.'
-      )
+    check_uncached(ctx.slot is not None, 'span_conv', 'convolutions include later tokens')
     return super().__call__(x_BTD, ctx, cache, values)
 
   def combine_heads(

@@ -6,8 +6,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.parts.context import Ctx
+from tfm.parts.encoder_only import check_uncached
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
@@ -83,11 +83,7 @@ class _Transient(_Attention):
   spec: Transient
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
-    if ctx.slot is not None:
-      raise errors.UserError(
-        'transient: block sums depend on later tokens, and there is no cache. '
-        'Expected an encoder without a cache.'
-      )
+    check_uncached(ctx.slot is not None, 'transient', 'block sums depend on later tokens')
     s, info = self.spec, ctx.info
     M = x_BTD.shape[1] // s.pool
     block_BT, slot_BT, ends_BT = _blocks(info.segment_ids, s.pool)

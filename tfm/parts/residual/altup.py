@@ -76,7 +76,8 @@ class AltUp(Residual):
   def flops(self, d_model, depth):
     U, P = self.streams, self.inputs
     ends = 4 * (U - 1) * d_model * d_model
-    return ends + depth * (4 * d_model * U + 2 * d_model * U * (U + 1) + 4 * d_model * P)
+    streams = 4 * d_model * U + 2 * d_model * U * U + 2 * U * U * (U + 1)
+    return ends + depth * (streams + 4 * d_model * P)
 
 
 class _AltUp(Module):
@@ -88,9 +89,8 @@ class _AltUp(Module):
   @nn.compact
   def __call__(self) -> '_Streams':
     others = range(1, self.spec.streams)
-    before, after = (
-      [_Square(self.dims, name=f'{way}_{i}')() for i in others] for way in ('in', 'out')
-    )
+    before = [_Square(self.dims, name=f'in_{i}')() for i in others]
+    after = [_Square(self.dims, name=f'out_{i}')() for i in others]
     return _Streams(self.spec, self.dims, before, after)
 
 

@@ -42,6 +42,10 @@ class ResidualLayout(Part):
     """Return additional branches by name: modules `x_BTD -> y_BTD` of this layout."""
     return {}
 
+  def flops(self, d_model: int) -> float:
+    """Return the forward FLOPs per token of the additional branches."""
+    return 0.0
+
   @property
   def additive(self) -> bool:
     """Whether the block only adds `steps` to the stream, so that it can be inverted."""

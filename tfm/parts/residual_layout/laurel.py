@@ -37,6 +37,9 @@ class Laurel(ResidualLayout):
   def own(self, dims):
     return {'laurel': _LowRank(self, dims)}
 
+  def flops(self, d_model):
+    return 4 * d_model * self.rank
+
   def __call__(self, x_BTD, branches, norm):
     for name, f in branches.items():
       if name == 'laurel':

@@ -25,9 +25,13 @@ class Normed(ResidualLayout):
       kept, added = self.ffn if name == 'ffn' else self.mixer
       h_BTD = norm(f'{name}_norm')(x_BTD)
       y_BTD = f(h_BTD, None, h_BTD)
-      x_BTD = (h_BTD if kept == 1 else h_BTD * kept) + (y_BTD if added == 1 else y_BTD * added)
+      x_BTD = _scaled(h_BTD, kept) + _scaled(y_BTD, added)
     return x_BTD
 
   @property
   def additive(self):
     return False
+
+
+def _scaled(x_BTD, scale):
+  return x_BTD if scale == 1 else x_BTD * scale

@@ -1,11 +1,10 @@
 """Checkpoints of Apertus: Llama's names except norms, and two numbers per layer for xIELU."""
 
-from typing import Any
-
 import numpy as np
 
 from tfm.model.spec import depth
 from tfm.zoo import apertus
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.layers import layers_of
 from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family, Names
@@ -22,7 +21,7 @@ NAMES: Names = {
 }
 
 
-def constants(m: Any) -> dict[str, np.ndarray]:
+def constants(m: FamilyModel) -> dict[str, np.ndarray]:
   """Return the constants of the activation, which checkpoints store as tensors."""
   ffn = layers_of(m)[0].ffn
   if not hasattr(ffn, 'beta'):

@@ -4,7 +4,7 @@ from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
 from tfm.zoo import clip
 from tfm.zoo.fields import Fields
-from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.family import Family, Names, Top, nested
 from tfm.zoo.weights.rules import Taps, Whole
 
 LAYER = {
@@ -18,13 +18,13 @@ LAYER = {
 TEXT: Names = {
   'embed': 'text_model.embeddings.token_embedding',
   'absolute': 'text_model.embeddings.position_embedding',
-  **{path: f'text_model.{name}' for path, name in LAYER.items()},
+  **nested(LAYER, '', 'text_model.'),
   'norm': 'text_model.final_layer_norm',
 }
 IMAGE: Names = {
   'embed/patches': Taps('vision_model.embeddings.patch_embedding'),
   'embed/positions': Whole('vision_model.embeddings.position_embedding.weight'),
-  **{path: f'vision_model.{name}' for path, name in LAYER.items()},
+  **nested(LAYER, '', 'vision_model.'),
 }
 _TEXT: Names = {**TEXT, 'text_head/out': 'text_projection'}
 _IMAGE: Names = {

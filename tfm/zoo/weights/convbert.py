@@ -3,6 +3,7 @@
 The multiple-choice class is not supported: it pools the last position, which may be padding.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import math
 
@@ -12,7 +13,7 @@ from tfm.zoo import convbert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert, electra
 from tfm.zoo.weights.family import Family, Names, Top
-from tfm.zoo.weights.rules import Depthwise, Whole, renamed
+from tfm.zoo.weights.rules import Depthwise, Shape, Slot, Whole, renamed
 from tfm.zoo.weights.squeezebert import Pointwise
 from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
@@ -21,7 +22,7 @@ from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 class Column(Whole):
   """A vector that checkpoints store as a matrix with one column."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return math.prod(slots[0].shape), 1
 
 

@@ -1,19 +1,20 @@
 """Checkpoints of DeBERTa with all of its heads: fused q, k and v with separate biases."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
 
 from tfm.zoo import deberta
 from tfm.zoo.weights import bert, deberta_v2
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.rules import ByHead, Whole, renamed
+from tfm.zoo.weights.rules import ByHead, Shape, Slot, Whole, renamed
 
 
 @dataclasses.dataclass(frozen=True)
 class _Flat(Whole):
   """A tensor with this full name and one axis."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return (math.prod(slots[0].shape),)
 
 

@@ -1,10 +1,9 @@
 """Checkpoints of DeBERTa v2 with all of its heads."""
 
-from typing import Any
-
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
 from tfm.zoo import deberta_v2
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -27,7 +26,7 @@ NAMES: Names = {
 }
 
 
-def _sequence(c: Fields, m: Any, labels: int) -> Model:
+def _sequence(c: Fields, m: FamilyModel, labels: int) -> Model:
   act, dropout = c.act('pooler_hidden_act', 'gelu'), c.get('cls_dropout', m.embed.dropout)
   return with_classifier(m, Classify(labels, hidden=act, dropout=dropout))
 

@@ -1,9 +1,8 @@
 """Checkpoints of DeepSeek-V2 and V3."""
 
-from typing import Any
-
 from tfm.model.spec import depth
 from tfm.zoo import deepseek
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import ByHead, Fused, Whole, layers_under
@@ -45,12 +44,12 @@ MTP_NAMES: Names = {
 }
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return the names of a spec."""
   return DIRECT_QUERY if m.segments[0].pattern[0].mixer.q_rank is None else LATENT_QUERY
 
 
-def names_with_mtp(m: Any) -> Names:
+def names_with_mtp(m: FamilyModel) -> Names:
   """Return the names of a spec and of its multi-token prediction layers.
 
   Checkpoints number these layers after the model's own.
@@ -58,7 +57,7 @@ def names_with_mtp(m: Any) -> Names:
   return {**names(m), **layers_under(names(m), 'mtp/'), **MTP_NAMES}
 
 
-def mtp_twins(m: Any) -> dict[str, str]:
+def mtp_twins(m: FamilyModel) -> dict[str, str]:
   """Return tensors that each multi-token prediction layer duplicates from the model."""
   head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
@@ -67,7 +66,7 @@ def mtp_twins(m: Any) -> dict[str, str]:
   return {f'{layer}.{name}': path for layer in layers for name, path in again.items()}
 
 
-def ignored_tensors(m: Any) -> tuple[str, ...]:
+def ignored_tensors(m: FamilyModel) -> tuple[str, ...]:
   """Return patterns of ignored tensors.
 
   These are tables of rotary angles, and multi-token prediction layers if the config has none.

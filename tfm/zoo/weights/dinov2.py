@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 import functools
-from typing import Any
 
 from tfm.model.spec import Model
 from tfm.parts.ffn.glu import Glu
 from tfm.zoo import dinov2
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights import vit
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Fused, Row, Whole, renamed
@@ -33,7 +33,7 @@ _GATED: Names = {
 
 
 def _family(stem: str, prefix: str, read: Callable[..., Model]) -> Family:
-  def names(spec: Any) -> Names:
+  def names(spec: FamilyModel) -> Names:
     gated = isinstance(spec.segments[0].pattern[0].ffn, Glu)
     return renamed({**_NAMES, **(_GATED if gated else _PLAIN)}, 'vit.', prefix)
 

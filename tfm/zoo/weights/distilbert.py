@@ -1,11 +1,10 @@
 """Checkpoints of DistilBERT with all of its heads."""
 
-from typing import Any
-
 from tfm.model.spec import Model
 from tfm.parts.act.relu import Relu
 from tfm.parts.head.classify import Classify
 from tfm.zoo import distilbert
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
@@ -42,7 +41,7 @@ def _tokens(m: Model, labels: int, dropout: float) -> Model:
   return with_classifier(m, Classify(labels, 'each', dropout=dropout))
 
 
-def _embed_dropout(m: Any) -> float:
+def _embed_dropout(m: FamilyModel) -> float:
   found: float = m.embed.dropout
   return found
 

@@ -1,11 +1,10 @@
 """Checkpoints of ELECTRA generators and discriminators with all of their heads."""
 
-from typing import Any
-
 from tfm.model.spec import Model
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.head.classify import Classify
 from tfm.zoo import bert_decoder, electra
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -21,7 +20,7 @@ NAMES: Names = {
 }
 
 
-def _discriminator(c: Fields, m: Any) -> Model:
+def _discriminator(c: Fields, m: FamilyModel) -> Model:
   return with_classifier(m, Classify(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))
 
 

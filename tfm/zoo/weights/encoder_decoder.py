@@ -3,6 +3,7 @@
 from typing import Any
 
 from tfm.zoo import encoder_decoder
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights import bert, roberta
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import renamed
@@ -10,7 +11,7 @@ from tfm.zoo.weights.rules import renamed
 _NAMES: dict[str, Names] = {'bert': bert.NAMES, 'roberta': roberta.NAMES}
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return the names of the encoder, which has no head, and of the decoder, which has one."""
   kinds = [encoder_decoder.kind_of(stack).model_type for stack in (m.encoder, m)]
   encoder_names, decoder_names = (_NAMES[kind] for kind in kinds)

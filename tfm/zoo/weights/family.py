@@ -129,6 +129,21 @@ class Tensor:
   slots: tuple[Slot, ...]
 
 
+def nested(names: Mapping[str, str], path: str, module: str) -> dict[Any, str]:
+  """Return names of a module as names of its parts in a larger model.
+
+  Args:
+    names: paths in the module and their names in checkpoints.
+    path: prefix of the paths.
+    module: prefix of the names in checkpoints.
+
+  Example:
+    >>> nested({'q': 'q_proj'}, '*/mixer/', 'layers.*.attn.')
+    {'*/mixer/q': 'layers.*.attn.q_proj'}
+  """
+  return {path + inner: module + name for inner, name in names.items()}
+
+
 def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
   """Return the checkpoint tensors of a spec, in the order of tfm's parameters.
 
@@ -203,8 +218,10 @@ def _slots(
   block, ahead = _BLOCK.search(path), _DEPTH.match(path)
   later = ahead and depth(spec) + int(ahead[1]) - 1
   if block is None or not letters.startswith('L'):
-    for number in (later,) if ahead else () if block is None else block.groups():
-      name = name.replace('*', str(number), 1)
+    if ahead:
+      name = name.replace('*', str(later), 1)
+    elif block is not None:
+      name = name.replace('*', block[1], 1).replace('*', block[2], 1)
     yield name, Slot(path, (), shape, _n_in(path, letters))
     return
   name_of_tower = path.partition('/')[0]

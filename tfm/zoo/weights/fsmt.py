@@ -1,10 +1,9 @@
 """Checkpoints of FSMT: BART's names, a token table per stack, and stored sinusoids."""
 
-from typing import Any
-
 import numpy as np
 
 from tfm.zoo import fsmt
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights.bart import NAMES
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.marian import POSITIONS, TABLES
@@ -12,7 +11,7 @@ from tfm.zoo.weights.marian import POSITIONS, TABLES
 _NAMES: Names = {**NAMES, **TABLES, 'head/head': 'model.decoder.output_projection'}
 
 
-def sinusoids(m: Any) -> dict[str, np.ndarray]:
+def sinusoids(m: FamilyModel) -> dict[str, np.ndarray]:
   """Return the position table of both stacks, computed in float32; the padding row is 0."""
   half, f = m.d_model // 2, np.float32
   w_H = np.exp(np.arange(half, dtype=f) * f(-np.log(10_000) / (half - 1)))

@@ -1,8 +1,7 @@
 """Checkpoints of the language model of Gemma 3n: Gemma 2's names, and names of new parts."""
 
-from typing import Any
-
 from tfm.zoo import gemma3n
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.layers import layers_of
 from tfm.zoo.weights import gemma2
 from tfm.zoo.weights.family import Family, Names
@@ -29,7 +28,7 @@ _NAMES: Names = {
 }
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return the tensor names of a spec; checkpoints count the other streams from 0."""
   ways = {'in': 'altup_projections', 'out': 'altup_unembed_projections'}
   others = range(1, m.residual.streams)
@@ -41,7 +40,7 @@ def names(m: Any) -> Names:
   }
 
 
-def ignored(m: Any) -> tuple[str, ...]:
+def ignored(m: FamilyModel) -> tuple[str, ...]:
   """Return patterns of stored key and value projections that the last layers do not use."""
   numbers = [str(i) for i, block in enumerate(layers_of(m)) if block.mixer.lender]
   return (rf'layers\.({"|".join(numbers)})\.self_attn\.[kv]_(proj|norm)\.',) if numbers else ()

@@ -2,19 +2,21 @@
 
 from tfm.zoo import led
 from tfm.zoo.weights import bart
-from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.family import Family, Names, nested
 from tfm.zoo.weights.rules import renamed
 
-_LAYER = 'led.encoder.layers.*.self_attn'
-_WORDS = {'q': 'query', 'k': 'key', 'v': 'value'}
+_ATTENTION = {
+  'q': 'longformer_self_attn.query',
+  'k': 'longformer_self_attn.key',
+  'v': 'longformer_self_attn.value',
+  'global_q': 'longformer_self_attn.query_global',
+  'global_k': 'longformer_self_attn.key_global',
+  'global_v': 'longformer_self_attn.value_global',
+  'o': 'output',
+}
 NAMES: Names = {
   **renamed(bart.NAMES, 'model.', 'led.'),
-  **{f'encoder/*/mixer/{n}': f'{_LAYER}.longformer_self_attn.{word}' for n, word in _WORDS.items()},
-  **{
-    f'encoder/*/mixer/global_{n}': f'{_LAYER}.longformer_self_attn.{word}_global'
-    for n, word in _WORDS.items()
-  },
-  'encoder/*/mixer/o': f'{_LAYER}.output',
+  **nested(_ATTENTION, 'encoder/*/mixer/', 'led.encoder.layers.*.self_attn.'),
 }
 FAMILY = Family(
   'LED', led.read, led.write, NAMES, 'led.', 'ForConditionalGeneration',

@@ -1,15 +1,14 @@
 """Checkpoints of LongT5: T5's names, except the encoder's attention."""
 
-from typing import Any
-
 from tfm.zoo import longt5
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
 from tfm.zoo.weights.t5 import IGNORED, TIED, TOPS
 from tfm.zoo.weights.t5 import names as t5_names
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return T5's names and the names of the global blocks."""
   stack, at = ('encoder/', m.encoder) if m.encoder is not None else ('', m)
   if not hasattr(at.segments[0].pattern[0].mixer, 'pool'):

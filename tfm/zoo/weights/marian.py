@@ -1,10 +1,9 @@
 """Checkpoints of Marian: BART's names, stored sinusoids, and one or two token tables."""
 
-from typing import Any
-
 import numpy as np
 
 from tfm.zoo import marian
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.weights.bart import NAMES, TIED
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
@@ -18,12 +17,12 @@ TABLES: Names = {
 }
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return BART's names, with one token table or one per stack."""
   return NAMES if m.encoder.shares else {**NAMES, **TABLES}
 
 
-def sinusoids(m: Any) -> dict[str, np.ndarray]:
+def sinusoids(m: FamilyModel) -> dict[str, np.ndarray]:
   """Return the position table of both stacks, computed in float64 and rounded to float32."""
   half = np.arange(m.d_model // 2) * 2 / m.d_model
   angle_PH = np.arange(m.absolute.max_len)[:, None] / np.power(10_000, half)[None]

@@ -1,11 +1,10 @@
 """Checkpoints of MiniMax: Mixtral's names, and fused projections of lightning attention."""
 
-from typing import Any
-
 import numpy as np
 
 from tfm.parts.mixer.lightning import Lightning, rates
 from tfm.zoo import minimax
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.layers import layers_of
 from tfm.zoo.weights import mixtral
 from tfm.zoo.weights.family import Family, Names
@@ -23,7 +22,7 @@ NAMES: Names = {
 }
 
 
-def slopes(m: Any) -> dict[str, np.ndarray]:
+def slopes(m: FamilyModel) -> dict[str, np.ndarray]:
   """Return the decay rates that checkpoints store, by tensor name."""
   layers = layers_of(m)
   heads = {i: b.mixer.heads for i, b in enumerate(layers) if isinstance(b.mixer, Lightning)}

@@ -1,9 +1,8 @@
 """Checkpoints of Qwen3-Next: queries, keys, values and gates are fused per key head."""
 
-from typing import Any
-
 from tfm.parts.mixer.gated_delta import GatedDelta
 from tfm.zoo import qwen3_next
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.layers import layers_of
 from tfm.zoo.weights import qwen2_moe
 from tfm.zoo.weights.family import Family, Names
@@ -24,7 +23,7 @@ MIXERS: Names = {
 }
 
 
-def names(m: Any) -> Names:
+def names(m: FamilyModel) -> Names:
   """Return the names of a spec."""
   K = next((b.mixer.key_heads for b in layers_of(m) if isinstance(b.mixer, GatedDelta)), 1)
   projections = tuple(f'*/gated_delta/{name}' for name in ('q', 'k', 'v', 'gate'))

@@ -1,8 +1,12 @@
 """Checkpoints of RoBERTa and its relatives with all of their heads."""
 
+from collections.abc import Callable
+
+from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
 from tfm.zoo import bert_decoder, roberta
+from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
@@ -28,7 +32,10 @@ IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 
 
 def family(
-  stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()
+  stem: str,
+  body: str = 'roberta.',
+  read: Callable[[Fields], Model] = roberta.read,
+  ignored: tuple[str, ...] = (),
 ) -> Family:
   """Return a family that differs from RoBERTa in its names only.
 

@@ -3,13 +3,12 @@
 Its multiple-choice head pools the last position, padding included.
 """
 
-from typing import Any
-
 import numpy as np
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
 from tfm.zoo import bert_decoder, roformer
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -22,7 +21,7 @@ NAMES: Names = {
 }
 
 
-def _sequence(c: Fields, m: Any) -> Model:
+def _sequence(c: Fields, m: FamilyModel) -> Model:
   act = m.segments[0].pattern[0].ffn.act
   return with_classifier(m, Classify(n_labels(c), hidden=act, dropout=classifier_dropout(c, m)))
 
@@ -36,7 +35,7 @@ TOPS = {
 }
 
 
-def _waves(m: Any) -> dict[str, np.ndarray]:
+def _waves(m: FamilyModel) -> dict[str, np.ndarray]:
   """Return the table of sines and cosines that checkpoints store."""
   length, size = m.max_positions, m.segments[0].pattern[0].mixer.size(m.d_model)
   angle = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(0, size, 2) / size)

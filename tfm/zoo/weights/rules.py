@@ -99,11 +99,11 @@ class SwappedHalves(Linear):
   The swap reverses the direction of a rotary embedding with layout 'halves'.
   """
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     (one,) = super().cut(tensor, slots)
     return [np.roll(one, one.shape[-1] // 2, -1)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     (one,) = arrays
     return super().join([np.roll(one, one.shape[-1] // 2, -1)], slots)
 
@@ -112,15 +112,15 @@ class SwappedHalves(Linear):
 class Conv(Linear):
   """A kernel stored as `[in, out]`, as in tfm (GPT-2's Conv1D)."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     (slot,) = slots
     return slot.matrix if slot.n_in else super().shape(slots)
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     (slot,) = slots
     return [tensor.reshape(slot.shape)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     return arrays[0].reshape(self.shape(slots))
 
 
@@ -128,14 +128,14 @@ class Conv(Linear):
 class Taps(Linear):
   """A convolution over tokens or pixels, stored as `[out, in, ...]`; tfm has outputs last."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     (slot,) = slots
     return (slot.shape[-1], *slot.shape[:-1]) if slot.n_in else super().shape(slots)
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     return np.moveaxis(arrays[0], -1, 0)
 
 
@@ -149,16 +149,16 @@ class Whole(Linear):
 
   dims: Shape | None = None
 
-  def tensor(self, leaf):
+  def tensor(self, leaf: str) -> str:
     return self.name
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return slots[0].shape if self.dims is None else self.dims
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     return [tensor.reshape(slots[0].shape)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     return arrays[0].reshape(self.shape(slots))
 
 
@@ -174,7 +174,7 @@ class Row(Whole):
 
   ones: int = 1
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return *(1,) * self.ones, *slots[0].shape
 
 
@@ -188,18 +188,18 @@ class Fused(Linear):
 
   conv: bool = False
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     outs = sum(self._outs(s) for s in slots)
     if not slots[0].n_in:
       return (outs,)
     n_in = slots[0].matrix[0]
     return (n_in, outs) if self.conv else (outs, n_in)
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     rows = tensor.T if self.conv else tensor
     return [self._as_param(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     flat = []
     for one, s in zip(arrays, slots, strict=True):
       flat.append(one.reshape(s.matrix).T if s.n_in else one.reshape(-1))
@@ -228,7 +228,7 @@ class Fused(Linear):
 class InProj(Fused):
   """Fused q, k and v of PyTorch's `nn.MultiheadAttention`: `in_proj_weight`, `in_proj_bias`."""
 
-  def tensor(self, leaf):
+  def tensor(self, leaf: str) -> str:
     return f'{self.name}_{LEAVES[leaf]}'
 
 
@@ -239,14 +239,14 @@ class FusedHeads(Fused):
   Each group is the queries of one key/value head, then its key and its value.
   """
 
-  def parts(self, rows, slots):
+  def parts(self, rows: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     q, k, _ = slots
     (N, H), K = q.shape[-2:], k.shape[-2]
     heads = rows.reshape(K, N // K + 2, H, *rows.shape[1:])
     pieces = heads[:, :-2], heads[:, -2], heads[:, -1]
     return [piece.reshape(-1, *rows.shape[1:]) for piece in pieces]
 
-  def fuse(self, parts, slots):
+  def fuse(self, parts: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     q, k, _ = slots
     (N, H), K = q.shape[-2:], k.shape[-2]
     rest = parts[0].shape[1:]
@@ -258,12 +258,12 @@ class FusedHeads(Fused):
 class ByHead(Fused):
   """Fused projections with equal numbers of heads, grouped by head (DeepSeek)."""
 
-  def parts(self, rows, slots):
+  def parts(self, rows: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     N, sizes = slots[0].shape[-2], [s.shape[-1] for s in slots]
     heads = rows.reshape(N, sum(sizes), *rows.shape[1:])
     return [p.reshape(-1, *rows.shape[1:]) for p in np.split(heads, np.cumsum(sizes)[:-1], axis=1)]
 
-  def fuse(self, parts, slots):
+  def fuse(self, parts: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     N, rest = slots[0].shape[-2], parts[0].shape[1:]
     return np.concatenate([p.reshape(N, -1, *rest) for p in parts], axis=1).reshape(-1, *rest)
 
@@ -280,12 +280,12 @@ class ByGroup(Fused):
 
   groups: int = 1
 
-  def parts(self, rows, slots):
+  def parts(self, rows: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     grouped = rows.reshape(self.groups, -1, *rows.shape[1:])
     ends = np.cumsum([self._outs(s) // self.groups for s in slots])
     return [p.reshape(-1, *rows.shape[1:]) for p in np.split(grouped, ends[:-1], axis=1)]
 
-  def fuse(self, parts, slots):
+  def fuse(self, parts: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     rest = parts[0].shape[1:]
     return np.concatenate([p.reshape(self.groups, -1, *rest) for p in parts], axis=1).reshape(
       -1, *rest
@@ -296,17 +296,17 @@ class ByGroup(Fused):
 class Depthwise(Linear):
   """A depthwise convolution, stored as `[C, 1, P]`; tfm has `[P, C]`."""
 
-  def tensor(self, leaf):
+  def tensor(self, leaf: str) -> str:
     return f'{self.name}.weight' if leaf == 'taps' else super().tensor(leaf)
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     shape = slots[0].shape
     return (shape[1], 1, shape[0]) if slots[0].path.endswith('/taps') else shape
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     return [tensor[:, 0].T if tensor.ndim == 3 else tensor]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     return arrays[0].T[:, None] if arrays[0].ndim == 2 else arrays[0]
 
 
@@ -314,7 +314,7 @@ class Depthwise(Linear):
 class Flat(Whole):
   """A tensor with this full name and one axis."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return (math.prod(slots[0].shape),)
 
 
@@ -334,13 +334,13 @@ class Stacked(Linear):
   flat: bool = False
 
   @property
-  def sliceable(self):
+  def sliceable(self) -> bool:
     return not self.flat
 
-  def tensor(self, leaf):
+  def tensor(self, leaf: str) -> str:
     return self.name
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     E, outs = slots[0].shape[0], sum(s.shape[-1] for s in slots)
     if not slots[0].n_in:
       return E, outs
@@ -348,7 +348,7 @@ class Stacked(Linear):
     rows, columns = (n_in, outs) if self.conv else (outs, n_in)
     return (E * rows, columns) if self.flat else (E, rows, columns)
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     tensor = tensor.reshape(slots[0].shape[0], -1, tensor.shape[-1]) if self.flat else tensor
     arrays = tensor if self.conv or not slots[0].n_in else np.swapaxes(tensor, 1, 2)
     if self.interleaved:
@@ -356,7 +356,7 @@ class Stacked(Linear):
     ends = np.cumsum([s.shape[-1] for s in slots])
     return np.split(arrays, ends[:-1], axis=-1)
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     if self.interleaved:
       both = np.stack(arrays, -1).reshape(*arrays[0].shape[:-1], -1)
     else:

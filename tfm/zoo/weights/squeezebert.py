@@ -1,11 +1,14 @@
 """Checkpoints of SqueezeBERT: convolutions of width 1, and BERT's heads."""
 
+from collections.abc import Sequence
 import dataclasses
+
+import numpy as np
 
 from tfm.zoo import squeezebert
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.rules import Linear, renamed
+from tfm.zoo.weights.rules import Linear, Shape, Slot, renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,25 +18,25 @@ class Pointwise(Linear):
   In tfm it is a kernel for one group, else blocks `[groups, in / groups, out / groups]`.
   """
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     (slot,) = slots
     if slot.path.endswith('/blocks'):
       G, D, F = slot.shape
       return G * F, D, 1
     return (*slot.matrix[::-1], 1) if slot.n_in else super().shape(slots)
 
-  def cut(self, theirs, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     (slot,) = slots
     if slot.path.endswith('/blocks'):
       G, D, F = slot.shape
-      return [theirs.reshape(G, F, D).swapaxes(1, 2)]
-    return super().cut(theirs[..., 0] if slot.n_in else theirs, slots)
+      return [tensor.reshape(G, F, D).swapaxes(1, 2)]
+    return super().cut(tensor[..., 0] if slot.n_in else tensor, slots)
 
-  def join(self, ours, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     (slot,) = slots
     if slot.path.endswith('/blocks'):
-      return ours[0].swapaxes(1, 2).reshape(self.shape(slots))
-    return super().join(ours, slots).reshape(self.shape(slots))
+      return arrays[0].swapaxes(1, 2).reshape(self.shape(slots))
+    return super().join(arrays, slots).reshape(self.shape(slots))
 
 
 _LAYER = 'transformer.encoder.layers.*'

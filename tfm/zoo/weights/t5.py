@@ -7,6 +7,7 @@ from tfm.parts.act.tanh import Tanh
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.head.classify import Classify
 from tfm.zoo import t5
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
@@ -17,7 +18,9 @@ STACKS = (('encoder/', 'encoder', 1), ('', 'decoder', 2))
 _DENSE = {'up': 'wi', 'down': 'wo'}
 
 
-def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseReluDense') -> Names:
+def names(
+  m: FamilyModel, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseReluDense'
+) -> Names:
   """Return the names of both stacks, or of the encoder alone.
 
   Args:
@@ -62,7 +65,7 @@ def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseRel
   return mapping
 
 
-def _stem(m: Any) -> str:
+def _stem(m: FamilyModel) -> str:
   """Return the prefix of the tensors; classifiers have one, except of question answering."""
   top = m.classifier
   return 'transformer.' if top is not None and (m.encoder is None or top.hidden is not None) else ''

@@ -1,23 +1,27 @@
 """Checkpoints of T5Gemma."""
 
 from tfm.zoo import t5gemma
-from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.family import Family, Names, nested
 
+_ATTENTION = {'q': 'q_proj', 'k': 'k_proj', 'v': 'v_proj', 'o': 'o_proj'}
 _LAYER = {
-  **{f'mixer/{n}': f'self_attn.{n}_proj' for n in 'qkvo'},
-  **{f'cross/{n}': f'cross_attn.{n}_proj' for n in 'qkvo'},
-  **{f'ffn/{n}': f'mlp.{n}_proj' for n in ('gate', 'up', 'down')},
-  **{
-    f'{path}_{place}norm': f'{"post" if place else "pre"}_{name}_layernorm'
-    for path, name in (('mixer', 'self_attn'), ('cross', 'cross_attn'), ('ffn', 'feedforward'))
-    for place in ('', 'post_')
-  },
+  **nested(_ATTENTION, 'mixer/', 'self_attn.'),
+  **nested(_ATTENTION, 'cross/', 'cross_attn.'),
+  'ffn/gate': 'mlp.gate_proj',
+  'ffn/up': 'mlp.up_proj',
+  'ffn/down': 'mlp.down_proj',
+  'mixer_norm': 'pre_self_attn_layernorm',
+  'mixer_post_norm': 'post_self_attn_layernorm',
+  'cross_norm': 'pre_cross_attn_layernorm',
+  'cross_post_norm': 'post_cross_attn_layernorm',
+  'ffn_norm': 'pre_feedforward_layernorm',
+  'ffn_post_norm': 'post_feedforward_layernorm',
 }
 NAMES: Names = {
   'embed': 'model.decoder.embed_tokens',
   'encoder/embed': 'model.encoder.embed_tokens',
-  **{f'*/{path}': f'model.decoder.layers.*.{name}' for path, name in _LAYER.items()},
-  **{f'encoder/*/{path}': f'model.encoder.layers.*.{name}' for path, name in _LAYER.items()},
+  **nested(_LAYER, '*/', 'model.decoder.layers.*.'),
+  **nested(_LAYER, 'encoder/*/', 'model.encoder.layers.*.'),
   'norm': 'model.decoder.norm',
   'encoder/norm': 'model.encoder.norm',
   'head/head': 'lm_head.out_proj',

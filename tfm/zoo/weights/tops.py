@@ -1,10 +1,10 @@
 """Heads of classes that many families share."""
 
 import dataclasses
-from typing import Any
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
+from tfm.zoo.family_model import FamilyModel
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Top
 
@@ -14,12 +14,13 @@ def n_labels(c: Fields) -> int:
   return c.labels
 
 
-def with_classifier(spec: Model, classifier: Classify) -> Model:
+def with_classifier(spec: FamilyModel, classifier: Classify) -> Model:
   """Return `spec` with a classifier in place of its language-model head."""
-  return spec.with_heads(lm=None, classify=classifier)
+  found: Model = spec.with_heads(lm=None, classify=classifier)
+  return found
 
 
-def classifier_dropout(c: Fields, spec: Any) -> float:
+def classifier_dropout(c: Fields, spec: FamilyModel) -> float:
   """Return the dropout rate before an encoder's classifier."""
   found: float = c.get('classifier_dropout', spec.embed.dropout)
   return found

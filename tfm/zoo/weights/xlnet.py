@@ -1,5 +1,6 @@
 """Checkpoints of XLNet: projections with three axes."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -9,7 +10,7 @@ from tfm.parts.head.classify import Classify
 from tfm.zoo import xlnet
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
-from tfm.zoo.weights.rules import Whole
+from tfm.zoo.weights.rules import Shape, Slot, Whole
 from tfm.zoo.weights.tops import n_labels, with_classifier
 
 
@@ -17,14 +18,14 @@ from tfm.zoo.weights.tops import n_labels, with_classifier
 class ModelFirst(Whole):
   """A projection from heads, stored as `[D, N, H]`."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     N, H, D = slots[0].shape
     return D, N, H
 
-  def cut(self, tensor, slots):
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, arrays, slots):
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     return np.moveaxis(arrays[0], -1, 0)
 
 
@@ -32,7 +33,7 @@ class ModelFirst(Whole):
 class OfAll(Whole):
   """A vector, stored as `[1, 1, D]`."""
 
-  def shape(self, slots):
+  def shape(self, slots: Sequence[Slot]) -> Shape:
     return 1, 1, *slots[0].shape
 
 

@@ -17,7 +17,7 @@ class OfLanguage(Linear):
 
   languages: tuple[str, ...] = ()
 
-  def expert(self, number):
+  def expert(self, number: int) -> str:
     return self.languages[number]
 
 

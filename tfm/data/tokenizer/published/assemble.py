@@ -62,8 +62,8 @@ def _take_apart(draft: Draft, recipe: Recipe) -> Any:
   else:
     draft.vocab = {text: i for i, (text, _) in enumerate(vocab)}
   if recipe.model == 'BPE' and 'merges' in model:
-    halves = [merge.split(' ') if isinstance(merge, str) else merge for merge in model['merges']]
-    draft.merges = [(first, second) for first, second in halves]
+    split = lambda merge: merge.split(' ') if isinstance(merge, str) else merge
+    draft.merges = [(first, second) for first, second in map(split, model['merges'])]
   draft.charsmap = _charsmap(layout.get('normalizer'))
   if (padding := layout.get('padding')) is not None:
     draft.fields.setdefault('pad_token', padding['pad_token'])

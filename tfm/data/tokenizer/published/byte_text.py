@@ -11,6 +11,12 @@ from tfm.data.tokenizer.published.splitter import Splitter, end
 _OFFSET = 3
 
 
+def _bytes(token: str) -> bytes:
+  """Return the byte that a token of one character stands for, else its UTF-8 text."""
+  is_byte = len(token) == 1 and ord(token) < 256
+  return bytes([ord(token)]) if is_byte else token.encode()
+
+
 class ByT5(Splitter):
   """Three special tokens, then the bytes, then the sentinels."""
 
@@ -41,8 +47,7 @@ class ByT5(Splitter):
     return chr(number - _OFFSET) if number < 256 + _OFFSET else ''
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
-    parts = (bytes([ord(t)]) if len(t) == 1 and ord(t) < 256 else t.encode() for t in tokens)
-    return b''.join(parts).decode('utf-8', 'ignore')
+    return b''.join(map(_bytes, tokens)).decode('utf-8', 'ignore')
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
     return end(ids, named)

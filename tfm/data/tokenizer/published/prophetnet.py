@@ -1,6 +1,6 @@
 """ProphetNet: WordPiece as in BERT, with the vocabulary in `prophetnet.tokenizer`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 import unicodedata
@@ -49,7 +49,7 @@ class ProphetNet(Splitter):
     """Return the words and signs of a text. Words in `whole` are unchanged."""
     text = ''.join(map(_cleaned, text))
     if self.fields.get('tokenize_chinese_chars', True):
-      text = ''.join(f' {c} ' if any(a <= ord(c) <= b for a, b in _CHINESE) else c for c in text)
+      text = _spaced(text, _is_chinese)
     parts = []
     for word in unicodedata.normalize('NFC', text).split():
       parts += [word] if word in whole else self._parts(word)
@@ -60,7 +60,7 @@ class ProphetNet(Splitter):
     if self.plain:
       letters = unicodedata.normalize('NFD', word)
       word = ''.join(c for c in letters if unicodedata.category(c) != 'Mn')
-    return ''.join(f' {c} ' if is_punctuation(c) else c for c in word).split()
+    return _spaced(word, is_punctuation).split()
 
   def _pieces(self, word: str) -> list[str]:
     if len(word) > _LONGEST:
@@ -103,6 +103,15 @@ def is_punctuation(character: str) -> bool:
   point = ord(character)
   ascii_sign = 33 <= point <= 47 or 58 <= point <= 64 or 91 <= point <= 96 or 123 <= point <= 126
   return ascii_sign or unicodedata.category(character).startswith('P')
+
+
+def _spaced(text: str, is_word: Callable[[str], bool]) -> str:
+  """Put spaces around the characters that are words of their own."""
+  return text.translate({ord(c): f' {c} ' for c in text if is_word(c)})
+
+
+def _is_chinese(character: str) -> bool:
+  return any(first <= ord(character) <= last for first, last in _CHINESE)
 
 
 SPLITTERS: dict[str, type[Splitter]] = {'ProphetNetTokenizer': ProphetNet}

@@ -31,7 +31,8 @@ def _llama(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _llama_words(prefixed: bool, legacy: bool) -> Any:
-  scheme = ('always' if legacy else 'first') if prefixed else 'never'
+  schemes = {(True, True): 'always', (True, False): 'first'}
+  scheme = schemes.get((prefixed, legacy), 'never')
   return pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme, split=False)
 
 

@@ -53,8 +53,8 @@ class Sentence(Splitter):
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
     # An added token replaces the piece with its id.
-    texts = {added[i].content if i in added else text for text, i in self.vocab().items()}
-    return len({*texts, *(token.content for token in added.values())})
+    pieces = {text for text, i in self.vocab().items() if i not in added}
+    return len(pieces.union(token.content for token in added.values()))
 
   def split(self, text: str) -> list[str]:
     if self.legacy or not text.startswith((_SPACE, ' ')):

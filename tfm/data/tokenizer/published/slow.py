@@ -125,7 +125,8 @@ class SlowVocabulary(Vocabulary):
     """Return the ids of a text, with special tokens as ordinary text."""
     unknown = self._id(self.splitter.unknown)
     ids = (self.splitter.number(t) for t in self.splitter.split(self.splitter.prepare(text)))
-    return [unknown if i in self.special_numbers else i for i in ids]
+    replaced = dict.fromkeys(self.special_numbers, unknown)
+    return [replaced.get(i, i) for i in ids]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
     if self._literal:
@@ -140,9 +141,12 @@ class SlowVocabulary(Vocabulary):
   def decode(self, ids: Iterable[int]) -> str:
     skipped = {*self.special_numbers, *self.specials.values()}
     kept = [i for i in map(int, ids) if i not in skipped and 0 <= i < self.base]
-    tokens = [self._added[i].content if i in self._added else self.splitter.token(i) for i in kept]
-    text = self.splitter.join(tokens, frozenset(self._special))
+    text = self.splitter.join([self._token(i) for i in kept], frozenset(self._special))
     return clean(text) if self._clean else text
+
+  def _token(self, number: int) -> str:
+    added = self._added.get(number)
+    return self.splitter.token(number) if added is None else added.content
 
   def token_id(self, text: str) -> int | None:
     number, unknown = self._id(text), self.splitter.unknown
