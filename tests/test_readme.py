@@ -10,7 +10,8 @@ import pytest
 
 from tests.hub.folders import chat_folder
 from tfm import hub, zoo
-from tfm.cli import flags, main, train
+from tfm.cli import flags, main, plan, train
+from tfm.plan import topology
 from tfm.zoo import weights
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
@@ -57,12 +58,19 @@ def test_show_commands_print(words, capsys, tmp_path, monkeypatch):
   assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', ['convert', 'eval', 'generate'])
+@pytest.mark.parametrize('name', ['convert', 'eval', 'export', 'generate'])
 def test_checkpoint_commands_need_the_checkpoint(name, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   for words in commands(name):
     assert main.run([name, *words]) == 2
     assert 'holds no checkpoint' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words', commands('plan'), ids=' '.join)
+def test_plan_commands_resolve_their_configs(words):
+  flags.parse(plan.FLAGS, words)
+  topology.parse(plan.TOPOLOGY.value)
+  assert plan.CONFIG.resolve().config.steps > 0
 
 
 def test_readme_shows_every_command():
