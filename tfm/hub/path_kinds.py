@@ -134,7 +134,7 @@ def _on_hub(path: Path) -> str | None:
 def _absent(path: Path) -> str:
   """Return near names beside a path, or else how to download a folder of its name."""
   listable = path.parent.is_dir() and os.access(path.parent, os.R_OK | os.X_OK)
-  beside = [p.name for p in path.parent.iterdir()] if listable else []
+  beside = sorted(os.listdir(path.parent)) if listable else []
   near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.6)
   if near:
     return f'Did you mean {" or ".join(repr(str(path.parent / name)) for name in near)}?'

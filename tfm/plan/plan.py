@@ -86,24 +86,20 @@ class Plan:
 
   def json(self) -> dict[str, Any]:
     """Return the plan as JSON values."""
-    work = self.work
-    collectives: list[dict[str, Any]] = []
-    if work is not None:
-      collectives = [c._asdict() for c in work.collectives]
+    unknown: dict[str, Any] = {'flops_per_chip': None, 'hbm_traffic_bytes': None, 'collectives': []}
+    mesh = {name: n for name, n in self.mesh.items() if n > 1}
     return {
       'step': self.step,
       'topology': str(self.topology),
       'chips': self.topology.count,
-      'mesh': {name: n for name, n in self.mesh.items() if n > 1},
+      'mesh': mesh,
       'fits': self.fits,
       'hbm_bytes_per_chip': self.topology.chip.hbm,
       'peak_hbm_bytes_per_chip': self.memory.peak,
       'bytes': self.memory.bytes,
       'host_bytes_per_chip': self.memory.host,
-      'flops_per_chip': None if work is None else work.flops,
       'model_flops_per_chip': self.model_flops,
-      'hbm_traffic_bytes': None if work is None else work.hbm_bytes,
-      'collectives': collectives,
+      **(unknown if self.work is None else self.work.json()),
       'seconds': self.seconds,
       'step_seconds_floor': self.floor,
       'bound': self.bound,

@@ -96,12 +96,10 @@ def fit(x: Experiment, topology: Topology, finalists: int = 3, tick: Tick | None
   best = _compile_finalists(x, topology, ranked, candidates, finalists, tick)
   _explain(candidates, best, topology)
   title = f'candidates for {topology}: {len(candidates)}, {min(len(candidates), _SHOWN)} shown'
-  shown = [c for c in candidates if c.plan is not None]
-  shown += [c for c in candidates if c.plan is None][: _SHOWN - len(shown)]
-  shown.sort(key=lambda c: c is not best)
-  return Search(
-    title, shown, None if best is None else best.plan, '' if best is None else best.settings
-  )
+  shown = sorted(candidates, key=lambda c: (c is not best, c.plan is None))[:_SHOWN]
+  if best is None:
+    return Search(title, shown, None, '')
+  return Search(title, shown, best.plan, best.settings)
 
 
 def _compile_finalists(
@@ -201,7 +199,8 @@ def largest(
   candidates = []
   for v in sorted(found, reverse=True):
     p = found[v]
-    verdict = 'chosen' if v == chosen else 'smaller' if p.fits else 'does not fit'
+    verdict = 'smaller' if p.fits else 'does not fit'
+    verdict = 'chosen' if v == chosen else verdict
     candidates.append(Candidate(f'--config.data.{field}={v}', p.memory.peak, p.floor, p, verdict))
   flags = '' if chosen is None else f'--config.data.{field}={chosen}'
   best = None if chosen is None else found[chosen]

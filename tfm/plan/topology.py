@@ -183,6 +183,8 @@ def _target_config(chip: Chip) -> str:
   Sizes that all data-centre GPUs share are those of compute capability 8 and 9.
   """
   major, minor = chip.capability
+  threads = 1536 if minor == 9 else 2048
+  units = 64 if (major, minor) == (8, 0) else 128
   shared = {80: 167936, 89: 102400}.get(10 * major + minor, 233472)
   return f"""
     gpu_device_info {{
@@ -191,9 +193,9 @@ def _target_config(chip: Chip) -> str:
       shared_memory_per_block: 49152
       shared_memory_per_core: {shared}
       shared_memory_per_block_optin: {shared - 1024}
-      threads_per_core_limit: {1536 if minor == 9 else 2048}
+      threads_per_core_limit: {threads}
       core_count: {chip.cores}
-      fpus_per_core: {64 if (major, minor) == (8, 0) else 128}
+      fpus_per_core: {units}
       block_dim_limit_x: 2147483647
       block_dim_limit_y: 65535
       block_dim_limit_z: 65535

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,14 @@ class Work:
   hbm_bytes: float
   collectives: tuple[Collective, ...]
   unknown_loops: int
+
+  def json(self) -> dict[str, Any]:
+    """Return the work as JSON values."""
+    return {
+      'flops_per_chip': self.flops,
+      'hbm_traffic_bytes': self.hbm_bytes,
+      'collectives': [c._asdict() for c in self.collectives],
+    }
 
   @property
   def collective_bytes(self) -> int:
@@ -93,7 +101,12 @@ def instruction_flops(computation: Computation, instruction: Instruction) -> flo
 
 def _indices(instruction: Instruction, name: str) -> list[int]:
   match = re.search(rf'{name}=\{{([0-9,]*)\}}', instruction.rest)
-  return [int(i) for i in match[1].split(',') if i] if match else []
+  return _numbers(match[1] if match else '')
+
+
+def _numbers(text: str) -> list[int]:
+  """Return the numbers of a list such as '0,2'."""
+  return [int(n) for n in re.findall(r'\d+', text)]
 
 
 def _convolution_flops(instruction: Instruction, left: Array, right: Array) -> float:
@@ -143,7 +156,7 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float |
   if 'gemm' in target or 'matmul' in target:
     left = computation.operands(instruction)[0].arrays[0]
     match = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.rest)
-    axes = [int(i.strip('"')) for i in match[1].split(',') if i] if match else [len(left.shape) - 1]
+    axes = _numbers(match[1]) if match else [len(left.shape) - 1]
     contracted = math.prod(left.shape[i] for i in axes)
     return 2.0 * math.prod(instruction.arrays[0].shape) * contracted
   if 'tpu_custom_call' in target or 'triton' in target or 'cudnn' in target:
@@ -285,16 +298,17 @@ def groups(rest: str, mesh: Mapping[str, int]) -> list[int]:
     sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", match[1])}
     ids = _iota(match[2] or str(math.prod(sizes.values())), match[3]).reshape([*sizes.values()])
     chosen = re.findall(r"'([^']+)'", match[4])
-    index = tuple(slice(None) if name in chosen else 0 for name in sizes)
-    return [int(i) for i in np.ravel(ids[index])]
+    others = tuple(i for i, name in enumerate(sizes) if name not in chosen)
+    group = np.moveaxis(ids, others, range(len(others)))[(0,) * len(others)]
+    return [int(i) for i in group.ravel()]
   return [*range(math.prod(mesh.values()))]
 
 
 def _iota(sizes: str, order: str | None) -> NDArray[np.int64]:
   """Return the indices 0, 1, ... in the given sizes, transposed by the given order."""
-  shape = [int(n) for n in sizes.split(',')]
+  shape = _numbers(sizes)
   ids = np.arange(math.prod(shape)).reshape(shape)
-  return ids.transpose([int(i) for i in order.split(',')]) if order else ids
+  return ids.transpose(_numbers(order)) if order else ids
 
 
 def _axes(group: list[int], mesh: Mapping[str, int]) -> str:
