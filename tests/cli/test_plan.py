@@ -41,6 +41,7 @@ def test_plan_prints_one_json_object(config, capsys):
     (['--topology=v9:2x2'], "unknown chip 'v9'"),
     (['--topology=cpu:2', '--fit', '--max_batch'], '--fit: cannot be combined with --max_batch'),
     (['--topology=cpu:2', '--fit', '--step=eval'], '--fit: searches training steps'),
+    (['--topology=cpu:2', '--save=a.bin', '--step=eval'], '--save: writes the training step'),
     (['--topology=cpu:2', '--max_batch'], 'no known memory limit'),
     (['--topology=cpu:2', '--config.mesh.fsdp=4'], 'mesh: fsdp=4 needs 4 devices'),
   ],

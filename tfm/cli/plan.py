@@ -14,7 +14,7 @@ Exit status: 0 the step fits, 1 it does not."""
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -52,6 +52,10 @@ MAX_CONTEXT = flags.DEFINE_bool(
   'max_context', False, 'find the largest data.length that fits', flag_values=FLAGS
 )
 FLAGS.group('Output')
+SAVE = flags.DEFINE_string(
+  'save', None, 'a file for the compiled training step, for tfm train --executable',
+  flag_values=FLAGS,
+)  # fmt: skip
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object', flag_values=FLAGS)
 PICTURE = flags.DEFINE_string(
   'picture', None, 'a PNG file for a chart of the memory', flag_values=FLAGS
@@ -69,7 +73,7 @@ def main() -> int:
   from tfm.cli import planned
 
   wanted = [name for name in ('fit', 'max_batch', 'max_context') if FLAGS[name].value]
-  planned.check_flags(experiment, wanted, STEP.value)
+  planned.check_flags(experiment, wanted, STEP.value, SAVE.value)
   if not wanted:
     return _show(_plan(experiment, topology))
   if wanted == ['fit']:
@@ -90,9 +94,14 @@ def main() -> int:
 def _plan(experiment: 'Experiment', topology: 'Topology') -> 'Plan':
   from tfm.cli import planned
   from tfm.plan.plan import plan
+  from tfm.train import executable
+
+  def save(lowered: Any, compiled: Any) -> None:
+    if SAVE.value:
+      executable.save(SAVE.value, experiment, lowered, compiled)
 
   with planned.waiting(f'compiling for {topology}', quiet=JSON.value):
-    return plan(experiment, topology, STEP.value)
+    return plan(experiment, topology, STEP.value, save)
 
 
 def _show(plan: 'Plan') -> int:

@@ -112,7 +112,7 @@ def show_search(search: 'Search', markdown: bool = False) -> None:
     print(f'Best: {search.flags}')
 
 
-def check_flags(x: 'Experiment', wanted: Sequence[str], step: str) -> None:
+def check_flags(x: 'Experiment', wanted: Sequence[str], step: str, save: str | None = None) -> None:
   """Raise a UserError for searches that exclude each other, or the config of no run."""
   if not hasattr(x, 'optim'):
     raise errors.UserError(
@@ -121,6 +121,11 @@ def check_flags(x: 'Experiment', wanted: Sequence[str], step: str) -> None:
   if len(wanted) > 1:
     raise errors.UserError(
       f'--{wanted[0]}: cannot be combined with --{wanted[1]}. Expected only one.'
+    )
+  if save and (wanted or step != 'train'):
+    raise errors.UserError(
+      f'--save: writes the training step of the config, but --{(*wanted, "step")[0]} is set. '
+      'Expected --step=train and no search.'
     )
   if wanted == ['fit'] and step != 'train':
     raise errors.UserError(f'--fit: searches training steps, but --step is {step}. Expected train.')

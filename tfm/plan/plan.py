@@ -1,6 +1,6 @@
 """Plan a program: compile it for chips that need not be there, and read off its cost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import time
@@ -112,13 +112,19 @@ class Plan:
     }
 
 
-def plan(x: Experiment, topology: Topology, step: str = 'train') -> Plan:
+def plan(
+  x: Experiment,
+  topology: Topology,
+  step: str = 'train',
+  compiled_to: Callable[[Any, Any], None] | None = None,
+) -> Plan:
   """Compile a program of an experiment for a topology, and return its cost.
 
   Args:
     x: A valid experiment. Its mesh must fit the chips.
     topology: The chips, which need not be there.
     step: 'train', 'eval', 'prefill' or 'decode'.
+    compiled_to: Called with the lowered and the compiled program, if it fits.
 
   Returns:
     The plan.
@@ -142,6 +148,8 @@ def plan(x: Experiment, topology: Topology, step: str = 'train') -> Plan:
       ) from error
   compile_seconds = time.perf_counter() - traced
   if needed is None:
+    if compiled_to is not None:
+      compiled_to(lowered, compiled)
     module = parse(compiled.as_text())
     work = work_lib.measure(module, program.mesh.shape)
     memory = memory_lib.of_compiled(compiled, module, program)

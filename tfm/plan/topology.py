@@ -15,6 +15,16 @@ from tfm.plan.chips import ALIASES, CHIPS, Chip
 
 _EXAMPLES = 'v5e:4x4, v5p:2x2x2, v6e-8, h100:8 or cpu:8'
 
+#: Settings of libtpu on a machine without a TPU: no search for it, and no warnings about that.
+_WITHOUT_TPU = {
+  'TPU_SKIP_MDS_QUERY': '1',
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_MIN_LOG_LEVEL': '3',
+  'TPU_STDERR_LOG_LEVEL': '3',
+}
+
 #: The shapes of slices by their number of chips, where the name gives only that number.
 _SQUARES = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16)}
 _SQUARES |= {256: (16, 16)}
@@ -67,8 +77,8 @@ class Topology:
       return _cpus(self.count)
     if chip.platform == 'tpu':
       _need('libtpu', "'tfm[tpu]'", self)
-      os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
-      os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+      for name, value in _WITHOUT_TPU.items():
+        os.environ.setdefault(name, value)
       _remove_cpu_flags()
       return self._described('tpu', f'{chip.target}:{self._three()}', dict(chip.options))
     _need('jax_plugins.xla_cuda12', 'jax-cuda12-plugin jax-cuda12-pjrt', self)
