@@ -18,8 +18,10 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
 from tfm.train import checkpoint, claim, evaluate, memory, preflight, recover, shard
 from tfm.train import step as step_lib
+from tfm.train.audit import Audit
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
+from tfm.train.guard import Guard, Rewound
 from tfm.train.metrics import Metrics
 from tfm.train.saver import Checkpoints, workdir_of
 from tfm.train.speed import Speed
@@ -76,8 +78,8 @@ def train(
 
   Raises:
     UserError: The experiment cannot run, or another run uses the workdir.
-    recover.Stopped: The loss is not finite, the disk is full, SIGTERM arrived, or another run took
-      over the workdir. It has an exit status.
+    recover.Stopped: The limits of `x.recover` are reached, the disk is full, SIGTERM arrived, or
+      another run took over the workdir. It has an exit status.
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
@@ -93,19 +95,22 @@ def train(
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
     closing.callback(checkpoints.close)
-    notes = [*built.notes]
-    state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
-    first = int(state['step'])
-    metrics = closing.enter_context(
-      contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown))
-    )
-    for line in notes:
-      metrics.say(line)
-    if first >= x.steps:
-      metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
-    trained = _Loop(x, built, dataset, checkpoints, metrics, sample, holds).run(state)
-    # Everything is on disk when this returns.
-    checkpoints.wait()
+    audit = Audit(workdir)
+    notes, trained = [*built.notes], None
+    while trained is None:
+      state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
+      first = int(state['step'])
+      audit.resume(first)
+      with contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)) as metrics:
+        while notes:
+          metrics.say(notes.pop(0))
+        if first >= x.steps:
+          metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
+        loop = _Loop(x, built, dataset, checkpoints, audit, metrics, sample, holds)
+        with contextlib.suppress(Rewound):
+          trained = loop.run(state)
+      # Everything is on disk when this returns.
+      checkpoints.wait()
   return trained
 
 
@@ -141,6 +146,7 @@ class _Loop:
   built: Built
   dataset: Dataset
   checkpoints: Checkpoints
+  audit: Audit
   metrics: Metrics
   sample: Sampler | None
   holds: Callable[[], None]
@@ -150,6 +156,7 @@ class _Loop:
     self.eval_fn = evaluate.measured(
       self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
     )
+    self.guard = Guard(self.x, self.dataset, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
@@ -158,6 +165,7 @@ class _Loop:
 
     Raises:
       recover.Stopped: After SIGTERM, once the state is saved.
+      Rewound: After a loss spike.
     """
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
@@ -179,6 +187,8 @@ class _Loop:
             if saves:
               self.holds()
               recover.check_savable(step, state)
+              if x.recover.threshold is not None:
+                self.audit.save(step)
               self.checkpoints.save(step, state, x, self.dataset.vocabulary)
             self.metrics.draw()
         if stop and not last:
@@ -188,8 +198,9 @@ class _Loop:
     return Trained(state, scores)
 
   def batch(self, step: int) -> step_lib.Batch:
-    """Return the batch of a step on the devices."""
-    raw = self.dataset.batch('train', self.x.seed, step, self.local)
+    """Return the batch of the update after `step` on the devices."""
+    index = step + self.audit.skipped_batches(step)
+    raw = self.dataset.batch('train', self.x.seed, index, self.local)
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
 
@@ -199,11 +210,18 @@ class _Loop:
     while len(self.pending) > left:
       at, values = self.pending.popleft()
       row = jax.device_get(values)
-      recover.check_finite(at, row, self.dataset, self.x.seed)
-      if at % record.log_every == 0 or at == self.x.steps:
+      skipped = self.guard.check(at, row, self.last_saved)
+      if skipped or at % record.log_every == 0 or at == self.x.steps:
         names = dict.fromkeys((task.shown.name, *task.logged, 'grad_norm', 'lr'))
-        self.metrics.train(at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)})
+        self.metrics.train(
+          at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)}, skipped
+        )
       self.speed.started(at)
+
+  def last_saved(self) -> int:
+    """Return the step of the last checkpoint, 0 if there is none."""
+    self.checkpoints.wait()
+    return max(self.checkpoints.steps, default=0)
 
   def evaluate(self, step: int, state: State) -> dict[str, float | None]:
     """Return the validation metrics, and write a sample or pictures."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import json
+import math
 import os
 from pathlib import Path
 import sys
@@ -78,15 +79,21 @@ class Metrics:
       self._task: TaskID = self._bar.add_task('compiling', total=steps, completed=first)
       self._bar.start()
 
-  def train(self, step: int, row: dict[str, float | None]) -> None:
+  def train(self, step: int, row: dict[str, float | None], skipped: bool = False) -> None:
     """Write a line of training metrics, and show the main one every few seconds.
 
     Args:
       step: The number of updates.
-      row: The metrics by name. None where one is unknown.
+      row: The metrics by name. None where one is unknown. Values that are not finite become None.
+      skipped: Whether the update was skipped. The line then has `skipped: 1`.
     """
-    self._write({'step': step, **row})
-    label, text = self._shown.label.partition(' (')[0], f'{row[self._shown.name]:.4f}'
+    row = {k: v if v is not None and math.isfinite(v) else None for k, v in row.items()}
+    self._write({'step': step, **row, **({'skipped': 1} if skipped else {})})
+    value = row[self._shown.name]
+    label, text = (
+      self._shown.label.partition(' (')[0],
+      'skipped' if value is None else f'{value:.4f}',
+    )
     for name, value in row.items():
       if name.endswith('_per_s') and value is not None:
         text += f'  {value:,.0f} {name.removesuffix("_per_s")}/s'

@@ -1,4 +1,4 @@
-"""Stop a run early: divergence, full disks, SIGTERM, and lost workdirs."""
+"""Stop a run early: parameters that are not finite, full disks, SIGTERM, and lost workdirs."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,9 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from tfm.data.dataset import Dataset
 
 #: Exit status: the loss is not finite.
 DIVERGED = 1
@@ -38,31 +35,6 @@ class Stopped(Exception):
   def __init__(self, status: int, message: str):
     super().__init__(message)
     self.status = status
-
-
-def check_finite(step: int, metrics: dict[str, Any], dataset: Dataset, seed: int) -> None:
-  """Check the loss and the gradient norm of a step.
-
-  Args:
-    step: The number of the step, from 1.
-    metrics: The metrics of the step, with 'loss' and 'grad_norm'.
-    dataset: The open data, to name the batch in the message.
-    seed: The seed of the experiment.
-
-  Raises:
-    Stopped: One of them is not finite.
-  """
-  bad = {k: float(metrics[k]) for k in ('loss', 'grad_norm') if not np.isfinite(metrics[k])}
-  if not bad:
-    return
-  samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
-  interval = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
-  values = ', '.join(f'{k} is {v}' for k, v in bad.items())
-  raise Stopped(
-    DIVERGED,
-    f'step {step}: {values}. Training stops, and earlier checkpoints are kept. The batch has '
-    f'samples {interval} of seed {seed}. Try a smaller optim.lr, a longer warm-up or optim.clip.',
-  )
 
 
 @jax.jit
