@@ -77,6 +77,8 @@ class Recover:
       least 1% of the median) of the losses before. None looks for no spikes.
     window: The number of losses before.
     rewinds: Rewinds of the whole run. One more spike stops it.
+    patience: Seconds without progress, after the first batch, until the run ends with the stacks of
+      all threads in `heartbeats/`. None never ends it.
   """
 
   skip: int = 5
@@ -84,6 +86,7 @@ class Recover:
   threshold: float | None = None
   window: int = 100
   rewinds: int = 3
+  patience: float | None = 1800.0
 
   def check(self) -> Iterator[str]:
     for name, least in (('skip', 0), ('skip_total', 0), ('window', 2), ('rewinds', 0)):
@@ -91,6 +94,8 @@ class Recover:
         yield f'{name}: is {value}. Expected {least} or more.'
     if self.threshold is not None and not self.threshold > 0:
       yield f'threshold: is {self.threshold}. Expected a positive number, or none.'
+    if self.patience is not None and not self.patience > 0:
+      yield f'patience: is {self.patience}. Expected a positive number of seconds, or none.'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,6 +112,11 @@ class Metrics:
       with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
         file.write(f'--- step {step}\n{text}\n')
 
+  def summary(self, step: int, shares: dict[str, float]) -> None:
+    """Write the shares of the wall time to TensorBoard, as `goodput/PHASE`."""
+    if self._writes:
+      self._events.scalars(step, {f'goodput/{name}': value for name, value in shares.items()})
+
   def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
     """Yield the batches of a split, and show the progress.
 
