@@ -78,10 +78,10 @@ def test_lost_process_ends_the_others(heart):
     heart.watch()
   status, message = heart.ends[0]
   assert status == recover.HUNG
-  assert 'no sign of life for 120 s from process 1 on slow-host: step 0, step' in message
+  assert 'no sign of life for 80 s from process 1 on slow-host: step 0, step' in message
 
 
-def test_error_of_a_lost_process_names_it(heart, monkeypatch):
+def test_error_of_a_lost_process_names_it(heart, monkeypatch, capsys):
   monkeypatch.setattr(heartbeat.time, 'sleep', lambda seconds: None)
   heart._count = 2
   for phase, ends in (('ended', 0), ('step', 1)):
@@ -89,6 +89,7 @@ def test_error_of_a_lost_process_names_it(heart, monkeypatch):
     with pytest.raises(ValueError, match='Gloo'), heart.naming_lost_processes():
       raise ValueError('Gloo all-reduce failed\nmore')
     assert len(heart.ends) == ends
+    assert ': step 0, step: Gloo all-reduce failed\n' in capsys.readouterr().err
   status, message = heart.ends[0]
   assert status == recover.HUNG
   assert 'lost process 1 on slow-host: step 0, step. The error is Gloo all-reduce fail' in message
@@ -109,6 +110,14 @@ def test_heartbeat_ends_with_its_context(tmp_path):
     assert json.loads((tmp_path / 'heartbeats' / '0.json').read_text())['phase'] == 'setup'
   beat = json.loads((tmp_path / 'heartbeats' / '0.json').read_text())
   assert (beat['step'], beat['phase'], beat['process']) == (2, 'ended', 0)
+
+
+def test_process_in_a_step_waits_for_one_without_data(heart):
+  heart._count = 2
+  other(heart, phase='data')
+  for _ in range(5):
+    heart.watch()
+  assert 'Late: process 1 on slow-host: step 0, data.' in heart.ends[0][1]
 
 
 def test_barrier_in_vain_names_the_late_process(heart, monkeypatch):
@@ -145,5 +154,5 @@ def test_hung_process_of_two_is_named(tmp_path):
   fields = {'steps': 400, 'hang': [1, 5], 'recover__patience': 10, 'record__sample': 'none'}
   status, output = program(tmp_path, tmp_path / 'w', processes=2, **fields)
   assert status == recover.HUNG, output
-  assert re.search(r'process 0 on .*: no progress for 10 s .* Late: process 1 on ', output)
-  assert 'hang' in (tmp_path / 'w' / 'heartbeats' / '1.stacks.txt').read_text()
+  assert re.search(r'no progress for 10 s .* Late: process 1 on .*, data', output)
+  assert ' in batch' in (tmp_path / 'w' / 'heartbeats' / '1.stacks.txt').read_text()

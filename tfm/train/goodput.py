@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 FILE = 'goodput.jsonl'
-#: Phases of a run, in the order of reports. `setup` opens data and restores, `compile` lasts until
-#: the end of the first step, `data` waits for batches.
+#: Phases of a run, in the order of reports. `setup` opens data and restores, `compile` prepares
+#: the first step, `data` waits for batches, `eval` also draws.
 PHASES = ('step', 'compile', 'data', 'save', 'eval', 'setup')
 #: Shares of the wall time outside of these phases. `repeated` are steps that ran again after a
 #: restart or rewind, `down` is the time between two runs.

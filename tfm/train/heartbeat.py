@@ -14,6 +14,7 @@ import json
 import os
 from pathlib import Path
 import socket
+import sys
 import threading
 import time
 
@@ -25,8 +26,9 @@ from tfm.train.recover import HUNG, Stopped, end_process
 FOLDER = 'heartbeats'
 #: Seconds between two beats.
 BEAT = 5.0
-#: Beats without a change after which another process counts as lost.
-MISSED = 24
+#: Beats without a change after which another process counts as lost. jax ends a run with a lost
+#: process after 100 s, without a name.
+MISSED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +138,10 @@ class Heartbeat:
     try:
       yield
     except (RuntimeError, ValueError) as error:
+      if self._count > 1:
+        self._patience = None  # this process ends anyway
+        # If process 0 is lost, jax ends this process within two seconds.
+        print(f'tfm train: {self.beat()}: {_first_line(error)}', file=sys.stderr, flush=True)
       if lost := self._silent():
         listed = '; '.join(map(str, lost))
         self._end(HUNG, f'{self.beat()}: lost {listed}. The error is {_first_line(error)}.')
@@ -208,7 +214,9 @@ class Heartbeat:
 
   def _late(self) -> str:
     """Return which processes are late, and which waited longest for data."""
-    beats = sorted([self.beat(), *self.others()], key=lambda b: (b.step, bool(b.barrier), -b.still))
+    # A process at a barrier or in a step waits for the others.
+    order = lambda b: (b.step, bool(b.barrier), b.phase == 'step', -b.still)
+    beats = sorted([self.beat(), *self.others()], key=order)
     if len(beats) == 1:
       return ''
     slow = sorted(beats, key=lambda b: -b.waited)

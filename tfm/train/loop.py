@@ -229,7 +229,8 @@ class _Loop:
                 scores = self.evaluate(step, state)
             if saves:
               self.save(step, state)
-            self.metrics.draw()
+            with self.clock.within('eval'):
+              self.metrics.draw()
         if stop and not last:
           self.heart.barrier(f'stop at step {step}')
           self.checkpoints.wait()

@@ -82,7 +82,14 @@ def draw_goodput(workdir: Path, runs: list[dict[str, float]]) -> Path | None:
     left += widths
   axes.invert_yaxis()
   axes.set(xlabel='seconds')
-  axes.legend(frameon=False, ncols=len(runs[0]), loc='lower center', bbox_to_anchor=(0.5, 1))
+  figure.legend(
+    frameon=False,
+    ncols=len(runs[0]),
+    loc='outside upper center',
+    handlelength=1,
+    columnspacing=1,
+    fontsize=9,
+  )
   return _saved(figure, workdir / GOODPUT)
 
 
