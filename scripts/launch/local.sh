@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # Run a command as N processes of one training run on this machine:
 #   bash scripts/launch/local.sh 2 tfm train --config=quickstart --workdir=runs/two
-# If a process fails, stop the others and exit with its status.
+# DRY=1 prints the commands. If a process fails, stop the others and exit with its status.
 set -euo pipefail
 count=${1:?usage: local.sh N COMMAND...}
 shift
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export TFM_COORDINATOR=127.0.0.1:$port TFM_PROCESSES=$count
+if [ -n "${DRY:-}" ]; then
+  for ((i = 0; i < count; i++)); do
+    printf 'TFM_COORDINATOR=%s TFM_PROCESSES=%s TFM_PROCESS=%s ' "$TFM_COORDINATOR" "$count" "$i"
+    printf '%q ' "$@"; echo
+  done
+  exit
+fi
 processes=()
 for ((i = 0; i < count; i++)); do
   TFM_PROCESS=$i "$@" &
@@ -19,8 +26,8 @@ for _ in "${processes[@]}"; do
   wait -n || code=$?
   if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
     status=$code
-    # The others would wait for it: they get ten seconds to end in order.
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
+    # The others would wait for it: they get 30 seconds to name it and end.
+    for ((i = 0; i < 30; i++)); do
       [ -z "$(jobs -rp)" ] && break
       sleep 1
     done

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# sbatch scripts/launch/slurm.sh --config=pretrain:llama3-8b --workdir=/shared/runs/1 --config.mesh.fsdp=8
-# One task per node; jax finds its peers through SLURM. Workdir and token cache must be on a shared file system.
-# A template, not tested on a cluster: set partition, account and GPUs.
+# Submit a training run, one task per node:
+#   bash scripts/launch/slurm.sh --config=pretrain:llama3-8b --workdir=/shared/runs/1 --config.mesh.fsdp=8
+# DRY=1 prints the commands. Options of sbatch, such as the partition, go into SBATCH_OPTIONS. jax finds the other
+# tasks through SLURM. Workdir and cache must be on a shared file system. Not tested on a cluster.
 #SBATCH --job-name=tfm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -12,9 +13,20 @@
 #SBATCH --requeue
 set -euo pipefail
 export TFM_CACHE=${TFM_CACHE:-$PWD/.cache/tfm}
-# 75 says: stopped by SIGTERM, saved, the same command goes on. So the job is queued again.
-srun --kill-on-bad-exit=1 .venv/bin/tfm train "$@" || status=$?
-if [ "${status:-0}" -eq 75 ]; then
+submit=(sbatch ${SBATCH_OPTIONS:-} scripts/launch/slurm.sh "$@")
+run=(srun --kill-on-bad-exit=1 .venv/bin/tfm train "$@")
+if [ -n "${DRY:-}" ]; then
+  printf '%q ' "${submit[@]}"; echo
+  printf '%q ' "${run[@]}"; echo
+  exit
+fi
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+  exec "${submit[@]}"
+fi
+status=0
+"${run[@]}" || status=$?
+# 75: saved after SIGTERM. 70: a process hung or was lost. The same command continues.
+if [ "$status" -eq 75 ] || [ "$status" -eq 70 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
-exit "${status:-0}"
+exit "$status"

@@ -1,4 +1,8 @@
 import errno
+import os
+import signal
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +13,6 @@ from tfm.core.errors import UserError
 from tfm.train import checkpoint, loop, recover, saver
 
 ONE = jax.devices()[:1]
-
-
-def test_non_finite_loss_stops_and_names_step_and_batch(tmp_path, monkeypatch):
-  from tfm.tasks import CausalLM
-
-  was = CausalLM.loss
-
-  def spoilt(self, forward, batch, key):
-    ratios = was(self, forward, batch, key)
-    spoil = jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1)
-    return ratios | {'loss': ratios['loss']._replace(sum=ratios['loss'].sum * spoil)}
-
-  monkeypatch.setattr(CausalLM, 'loss', spoilt)
-  with pytest.raises(
-    recover.Stopped,
-    match=r'^step 1: loss is nan, grad_norm is nan. Training stops, .* samples 0..7 of seed 0',
-  ) as e:
-    loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
-  assert e.value.status == 1
-  assert not list((tmp_path / 'w' / 'checkpoints').glob('[0-9]*'))
 
 
 def test_non_finite_parameters_are_not_saved():
@@ -82,3 +66,67 @@ def test_workdir_that_is_a_file_is_an_error(tmp_path):
   (tmp_path / 'w').write_text('')
   with pytest.raises(UserError, match=r'^workdir: cannot create .*w \(File exists\)'):
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+  ends = []
+  monkeypatch.setattr(recover.os, '_exit', ends.append)
+  return ends
+
+
+def wait_for(condition):
+  for _ in range(500):
+    if condition():
+      return
+    time.sleep(0.01)
+  pytest.fail('timed out')
+
+
+@pytest.mark.parametrize(('name', 'status'), [('SIGTERM', 143), ('SIGINT', 130)])
+def test_second_signal_ends_the_process_at_once(capfd, ends, name, status):
+  number = getattr(signal, name)
+  before = signal.getsignal(number)
+  with recover.Preemption() as stopping:
+    assert not stopping.at(1)
+    os.kill(os.getpid(), number)
+    wait_for(lambda: stopping.at(2))
+    assert stopping.received == name
+    assert not ends
+    os.kill(os.getpid(), number)
+    wait_for(lambda: ends == [status])
+  assert signal.getsignal(number) == before
+  text = capfd.readouterr().err
+  assert f'{name}: the run saves and stops after this step. A second signal ends it at once' in text
+  assert f'tfm train: {name}: ended at once, without a save.' in text
+
+
+def test_second_signal_ends_a_main_thread_that_is_blocked(ends):
+  lock = threading.Lock()
+  lock.acquire()
+  with recover.Preemption():
+    for delay in (0.1, 0.3):
+      threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+    ended = threading.Thread(target=lambda: (wait_for(lambda: ends), lock.release()))
+    ended.start()
+    lock.acquire()  # no handler of Python raises here
+    ended.join()
+  assert ends == [130]
+
+
+def test_interrupt_saves_and_continues(tmp_path, monkeypatch):
+  was = recover.Preemption.at
+
+  def at(self, step):
+    if step == 1:
+      os.kill(os.getpid(), signal.SIGINT)
+      wait_for(lambda: was(self, step))
+    return was(self, step)
+
+  monkeypatch.setattr(recover.Preemption, 'at', at)
+  with pytest.raises(
+    recover.Stopped, match=r'^SIGINT: step 1 is saved. Run the same command to continue.'
+  ) as e:
+    loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
+  assert e.value.status == recover.INTERRUPTED == 130
+  assert checkpoint.load(tmp_path / 'w').step == 1

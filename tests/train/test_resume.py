@@ -14,7 +14,7 @@ from tests.train.tiny import experiment
 import tfm
 from tfm.core import config
 from tfm.core.errors import UserError
-from tfm.train import checkpoint, evaluate, loop, recover, shard
+from tfm.train import checkpoint, evaluate, goodput, loop, recover, shard
 from tfm.train.mesh import Mesh
 from tfm.train.metrics import read
 
@@ -94,9 +94,11 @@ def test_killed_then_terminated_then_resumed_is_bit_identical(folder, whole):
   assert rows(workdir) == rows(whole[0])
 
 
-def test_two_processes_match_one_and_only_the_first_writes(folder, whole):
-  workdir = folder / 'two'
-  status, output = program(folder, workdir, processes=2)
+@pytest.mark.parametrize('processes', [2, pytest.param(4, marks=pytest.mark.large)])
+def test_processes_match_one_and_only_the_first_writes(folder, whole, processes):
+  """The last validation batch has three examples, so that some processes have padding only."""
+  workdir = folder / f'processes-{processes}'
+  status, output = program(folder, workdir, processes=processes)
   assert status == 0, output
   for mine, its in zip(rows(workdir), rows(whole[0]), strict=True):
     assert mine == pytest.approx(its, abs=1e-5)
@@ -104,6 +106,11 @@ def test_two_processes_match_one_and_only_the_first_writes(folder, whole):
     jax.tree.map(np.shape, checkpoint.load(workdir).params),
     jax.tree.map(np.shape, whole[1].state['params']),
   )
+  assert len(goodput.runs(goodput.read(workdir))) == 1
+  ended = [json.loads(file.read_text()) for file in (workdir / 'heartbeats').glob('*.json')]
+  assert {(b['process'], b['step'], b['phase']) for b in ended} == {
+    (n, 6, 'ended') for n in range(processes)
+  }
 
 
 def test_two_preempted_processes_save_the_same_step(folder):

@@ -52,6 +52,10 @@ def main(experiment: Callable[..., Experiment] = experiment) -> int:
   kill = fields.pop('kill', None)
   if kill is not None:
     _kill_at(*kill)
+  if hang := fields.pop('hang', None):
+    _before_batch(*hang, lambda: time.sleep(1000))
+  if end := fields.pop('end', None):
+    _before_batch(*end, lambda: os._exit(9))
   try:
     loop.train(experiment(folder, **fields), workdir, devices=None)
   except recover.Stopped as stopped:
@@ -61,18 +65,35 @@ def main(experiment: Callable[..., Experiment] = experiment) -> int:
 
 
 def _kill_at(step: int, name: str) -> None:
-  """Sends this process a signal once it has reached a step."""
+  """Sends this process signals once it has reached a step."""
   from tfm.train import recover
 
   was = recover.Preemption.at
 
   def at(self, now):
     if now == step:
-      os.kill(os.getpid(), getattr(signal, name))
-      time.sleep(0.05)
+      for each in name.split():
+        os.kill(os.getpid(), getattr(signal, each))
+        time.sleep(0.2)
     return was(self, now)
 
   recover.Preemption.at = at
+
+
+def _before_batch(process: int, step: int, action: Callable[[], None]) -> None:
+  """Makes a process act before a batch."""
+  import jax
+
+  from tfm.data.corpus import Corpus
+
+  was = Corpus.batch
+
+  def batch(self, split, seed, now, examples=None):
+    if now == step and jax.process_index() == process:
+      action()
+    return was(self, split, seed, now, examples)
+
+  Corpus.batch = batch
 
 
 if __name__ == '__main__':

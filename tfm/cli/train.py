@@ -6,9 +6,9 @@ Examples:
   tfm train --config=pretrain:llama3.2-1b --config.model..relative=alibi \\
     --config.data='text(files=a.txt)' --config.mesh.fsdp=8 --workdir=runs/3
 
-Exit status: 0 trained, 1 the loss is not finite, 2 a mistake or a workdir in
-use, 69 another run took over the workdir, 74 the disk is full, 75 SIGTERM and
-saved."""
+Exit status: 0 trained, 1 too many bad steps, 2 a mistake or a workdir in use,
+69 another run took over the workdir, 70 no progress or a lost process, 74 the
+disk is full, 75 SIGTERM and saved, 130 Ctrl-C and saved."""
 
 from collections.abc import Callable, Mapping
 import sys
@@ -29,14 +29,22 @@ CONFIG = command.define_config(FLAGS, needed=True)
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'the folder of checkpoints and metrics', required=True, flag_values=FLAGS
 )
+COMPILE_CACHE = flags.DEFINE_boolean(
+  'compile_cache',
+  True,
+  'reuse compiled programs of earlier runs, from $TFM_CACHE/compiled or ~/.cache/tfm/compiled',
+  flag_values=FLAGS,
+)
 
 
 def main() -> int:
   """Train, and return the exit status."""
-  from tfm.train import preflight
+  from tfm.train import compile_cache, preflight
   from tfm.train.loop import train
   from tfm.train.recover import Stopped
 
+  if COMPILE_CACHE.value:
+    compile_cache.enable()
   experiment = CONFIG.resolve(check=preflight.mistakes).config
   try:
     train(experiment, WORKDIR.value, sample=write, warm_start=warm_start)

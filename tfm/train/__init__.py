@@ -1,6 +1,6 @@
 """Training. `loop.train(experiment, workdir)` is the entry point."""
 
-from tfm.train.experiment import Experiment, Record, Sample
+from tfm.train.experiment import Experiment, Record, Recover, Sample
 from tfm.train.mesh import Mesh
 
-__all__ = ['Experiment', 'Mesh', 'Record', 'Sample']
+__all__ = ['Experiment', 'Mesh', 'Record', 'Recover', 'Sample']

@@ -63,6 +63,42 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recover:
+  """What a run does about bad steps.
+
+  A step is bad if its loss or gradient norm is not finite. Its update is skipped within the
+  compiled step. A loss spike returns the run to its last checkpoint, and the batches since then
+  are skipped. `audit.jsonl` lists both, with the samples.
+
+  Attributes:
+    skip: Bad steps in a row to skip. One more stops the run. 0 stops at the first bad step.
+    skip_total: Bad steps of the whole run to skip.
+    threshold: A loss is a spike above median + threshold x MAD (the median absolute deviation, at
+      least 1% of the median) of the losses before. None looks for no spikes.
+    window: The number of losses before.
+    rewinds: Rewinds of the whole run. One more spike stops it.
+    patience: Seconds without progress, after the first batch, until the run ends with the stacks of
+      all threads in `heartbeats/`. None never ends it.
+  """
+
+  skip: int = 5
+  skip_total: int = 100
+  threshold: float | None = None
+  window: int = 100
+  rewinds: int = 3
+  patience: float | None = 1800.0
+
+  def check(self) -> Iterator[str]:
+    for name, least in (('skip', 0), ('skip_total', 0), ('window', 2), ('rewinds', 0)):
+      if (value := getattr(self, name)) < least:
+        yield f'{name}: is {value}. Expected {least} or more.'
+    if self.threshold is not None and not self.threshold > 0:
+      yield f'threshold: is {self.threshold}. Expected a positive number, or none.'
+    if self.patience is not None and not self.patience > 0:
+      yield f'patience: is {self.patience}. Expected a positive number of seconds, or none.'
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
   """A training run. Equal experiments give equal results.
 
@@ -82,6 +118,7 @@ class Experiment:
     loop: How layers are compiled (`scan` or `unroll`).
     attend: The attention kernel.
     record: Metrics, checkpoints and samples.
+    recover: What the run does about losses that are not finite, and about loss spikes.
     init_from: A model folder, published or of tfm. Training starts from its matching parameters.
     init_vocab: What to do if the token ids of `init_from` differ from those of the data. 'same'
       raises an error, 'keep' keeps the rows of token tables by id, 'remap' moves them by token
@@ -102,6 +139,7 @@ class Experiment:
   loop: str = 'scan'
   attend: Attend = Auto()
   record: Record = Record()
+  recover: Recover = Recover()
   init_from: str = ''
   init_vocab: Literal['same', 'keep', 'remap', 'new'] = 'same'
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
+import time
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,10 +17,24 @@ from tfm.data.dataset import Dataset
 from tfm.data.prefetch import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
-from tfm.train import checkpoint, claim, evaluate, memory, preflight, recover, shard
+from tfm.train import (
+  checkpoint,
+  claim,
+  compile_cache,
+  evaluate,
+  goodput,
+  memory,
+  preflight,
+  recover,
+  report,
+  shard,
+)
 from tfm.train import step as step_lib
+from tfm.train.audit import Audit
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
+from tfm.train.guard import Guard, Rewound
+from tfm.train.heartbeat import Heartbeat
 from tfm.train.metrics import Metrics
 from tfm.train.saver import Checkpoints, workdir_of
 from tfm.train.speed import Speed
@@ -76,16 +91,20 @@ def train(
 
   Raises:
     UserError: The experiment cannot run, or another run uses the workdir.
-    recover.Stopped: The loss is not finite, the disk is full, SIGTERM arrived, or another run took
-      over the workdir. It has an exit status.
+    recover.Stopped: The limits of `x.recover` are reached, the disk is full, SIGTERM arrived, or
+      another run took over the workdir. It has an exit status.
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
   workdir = workdir_of(workdir)
 
+  clock = goodput.Goodput(workdir)
+
   with contextlib.ExitStack() as closing:
     closing.enter_context(recover.stop_on_full_disk(workdir))
     holds = closing.enter_context(claim.claimed(workdir))
+    # All processes pass the claim together, so that each finds the heartbeats of the others.
+    heart = closing.enter_context(Heartbeat(workdir, clock, x.recover.patience))
     dataset = x.data.open(x.task)
     if wrong := list(x.task.suits(x.model, dataset)):
       raise errors.UserError('\n'.join(wrong))
@@ -93,20 +112,39 @@ def train(
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
     closing.callback(checkpoints.close)
-    notes = [*built.notes]
-    state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
-    first = int(state['step'])
-    metrics = closing.enter_context(
-      contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown))
-    )
-    for line in notes:
-      metrics.say(line)
-    if first >= x.steps:
-      metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
-    trained = _Loop(x, built, dataset, checkpoints, metrics, sample, holds).run(state)
-    # Everything is on disk when this returns.
-    checkpoints.wait()
+    closing.callback(clock.write)
+    audit = Audit(workdir)
+    notes, trained = [*built.notes], None
+    while trained is None:
+      state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
+      first = int(state['step'])
+      audit.resume(first)
+      with contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)) as metrics:
+        while notes:
+          metrics.say(notes.pop(0))
+        if first >= x.steps:
+          metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
+        clock.step = first
+        loop = _Loop(x, built, dataset, checkpoints, audit, metrics, sample, holds, heart)
+        with contextlib.suppress(Rewound), heart.naming_lost_processes():
+          trained = loop.run(state)
+        # Everything is on disk when this returns.
+        with clock.within('save'):
+          checkpoints.wait()
+        if trained is not None:
+          clock.write(done=True)
+          if first < x.steps:
+            _report_goodput(clock, metrics)
   return trained
+
+
+def _report_goodput(clock: goodput.Goodput, metrics: Metrics) -> None:
+  """Print and draw where the wall time of the workdir went."""
+  if jax.process_index() == 0:
+    rows = goodput.read(clock.path.parent)
+    metrics.say(goodput.text(rows))
+    metrics.summary(clock.step, goodput.summary(rows))
+    report.draw_goodput(clock.path.parent, goodput.runs(rows))
 
 
 def _restore_or_start(
@@ -141,33 +179,44 @@ class _Loop:
   built: Built
   dataset: Dataset
   checkpoints: Checkpoints
+  audit: Audit
   metrics: Metrics
   sample: Sampler | None
   holds: Callable[[], None]
+  heart: Heartbeat
 
   def __post_init__(self) -> None:
+    self.clock = self.heart.clock
     self.local = shard.local_slice(self.built.batch_axis, self.x.data.batch)
     self.eval_fn = evaluate.measured(
       self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
     )
+    self.guard = Guard(self.x, self.dataset, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    # What came before the first step, and when it started. None once it is reported.
+    self.first: tuple[str, float] | None = None
 
   def run(self, state: State) -> Trained:
     """Run the remaining steps.
 
     Raises:
-      recover.Stopped: After SIGTERM, once the state is saved.
+      recover.Stopped: After SIGTERM or SIGINT, once the state is saved.
+      Rewound: After a loss spike.
     """
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
       stopping = closing.enter_context(recover.Preemption())
       batches = cast(Generator[step_lib.Batch], prefetch(self.batch, first, x.steps))
       closing.enter_context(contextlib.closing(batches))
-      for step, batch in enumerate(batches, first + 1):
+      self.clock.write()
+      for step, batch in enumerate(self.clock.waits(batches), first + 1):
+        if step == first + 1:
+          self.compile(state, batch)
         state, values = self.built.step(state, batch)
         self.pending.append((step, values))
         self.read(_IN_FLIGHT)
+        self.clock.write(now=False)
         stop, last = stopping.at(step), step == x.steps
         evals = last or step % x.eval_every == 0
         saves = last or stop or step % x.save_every == 0
@@ -175,21 +224,45 @@ class _Loop:
           self.read(0)
           with self.speed.paused():
             if evals:
-              scores = self.evaluate(step, state)
+              with self.clock.within('eval'):
+                self.heart.barrier(f'evaluation of step {step}')
+                scores = self.evaluate(step, state)
             if saves:
-              self.holds()
-              recover.check_savable(step, state)
-              self.checkpoints.save(step, state, x, self.dataset.vocabulary)
-            self.metrics.draw()
+              self.save(step, state)
+            with self.clock.within('eval'):
+              self.metrics.draw()
         if stop and not last:
+          self.heart.barrier(f'stop at step {step}')
           self.checkpoints.wait()
-          message = f'SIGTERM: step {step} is saved. Run the same command to continue.'
-          raise recover.Stopped(recover.PREEMPTED, message)
+          name = stopping.received
+          status = recover.INTERRUPTED if name == 'SIGINT' else recover.PREEMPTED
+          message = f'{name}: step {step} is saved. Run the same command to continue.'
+          raise recover.Stopped(status, message)
     return Trained(state, scores)
 
+  def compile(self, state: State, batch: step_lib.Batch) -> None:
+    """Compile the step ahead of its first call."""
+    with self.clock.within('compile'):
+      compiled = compile_cache.compiled(self.built.step, state, batch)
+    setup = self.clock.seconds['setup']
+    self.first = f'setup {setup:.1f} s, {compiled}', time.perf_counter()
+    self.clock.enter('step')
+
+  def save(self, step: int, state: State) -> None:
+    """Start to save a checkpoint."""
+    with self.clock.within('save'):
+      self.heart.barrier(f'save of step {step}')
+      self.holds()
+      recover.check_savable(step, state)
+      if self.x.recover.threshold is not None:
+        self.audit.save(step)
+      self.checkpoints.save(step, state, self.x, self.dataset.vocabulary)
+    self.clock.write()
+
   def batch(self, step: int) -> step_lib.Batch:
-    """Return the batch of a step on the devices."""
-    raw = self.dataset.batch('train', self.x.seed, step, self.local)
+    """Return the batch of the update after `step` on the devices."""
+    index = step + self.audit.skipped_batches(step)
+    raw = self.dataset.batch('train', self.x.seed, index, self.local)
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
 
@@ -199,12 +272,23 @@ class _Loop:
     while len(self.pending) > left:
       at, values = self.pending.popleft()
       row = jax.device_get(values)
-      recover.check_finite(at, row, self.dataset, self.x.seed)
-      if at % record.log_every == 0 or at == self.x.steps:
+      self.clock.step = at
+      if self.first is not None:
+        (text, since), self.first = self.first, None
+        self.metrics.say(f'started: {text}, first step {time.perf_counter() - since:.1f} s')
+      skipped = self.guard.check(at, row, self.last_saved)
+      if skipped or at % record.log_every == 0 or at == self.x.steps:
         names = dict.fromkeys((task.shown.name, *task.logged, 'grad_norm', 'lr'))
-        self.metrics.train(at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)})
+        self.metrics.train(
+          at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)}, skipped
+        )
       self.speed.started(at)
       self.metrics.started(at)
+
+  def last_saved(self) -> int:
+    """Return the step of the last checkpoint, 0 if there is none."""
+    self.checkpoints.wait()
+    return max(self.checkpoints.steps, default=0)
 
   def evaluate(self, step: int, state: State) -> dict[str, float | None]:
     """Return the validation metrics, and write a sample or pictures."""
@@ -214,6 +298,7 @@ class _Loop:
     params = step_lib.averaged(state)
     most = None if step == x.steps else x.record.eval_batches
     batches = evaluate.batches(x, dataset, self.built.batch, self.built.batch_axis, most=most)
+    batches = map(self.clock.tick, batches)
     scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
     scores = evaluate.evaluate(x.task, self.eval_fn, params, scored)
     self.metrics.eval(step, scores)

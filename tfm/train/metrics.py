@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import json
+import math
 import os
 from pathlib import Path
 import sys
@@ -84,15 +85,21 @@ class Metrics:
     if self._start is None:
       self._first, self._start = step, time.monotonic()
 
-  def train(self, step: int, row: dict[str, float | None]) -> None:
+  def train(self, step: int, row: dict[str, float | None], skipped: bool = False) -> None:
     """Write a line of training metrics, and show the main one every few seconds.
 
     Args:
       step: The number of updates.
-      row: The metrics by name. None where one is unknown.
+      row: The metrics by name. None where one is unknown. Values that are not finite become None.
+      skipped: Whether the update was skipped. The line then has `skipped: 1`.
     """
-    self._write({'step': step, **row})
-    label, text = self._shown.label.partition(' (')[0], f'{row[self._shown.name]:.4f}'
+    row = {k: v if v is not None and math.isfinite(v) else None for k, v in row.items()}
+    self._write({'step': step, **row, **({'skipped': 1} if skipped else {})})
+    value = row[self._shown.name]
+    label, text = (
+      self._shown.label.partition(' (')[0],
+      'skipped' if value is None else f'{value:.4f}',
+    )
     for name, value in row.items():
       if name.endswith('_per_s') and value is not None:
         text += f'  {value:,.0f} {name.removesuffix("_per_s")}/s'
@@ -110,6 +117,11 @@ class Metrics:
     if self._writes:
       with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
         file.write(f'--- step {step}\n{text}\n')
+
+  def summary(self, step: int, shares: dict[str, float]) -> None:
+    """Write the shares of the wall time to TensorBoard, as `goodput/PHASE`."""
+    if self._writes:
+      self._events.scalars(step, {f'goodput/{name}': value for name, value in shares.items()})
 
   def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
     """Yield the batches of a split, and show the progress.

@@ -1,26 +1,30 @@
-"""Stop a run early: divergence, full disks, SIGTERM, and lost workdirs."""
+"""Stop a run early: parameters that are not finite, full disks, SIGTERM, and lost workdirs."""
 
 from collections.abc import Iterator
 import contextlib
 import errno
+import os
 import signal
+import socket
+import sys
 import threading
-from types import FrameType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from tfm.data.dataset import Dataset
 
 #: Exit status: the loss is not finite.
 DIVERGED = 1
+#: Exit status: a step, a save or an evaluation hangs, or another process of the run is lost
+#: (EX_SOFTWARE of sysexits.h).
+HUNG = 70
 #: Exit status: the disk is full (EX_IOERR of sysexits.h).
 DISK_FULL = 74
 #: Exit status: the state is saved after SIGTERM, and the same command continues (EX_TEMPFAIL of
 #: sysexits.h).
 PREEMPTED = 75
+#: Exit status: the state is saved after SIGINT (Ctrl-C). Launchers should not restart the run.
+INTERRUPTED = 130
 #: Exit status: another run took over the workdir (EX_UNAVAILABLE of sysexits.h).
 LOST = 69
 
@@ -38,31 +42,6 @@ class Stopped(Exception):
   def __init__(self, status: int, message: str):
     super().__init__(message)
     self.status = status
-
-
-def check_finite(step: int, metrics: dict[str, Any], dataset: Dataset, seed: int) -> None:
-  """Check the loss and the gradient norm of a step.
-
-  Args:
-    step: The number of the step, from 1.
-    metrics: The metrics of the step, with 'loss' and 'grad_norm'.
-    dataset: The open data, to name the batch in the message.
-    seed: The seed of the experiment.
-
-  Raises:
-    Stopped: One of them is not finite.
-  """
-  bad = {k: float(metrics[k]) for k in ('loss', 'grad_norm') if not np.isfinite(metrics[k])}
-  if not bad:
-    return
-  samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
-  interval = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
-  values = ', '.join(f'{k} is {v}' for k, v in bad.items())
-  raise Stopped(
-    DIVERGED,
-    f'step {step}: {values}. Training stops, and earlier checkpoints are kept. The batch has '
-    f'samples {interval} of seed {seed}. Try a smaller optim.lr, a longer warm-up or optim.clip.',
-  )
 
 
 @jax.jit
@@ -111,29 +90,86 @@ def is_full(error: BaseException | None) -> bool:
 
 
 class Preemption:
-  """Watch for SIGTERM within the context. All processes of a run agree on the step to stop at."""
+  """Watch for SIGTERM and SIGINT (Ctrl-C) within the context.
+
+  The first signal stops the run after a step, which all processes agree on. A second signal ends
+  this process at once, even if its main thread waits for a device.
+
+  Attributes:
+    received: The name of the first signal, 'SIGTERM' if another process received it.
+  """
 
   def __init__(self) -> None:
-    self._received = False
-    self._before: Any = None
+    self.received = 'SIGTERM'
+    self._numbers: list[int] = []
+    self._before: dict[int, Any] = {}
+    self._wakeup = -1
+    self._pipe: tuple[socket.socket, socket.socket] | None = None
 
   def __enter__(self) -> 'Preemption':
+    if threading.current_thread() is not threading.main_thread():
+      return self
     # With several processes, the handler of jax agrees on the step and must not be replaced.
-    if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-      self._before = signal.signal(signal.SIGTERM, self._note)
+    self._handle(signal.SIGINT)
+    if jax.process_count() == 1:
+      self._handle(signal.SIGTERM)
+    self._pipe = socket.socketpair()
+    self._pipe[1].setblocking(False)
+    # Handlers of Python wait for the main thread. The pipe gets each signal at once.
+    self._wakeup = signal.set_wakeup_fd(self._pipe[1].fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=self._listen, name='tfm-signals', daemon=True).start()
     return self
 
   def __exit__(self, *error: object) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
-
-  def _note(self, number: int, frame: FrameType | None) -> None:
-    self._received = True
+    if self._pipe is None:
+      return
+    signal.set_wakeup_fd(self._wakeup)
+    for number, handler in self._before.items():
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for end in self._pipe[::-1]:
+      end.close()
 
   def at(self, step: int) -> bool:
     """Return whether the run should stop after `step`."""
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
+    if jax.process_count() == 1:
+      return bool(self._numbers)
+    from jax.experimental import multihost_utils
 
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._received
+    stops = bool(multihost_utils.reached_preemption_sync_point(step))
+    if stops and self._pipe is not None:
+      self._numbers = self._numbers or [signal.SIGTERM]
+      self._handle(signal.SIGTERM)
+    return stops
+
+  def _handle(self, number: int) -> None:
+    self._before[number] = signal.signal(number, lambda *_: None)
+
+  def _listen(self) -> None:
+    """Read the signals, in a thread."""
+    assert self._pipe is not None
+    with contextlib.suppress(OSError):  # closed
+      while received := self._pipe[0].recv(1):
+        if received[0] in self._before:
+          self._receive(received[0])
+
+  def _receive(self, number: int) -> None:
+    name = signal.Signals(number).name
+    if self._numbers:
+      end_process(128 + number, f'{name}: ended at once, without a save.')
+    self.received = name
+    self._numbers.append(number)
+    print(
+      f'{name}: the run saves and stops after this step. A second signal ends it at once, without '
+      'a save.',
+      file=sys.stderr,
+      flush=True,
+    )
+    if jax.process_count() > 1:
+      os.kill(os.getpid(), signal.SIGTERM)  # the handler of jax informs the other processes
+
+
+def end_process(status: int, message: str) -> None:
+  """Print a message and end this process at once, whatever its main thread waits for."""
+  print(f'tfm train: {message}', file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  os._exit(status)

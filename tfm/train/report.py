@@ -1,4 +1,4 @@
-"""Plots of a run: the training curve, and a grid of images with predictions."""
+"""Plots of a run: the training curve, its use of time, and images with predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,12 @@ from tfm.tasks import Shown
 
 FILE = 'curve.png'
 GRID = 'predictions.png'
+GOODPUT = 'goodput.png'
 #: Columns of the grid, and the size of each image in inches.
 _COLUMNS, _INCHES = 4, 1.8
+_PHASE_COLORS = (
+  '#3182bd', '#9ecae1', '#fd8d3c', '#74c476', '#9e9ac8', '#bdbdbd', '#de2d26', '#636363',
+)  # fmt: skip
 
 
 def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None:
@@ -50,6 +54,43 @@ def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
   return _saved(figure, workdir / FILE)
+
+
+def draw_goodput(workdir: Path, runs: list[dict[str, float]]) -> Path | None:
+  """Draw the seconds of each phase of each run into `workdir/goodput.png`.
+
+  Args:
+    workdir: The folder of the picture.
+    runs: For each run, seconds by phase, from `goodput.runs`.
+
+  Returns:
+    The path of the picture, or None without runs.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  if not runs:
+    return None
+  figure = Figure(figsize=(8, 1.6 + 0.25 * len(runs)), dpi=120, layout='constrained')
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  names = [f'run {n}' for n in range(1, len(runs) + 1)]
+  left = np.zeros(len(runs))
+  for phase, color in zip(runs[0], _PHASE_COLORS, strict=True):
+    widths = np.array([run[phase] for run in runs])
+    axes.barh(names, widths, left=left, color=color, label=phase)
+    left += widths
+  axes.invert_yaxis()
+  axes.set(xlabel='seconds')
+  figure.legend(
+    frameon=False,
+    ncols=len(runs[0]),
+    loc='outside upper center',
+    handlelength=1,
+    columnspacing=1,
+    fontsize=9,
+  )
+  return _saved(figure, workdir / GOODPUT)
 
 
 def draw_grid(workdir: Path, pictures: list[tuple[NDArray[Any], str]]) -> Path | None:

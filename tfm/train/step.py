@@ -69,6 +69,9 @@ def make_step(
   of 'loss'. Dropout uses a key of (seed, step). Parameters without a gradient are updated last,
   from the expert load of the whole step.
 
+  If the loss or the gradient norm is not finite, only the step number of the state changes. With
+  `x.recover.skip=0` the state is updated in any case.
+
   The metrics are float32 scalars: `loss` (the minimised loss with auxiliary losses), the other
   ratios of the task, `grad_norm` (before clipping) and `lr`.
   """
@@ -94,6 +97,10 @@ def make_step(
       'grad_norm': optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), grads)),
       'lr': rate(state['step']),
     }
+    if x.recover.skip:
+      finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
+      kept = jax.tree.map(functools.partial(jnp.where, finite), new, state)
+      new = kept | {'step': new['step']}
     return new, metrics
 
   return step
