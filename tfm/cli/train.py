@@ -7,8 +7,8 @@ Examples:
     --config.data='text(files=a.txt)' --config.mesh.fsdp=8 --workdir=runs/3
 
 Exit status: 0 trained, 1 the loss is not finite, 2 a mistake or a workdir in
-use, 69 another run took over the workdir, 74 the disk is full, 75 SIGTERM and
-saved."""
+use, 69 the workdir was taken over or removed, 74 the disk is full or fails, 75
+SIGTERM and saved."""
 
 from collections.abc import Callable, Mapping
 import sys

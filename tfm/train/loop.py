@@ -16,7 +16,7 @@ from tfm.data.dataset import Dataset
 from tfm.data.prefetch import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
-from tfm.train import checkpoint, claim, evaluate, memory, preflight, recover, shard
+from tfm.train import claim, evaluate, memory, preflight, recover, resume, retry, shard
 from tfm.train import step as step_lib
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
@@ -76,8 +76,8 @@ def train(
 
   Raises:
     UserError: The experiment cannot run, or another run uses the workdir.
-    recover.Stopped: The loss is not finite, the disk is full, SIGTERM arrived, or another run took
-      over the workdir. It has an exit status.
+    recover.Stopped: The loss is not finite, the disk is full or fails, SIGTERM arrived, or the
+      workdir was taken over or removed. It has an exit status.
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
@@ -118,7 +118,7 @@ def _restore_or_start(
   say: Callable[[str], None],
 ) -> State:
   """Return the state of the last checkpoint, of `init_from`, or of fresh parameters."""
-  found = checkpoint.resume(checkpoints, x, built.like(), dataset.vocabulary, say)
+  found = resume.resume(checkpoints, x, built.like(), dataset.vocabulary, say)
   if found is not None:
     return found
   if x.init_from:
@@ -172,12 +172,12 @@ class _Loop:
         evals = last or step % x.eval_every == 0
         saves = last or stop or step % x.save_every == 0
         if evals or saves:
+          self.holds()
           self.read(0)
           with self.speed.paused():
             if evals:
               scores = self.evaluate(step, state)
             if saves:
-              self.holds()
               recover.check_savable(step, state)
               self.checkpoints.save(step, state, x, self.dataset.vocabulary)
             self.metrics.draw()
@@ -189,7 +189,8 @@ class _Loop:
 
   def batch(self, step: int) -> step_lib.Batch:
     """Return the batch of a step on the devices."""
-    raw = self.dataset.batch('train', self.x.seed, step, self.local)
+    read = lambda: self.dataset.batch('train', self.x.seed, step, self.local)
+    raw = retry.retried(read, f'data of step {step + 1}', print)
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
 
