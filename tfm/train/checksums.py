@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import hashlib
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 import jax
@@ -32,8 +33,14 @@ _DAMAGED = (
   'DATA_LOSS:',
   'OUT_OF_RANGE:',
   'NOT_FOUND:',
+  'Error decoding',
   'corruption',
   'Truncated',
+)
+_DIGEST = re.compile(
+  r'"(\S+)/c\b[^"]*" in OCDBT database at local file "(.*?)/?":.*'
+  r'stored digest is (\w+) but computed digest is (\w+)',
+  re.DOTALL,
 )
 
 
@@ -94,6 +101,9 @@ def damage(error: BaseException) -> str:
   for e in retry.causes(error):
     if isinstance(e, Broken | FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError):
       return retry.reason(e)
+    if found := _DIGEST.search(str(e)):
+      name, path, stored, computed = found.groups()
+      return f'{path}: array {name} has CRC-32C {computed}, expected {stored}'
     if isinstance(e, ValueError) and any(text in str(e) for text in _DAMAGED):
       return retry.reason(e)
   return ''

@@ -18,7 +18,9 @@ _PASSING = frozenset(getattr(errno, name) for name in _NAMES.split() if hasattr(
 # TensorStore raises ValueError with the status in the text.
 _STATUS = re.compile(r'\b(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED):')
 _OS_CODE = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")
-_SPEC = re.compile(r'\s*\[?(tensorstore_spec|See full TensorStore details).*', re.DOTALL)
+_INTERNAL = re.compile(
+  r'\s*\[?(tensorstore_spec|See full TensorStore details).*|Error opening "\w+" driver: ', re.DOTALL
+)
 
 T = TypeVar('T')
 
@@ -71,6 +73,6 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def reason(error: BaseException) -> str:
-  """Return the text of an error in one line, without the specs of TensorStore."""
-  text = ' '.join(_SPEC.sub('', str(error)).split()) or type(error).__name__
-  return text if len(text) < 300 else f'{text[:300]}...'
+  """Return the text of an error in one line, without internals of TensorStore."""
+  text = ' '.join(_INTERNAL.sub('', str(error)).split()) or type(error).__name__
+  return text if len(text) < 500 else f'{text[:500]}...'

@@ -107,7 +107,6 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: Path, keep: int):
-    _quiet()
     self.path = workdir.absolute() / FOLDER
     self.names: Sequence[str] = ()
     self.extra_files: Mapping[str, bytes] = {}
@@ -248,6 +247,7 @@ def workdir_of(path: str | Path) -> Path:
 @contextlib.contextmanager
 def no_orbax_warnings() -> Iterator[None]:
   """Suppress the internal warnings of Orbax. Users cannot act on them."""
+  _quiet()
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     yield
@@ -257,8 +257,19 @@ def _quiet() -> None:
   # Errors are raised as well. The log would repeat them with the traceback of a thread.
   for name in ('absl', 'orbax'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+  logging.getLogger('asyncio').addFilter(_of_others)
   if not isinstance(sys.unraisablehook, _Unraisable):
     sys.unraisablehook = _Unraisable(sys.unraisablehook)
+
+
+#: Reads of a broken checkpoint that nothing waits for, because another one has failed already.
+_UNAWAITED = ('Event loop is closed', 'Encountered error while reading array index')
+
+
+def _of_others(record: logging.LogRecord) -> bool:
+  """Return whether a record is not about a task of Orbax that nothing waits for."""
+  text = record.getMessage()
+  return 'never retrieved' not in text or not any(name in text for name in ('orbax', 'tensorstore'))
 
 
 class _Unraisable:
@@ -268,5 +279,5 @@ class _Unraisable:
     self.usual = usual
 
   def __call__(self, unraisable: Any) -> None:
-    if str(unraisable.exc_value) != 'Event loop is closed':
+    if not str(unraisable.exc_value).startswith(_UNAWAITED):
       self.usual(unraisable)
