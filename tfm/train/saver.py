@@ -107,6 +107,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: Path, keep: int):
+    _quiet()
     self.path = workdir.absolute() / FOLDER
     self.names: Sequence[str] = ()
     self.extra_files: Mapping[str, bytes] = {}
@@ -247,7 +248,7 @@ def workdir_of(path: str | Path) -> Path:
 @contextlib.contextmanager
 def no_orbax_warnings() -> Iterator[None]:
   """Suppress the internal warnings of Orbax. Users cannot act on them."""
-  _quiet()
+  _ignore_unawaited()
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     yield
@@ -257,6 +258,9 @@ def _quiet() -> None:
   # Errors are raised as well. The log would repeat them with the traceback of a thread.
   for name in ('absl', 'orbax'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _ignore_unawaited() -> None:
   logging.getLogger('asyncio').addFilter(_of_others)
   if not isinstance(sys.unraisablehook, _Unraisable):
     sys.unraisablehook = _Unraisable(sys.unraisablehook)
