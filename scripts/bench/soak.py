@@ -118,15 +118,18 @@ def steps(workdir: Path) -> list[int]:
   return sorted(int(name) for name in names if name.isdigit())
 
 
-def kill_at_random(run: Run, workdir: Path, during_save: bool, draw: random.Random) -> bool:
+def kill_at_random(
+  run: Run, workdir: Path, last: int, during_save: bool, draw: random.Random
+) -> bool:
   """Kill a run some time after its first new step. Return whether a save was under way."""
-  before, start = losses(workdir), time.monotonic()
-  while losses(workdir) in (before, {}):
+  start, resumes = time.monotonic(), bool(last)
+  while (resumes and not _SEEN.search(run.log.read_text())) or max(
+    losses(workdir), default=0
+  ) <= last:
     if run.ended() or time.monotonic() - start > 200:
       raise SystemExit(f'the run did not start:\n{run.log.read_text()}')
-    before = before if len(losses(workdir)) >= len(before) else losses(workdir)
     time.sleep(0.02)
-  time.sleep(draw.uniform(0, 1.5))
+  time.sleep(draw.uniform(0, 4))
   partial = lambda: list((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
   if during_save:
     while not partial() and not run.ended():
@@ -180,8 +183,10 @@ def soak(folder: Path, meshes: list[str], kills: int, total: int, seed: int) -> 
   rows, start = [], time.monotonic()
   for i in range(kills):
     was, mesh = steps(workdir), meshes[i % len(meshes)]
+    if not was:
+      (workdir / 'metrics.jsonl').unlink(missing_ok=True)
     run = Run(folder, workdir, mesh, steps=total, save_every=SAVE_EVERY)
-    saving = kill_at_random(run, workdir, i % 2 == 1, draw)
+    saving = kill_at_random(run, workdir, max(was, default=0), i % 2 == 1, draw)
     check(workdir, run, was)
     saved, reached = steps(workdir), max(losses(workdir))
     last = saved[-1] if saved else 0

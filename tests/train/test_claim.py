@@ -213,17 +213,19 @@ def test_every_process_raises_for_a_held_workdir(tmp_path):
 
 def test_removed_workdir_is_named_by_check_and_by_errors(tmp_path):
   message = r'^workdir: .*w was removed or moved, or its mount is gone. Training stops and saves'
-  for act in (
-    lambda check, workdir: check(),
-    lambda check, workdir: (workdir / 'a').write_text(''),
-  ):
+
+  def within(act):
     (workdir := tmp_path / 'w').mkdir()
-    with pytest.raises(recover.Stopped, match=message) as e, claim.claimed(workdir) as check:
+    with claim.claimed(workdir) as check:
       check()
       shutil.rmtree(workdir)
       act(check, workdir)
+
+  for act in (lambda check, _: check(), lambda _, workdir: (workdir / 'a').write_text('')):
+    with pytest.raises(recover.Stopped, match=message) as e:
+      within(act)
     assert e.value.status == recover.LOST
-    assert not workdir.exists()
+    assert not (tmp_path / 'w').exists()
 
 
 def test_run_survives_a_data_error_but_no_removed_workdir(tmp_path, monkeypatch, capsys):
