@@ -28,7 +28,14 @@ except ImportError as error:
 FILE = 'checksums.json'
 
 # OCDBT has checksums of its own. The rest is not read.
-_UNLISTED = ('d', 'manifest.ocdbt', 'commit_success.txt', '_sharding', FILE)
+_UNLISTED = (
+  'd',
+  'manifest.ocdbt',
+  'commit_success.txt',
+  '_CHECKPOINT_METADATA',
+  '_sharding',
+  FILE,
+)
 _DAMAGED = (
   'DATA_LOSS:',
   'OUT_OF_RANGE:',
