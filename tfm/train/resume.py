@@ -1,7 +1,8 @@
 """Restore the state of a run from its last good checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class _Attempt:
   reason: str = ''
   error: Exception | None = None
   state: State | None = None
+  notes: Sequence[str] = ()
 
 
 def resume(
@@ -67,8 +69,10 @@ def resume(
   while steps:
     step = steps.pop()
     folder = checkpoints.path / str(step)
-    attempt = _agreed(_attempt(checkpoints, folder, x, like, vocabulary, say))
+    attempt = _agreed(_attempt(checkpoints, folder, x, like, vocabulary))
     if attempt.result == _READ:
+      for line in attempt.notes:
+        say(line)
       return attempt.state
     if attempt.result == _REFUSED:
       raise attempt.error or errors.UserError(f'{folder}: another process cannot use it.')
@@ -90,15 +94,14 @@ def _attempt(
   x: Experiment,
   like: State,
   vocabulary: Vocabulary | None,
-  say: Callable[[str], None],
 ) -> _Attempt:
   """Read a checkpoint, again after errors that may pass."""
-  compared: list[str] = []
+  notes: list[str] = []
 
   def read() -> State:
     stored, stored_vocabulary = about(folder)
-    compared.clear()
-    compare(folder, stored, x, stored_vocabulary, vocabulary, compared.append)
+    notes.clear()
+    compare(folder, stored, x, stored_vocabulary, vocabulary, notes.append)
     state = read_state(folder, like)
     checkpoints.extra_files = read_extra_files(folder / 'about')
     return state
@@ -107,12 +110,10 @@ def _attempt(
     state = _read_again_if_damaged(read, folder)
   except Exception as error:
     return _failed(folder, error)
-  for line in compared:
-    say(line)
   known = (folder / 'about' / checksums.FILE).exists()
   note = '' if known else ' (saved by an earlier version, without checksums)'
-  say(f'resumed from {folder}{note}')
-  return _Attempt(_READ, state=state)
+  notes.append(f'resumed from {folder}{note}')
+  return _Attempt(_READ, state=state, notes=notes)
 
 
 def _read_again_if_damaged(read: Callable[[], State], folder: Path) -> State:
@@ -127,7 +128,7 @@ def _read_again_if_damaged(read: Callable[[], State], folder: Path) -> State:
 
 def _failed(folder: Path, error: Exception) -> _Attempt:
   """Return why a checkpoint was not read. It is damaged only if its folder is still there."""
-  if (damage := checksums.damage(error)) and not retry.passing(error) and folder.is_dir():
+  if (damage := checksums.damage(error)) and not retry.passing(error) and os.path.isdir(folder):
     return _Attempt(_DAMAGED, damage, error)
   if isinstance(error, errors.UserError) and not retry.passing(error):
     return _Attempt(_REFUSED, error=error)
