@@ -2,21 +2,25 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from tests.train.tiny import experiment
 from tfm.core.errors import UserError
-from tfm.train import claim, loop, recover
+from tfm.train import claim, loop, recover, retry
 from tfm.train.holder import Holder
+from tfm.train.recover import Preemption
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -205,3 +209,48 @@ def test_every_process_raises_for_a_held_workdir(tmp_path):
     )  # fmt: skip
   assert done.returncode != 0
   assert (done.stdout + done.stderr).count('Expected one run per workdir') == 2
+
+
+def test_removed_workdir_is_named_by_check_and_by_errors(tmp_path):
+  message = r'^workdir: .*w was removed or moved, or its mount is gone. Training stops and saves'
+
+  def within(act):
+    (workdir := tmp_path / 'w').mkdir()
+    with claim.claimed(workdir) as check:
+      check()
+      shutil.rmtree(workdir)
+      act(check, workdir)
+
+  for act in (lambda check, _: check(), lambda _, workdir: (workdir / 'a').write_text('')):
+    with pytest.raises(recover.Stopped, match=message) as e:
+      within(act)
+    assert e.value.status == recover.LOST
+    assert not (tmp_path / 'w').exists()
+
+
+def test_run_survives_a_data_error_but_no_removed_workdir(tmp_path, monkeypatch, capsys):
+  was, workdir = Preemption.at, tmp_path / 'w'
+
+  def at(self, step):
+    if step == 3:
+      shutil.rmtree(workdir)
+    return was(self, step)
+
+  monkeypatch.setattr(Preemption, 'at', at)
+  monkeypatch.setattr(retry, 'PAUSES', (0.0,))
+  x = experiment(tmp_path)
+  failed = []
+
+  def fails_once(split, *args):
+    if not failed and split == 'train':
+      failed.append(True)
+      raise OSError(errno.EIO, 'Input/output error')
+    return batch(split, *args)
+
+  dataset = x.data.open(x.task)
+  batch, dataset.batch = dataset.batch, fails_once
+  monkeypatch.setattr(type(x.data), 'open', lambda self, task: dataset)
+  with pytest.raises(recover.Stopped, match=r'w was removed or moved, or its mount is gone'):
+    loop.train(x, workdir, devices=jax.devices()[:1])
+  assert 'data of step 1: [Errno 5] Input/output error. Try 2 of 2' in capsys.readouterr().out
+  assert not workdir.exists()

@@ -159,7 +159,7 @@ def test_broken_checkpoint_is_moved_and_the_previous_is_read(folder, whole, caps
   trained = loop.train(experiment(folder), workdir, devices=ONE)
   output = capsys.readouterr().out
   assert 'checkpoints/8.orbax-checkpoint-tmp: is incomplete, because the run ended' in output
-  assert 'checkpoints/6: cannot be read (' in output
+  assert 'checkpoints/6: is damaged (' in output
   assert 'resumed from' in output
   assert (workdir / 'broken' / '6').is_dir()
   assert same(trained.state, whole[1].state)

@@ -7,8 +7,8 @@ Examples:
     --config.data='text(files=a.txt)' --config.mesh.fsdp=8 --workdir=runs/3
 
 Exit status: 0 trained, 1 too many bad steps, 2 a mistake or a workdir in use,
-69 another run took over the workdir, 70 no progress or a lost process, 74 the
-disk is full, 75 SIGTERM and saved, 130 Ctrl-C and saved."""
+69 the workdir was taken over or removed, 70 no progress or a lost process,
+74 the disk is full or fails, 75 SIGTERM and saved, 130 Ctrl-C and saved."""
 
 from collections.abc import Callable, Mapping
 import sys

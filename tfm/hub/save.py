@@ -11,6 +11,7 @@ from tfm.core.precision import Precision
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.files import FolderFiles
 from tfm.model.spec import Model
+from tfm.train import checksums
 from tfm.train.experiment import Experiment
 from tfm.train.saver import no_orbax_warnings, write_about
 
@@ -42,5 +43,5 @@ def save(
     dtype = dtypes[0] if len(dtypes) == 1 else 'float32'
     experiment = Experiment(model=spec, precision=Precision(param=dtype))
     write_about(folder / 'about', experiment, tokenizer, extra_files=files.kept() if files else {})
-    with no_orbax_warnings(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
-      writer.save(folder / 'state', args=ocp.args.PyTreeSave({'params': params}))
+    with no_orbax_warnings(), ocp.Checkpointer(checksums.StateHandler()) as writer:
+      writer.save(folder / 'state', args=checksums.StateSave({'params': params}))

@@ -1,10 +1,12 @@
-"""Read checkpoints: restore a run, or load a trained model."""
+"""Read checkpoints of tfm: load a trained model. `resume.py` restores a run."""
 
 from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+import sys
+from typing import Any, NamedTuple, TypeVar
 
+from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
@@ -13,18 +15,13 @@ from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
 from tfm.model.spec import Model
-from tfm.train import shard
+from tfm.train import checksums, retry, shard
 from tfm.train import step as step_lib
+from tfm.train.checksums import Broken
 from tfm.train.experiment import Experiment
-from tfm.train.saver import (
-  CLASSES,
-  EXPERIMENT,
-  FOLDER,
-  Checkpoints,
-  no_orbax_warnings,
-  read_extra_files,
-)
-from tfm.train.step import State
+from tfm.train.saver import CLASSES, EXPERIMENT, FOLDER, no_orbax_warnings
+
+T = TypeVar('T')
 
 
 class Loaded(NamedTuple):
@@ -47,108 +44,6 @@ class Loaded(NamedTuple):
   folder: Path
 
 
-class Broken(Exception):
-  """A checkpoint that cannot be read."""
-
-
-def resume(
-  checkpoints: Checkpoints,
-  x: Experiment,
-  like: State,
-  vocabulary: Vocabulary | None,
-  say: Callable[[str], None],
-) -> State | None:
-  """Restore the last readable checkpoint of a run.
-
-  Unreadable checkpoints are moved away, with a message. Changes of the experiment since the
-  checkpoint are listed in a message.
-
-  Args:
-    checkpoints: The checkpoints of the workdir.
-    x: The experiment that continues.
-    like: Shapes and shardings of its state, from `Built.like`.
-    vocabulary: The vocabulary of its data, or None.
-    say: Prints a message.
-
-  Returns:
-    The state, or None if there is no readable checkpoint.
-
-  Raises:
-    UserError: The checkpoint has another model, vocabulary or optimizer state.
-  """
-  for name in checkpoints.half_written:
-    say(f'{checkpoints.path / name}: is incomplete, because the run ended during a save. Removed.')
-  for step in reversed(checkpoints.steps):
-    folder = checkpoints.path / str(step)
-    try:
-      stored, stored_vocabulary = about(folder)
-      compare(folder, stored, x, stored_vocabulary, vocabulary, say)
-      state = checkpoints.restore(step, like)
-      checkpoints.extra_files = read_extra_files(folder / 'about')
-    except errors.UserError:
-      raise
-    except Exception as error:
-      to = checkpoints.set_aside(step)
-      say(
-        f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the previous '
-        f'checkpoint is tried.'
-      )
-      continue
-    say(f'resumed from {folder}')
-    return state
-  return None
-
-
-def compare(
-  folder: Path,
-  stored: Experiment,
-  x: Experiment,
-  old: Vocabulary | None,
-  new: Vocabulary | None,
-  say: Callable[[str], None],
-) -> None:
-  """List how an experiment differs from the experiment of a checkpoint.
-
-  Args:
-    folder: The checkpoint, for messages.
-    stored: Its experiment.
-    x: The experiment that continues.
-    old: The vocabulary of the checkpoint, or None.
-    new: The vocabulary of the data, or None.
-    say: Prints a message.
-
-  Raises:
-    UserError: The model, the vocabulary or the layout of the optimizer state differs.
-  """
-  lines = config.diff(stored, x)
-  listed = '\n'.join(f'  {line}' for line in lines)
-  if stored.model != x.model:
-    raise errors.UserError(
-      f'{folder}: has another model than this experiment:\n{listed}\n'
-      f'Expected the same model, or another --workdir.'
-    )
-  if not _same(old, new):
-    raise errors.UserError(
-      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data has now '
-      f'({_named(new)}).\n{listed}\nExpected the same text and tokenizer, or another --workdir.'
-    )
-  if lines and _state_of(stored) != _state_of(x):
-    raise errors.UserError(
-      f'{folder}: has the state of another optimizer or precision:\n{listed}\n'
-      f'Expected the same optimizer and precision, or another --workdir.'
-    )
-  if lines:
-    say(f'the experiment has changed since {folder}:\n{listed}')
-
-
-def _same(old: Vocabulary | None, new: Vocabulary | None) -> bool:
-  return old is new if old is None or new is None else old.same(new)
-
-
-def _named(vocabulary: Vocabulary | None) -> str:
-  return 'none' if vocabulary is None else f'{vocabulary.kind}, {vocabulary.size} tokens'
-
-
 def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
   """Return the experiment and the vocabulary of a checkpoint.
 
@@ -156,12 +51,13 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
     Broken: A file is missing or damaged.
   """
   path = folder / 'about'
+  checksums.verify(path)
   try:
     stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
     vocabulary = tokenizer_lib.load(path) if (path / tokenizer_lib.FILE).exists() else None
-    return config.from_json(Experiment, stored), vocabulary
-  except (OSError, ValueError) as error:
+  except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError) as error:
     raise Broken(f'{path}: {error}') from error
+  return config.from_json(Experiment, stored), vocabulary
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
@@ -173,7 +69,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
   path = folder / 'about' / CLASSES
   try:
     return tuple(json.loads(path.read_text('utf-8'))) if path.exists() else ()
-  except (OSError, ValueError) as error:
+  except ValueError as error:
     raise Broken(f'{path}: {error}') from error
 
 
@@ -194,17 +90,13 @@ def load(
   Raises:
     UserError: There is no readable checkpoint, or the mesh does not divide an axis.
   """
-  wrong = []
-  for folder in _folders(Path(path).expanduser()):
-    try:
-      x, vocabulary = about(folder)
-      step = int(folder.name) if folder.name.isdigit() else 0
-      return Loaded(x.model, _params(folder, x, dtype, mesh), vocabulary, x, step, folder)
-    except errors.UserError:  # the mesh, not the files
-      raise
-    except Exception as error:
-      wrong.append(f'{folder.name}: {_short(error)}')
-  raise _nothing(path, wrong)
+
+  def read(folder: Path) -> Loaded:
+    x, vocabulary = about(folder)
+    step = int(folder.name) if folder.name.isdigit() else 0
+    return Loaded(x.model, _params(folder, x, dtype, mesh), vocabulary, x, step, folder)
+
+  return _first_readable(path, read)
 
 
 def find(path: str | Path) -> Path:
@@ -213,16 +105,46 @@ def find(path: str | Path) -> Path:
   Only the experiment and the tokenizer are read.
 
   Raises:
-    UserError: There is none.
+    UserError: There is none, or files cannot be read although they may be intact.
   """
-  wrong = []
-  for folder in _folders(Path(path).expanduser()):
+
+  def read(folder: Path) -> Path:
+    about(folder)
+    return folder
+
+  return _first_readable(path, read)
+
+
+def _first_readable(path: str | Path, read: Callable[[Path], T]) -> T:
+  """Return the result of `read` for the latest checkpoint that is not damaged.
+
+  Raises:
+    UserError: There is none, or files cannot be read although they may be intact.
+  """
+  wrong: list[str] = []
+  folders = _folders(Path(path).expanduser())
+  for folder in folders:
     try:
-      about(folder)
-      return folder
-    except Broken as error:
-      wrong.append(f'{folder.name}: {_short(error)}')
+      found = retry.retried(lambda folder=folder: read(folder), folder, _say)  # type: ignore[misc]
+    except Exception as error:
+      damage = checksums.damage(error)
+      if isinstance(error, errors.UserError) and not damage:  # the mesh, not the files
+        raise
+      if not damage or retry.passing(error):
+        raise errors.UserError(
+          f'{folder}: cannot be read ({retry.reason(error)}). Expected readable files, or the '
+          'folder of another checkpoint.'
+        ) from error
+      wrong.append(f'{folder.name}: {damage}')
+      continue
+    if wrong:
+      _say(f'{path}: step {folder.name} is used, because others are damaged: {"; ".join(wrong)}.')
+    return found
   raise _nothing(path, wrong)
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr)
 
 
 def _nothing(path: str | Path, wrong: Sequence[str]) -> errors.UserError:
@@ -253,20 +175,25 @@ def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.M
   def target(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> Any:
     return jax.ShapeDtypeStruct(array.shape, dtype or array.dtype, sharding=sharding)
 
-  like = {name: jax.tree.map(target, shapes, shardings)}
+  return read_state(folder, {name: jax.tree.map(target, shapes, shardings)})[name]
+
+
+def read_state(folder: Path, like: Any) -> Any:
+  """Return the arrays of a checkpoint that a tree names, and verify their checksums.
+
+  Args:
+    folder: The checkpoint.
+    like: A tree of shapes, dtypes and shardings. It may lack arrays of the checkpoint.
+
+  Returns:
+    The tree with arrays. Each process reads its own shards, and waits for no other process.
+
+  Raises:
+    Exception: Files cannot be read. `checksums.damage` returns whether they are damaged.
+  """
+  path = folder / 'state'
+  checksums.verify(path)
   restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-  with no_orbax_warnings(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
-    return reader.restore(folder / 'state', args=args)[name]
-
-
-def _state_of(x: Experiment) -> Any:
-  """Return the path, shape and dtype of every array of the state."""
-  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
-  leaves = jax.tree_util.tree_leaves_with_path(step_lib.shapes(x, tx))
-  return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves]
-
-
-def _short(error: BaseException) -> str:
-  text = ' '.join(str(error).split()) or type(error).__name__
-  return text if len(text) < 300 else f'{text[:300]}...'
+  args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+  with no_orbax_warnings():
+    return ocp.PyTreeCheckpointHandler().restore(epath.Path(path), args=args)

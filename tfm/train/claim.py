@@ -56,10 +56,12 @@ class Claim:
     self._thread.start()
 
   def check(self) -> None:
-    """Raise `recover.Stopped` if another run took over the workdir.
+    """Raise `recover.Stopped` if another run took over the workdir, or if it was removed.
 
-    This happens after a long suspension of this process.
+    Another run takes over after a long suspension of this process.
     """
+    if _removed(self._path):
+      raise _gone(self._path.parent)
     found = read(self._path)
     if found is not None and found.token != self._holder.token:
       raise recover.Stopped(
@@ -106,10 +108,11 @@ def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Calla
     say: Prints a line before a wait.
 
   Yields:
-    A function that raises `recover.Stopped` if the workdir was taken over.
+    A function that raises `recover.Stopped` if the workdir was taken over or removed.
 
   Raises:
     UserError: Another run holds it. Raised in every process of this run.
+    Stopped: An error within the context came from the removal of the workdir.
   """
   claim, refused = None, ''
   if jax.process_index() == 0:
@@ -121,6 +124,10 @@ def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Calla
     raise errors.UserError(refused)
   try:
     yield claim.check if claim is not None else lambda: None
+  except Exception as error:
+    if isinstance(error, recover.Stopped) or not _removed(workdir / FILE):
+      raise
+    raise _gone(workdir) from error
   finally:
     if claim is not None:
       claim.release()
@@ -177,6 +184,25 @@ def _alive(path: Path, holder: Holder, say: Callable[[str], None]) -> bool:
     if read(path) != holder:
       return True
   return False
+
+
+def _removed(path: Path) -> bool:
+  """Return whether a lock file was removed. It stays when a run ends."""
+  try:
+    os.stat(path)
+  except (FileNotFoundError, NotADirectoryError):
+    return True
+  except OSError:  # a network mount that may come back
+    return False
+  return False
+
+
+def _gone(workdir: Path) -> recover.Stopped:
+  return recover.Stopped(
+    recover.LOST,
+    f'workdir: {workdir} was removed or moved, or its mount is gone. Training stops and saves '
+    f'nothing more. Expected the folder to stay until the run ends.',
+  )
 
 
 def _refusal(workdir: Path, holder: Holder | None) -> str:

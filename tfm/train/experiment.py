@@ -49,12 +49,15 @@ class Record:
       Defaults to the whole split, which the last evaluation always uses.
     keep: The number of checkpoints to keep.
     sample: The text to generate at each evaluation. None generates no text.
+    skip_unreadable: Whether to continue from an earlier checkpoint if the last one cannot be read
+      although it may be intact. By default this is an error. Damaged ones are always skipped.
   """
 
   log_every: int = 10
   eval_batches: int | None = None
   keep: int = 2
   sample: Sample | None = Sample()
+  skip_unreadable: bool = False
 
   def check(self) -> Iterator[str]:
     for name in ('log_every', 'eval_batches', 'keep'):

@@ -18,7 +18,6 @@ from tfm.data.prefetch import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
 from tfm.train import (
-  checkpoint,
   claim,
   compile_cache,
   evaluate,
@@ -27,6 +26,8 @@ from tfm.train import (
   preflight,
   recover,
   report,
+  resume,
+  retry,
   shard,
 )
 from tfm.train import step as step_lib
@@ -91,8 +92,8 @@ def train(
 
   Raises:
     UserError: The experiment cannot run, or another run uses the workdir.
-    recover.Stopped: The limits of `x.recover` are reached, the disk is full, SIGTERM arrived, or
-      another run took over the workdir. It has an exit status.
+    recover.Stopped: The limits of `x.recover` are reached, the disk is full or fails, SIGTERM
+      arrived, or the workdir was taken over or removed. It has an exit status.
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
@@ -156,7 +157,7 @@ def _restore_or_start(
   say: Callable[[str], None],
 ) -> State:
   """Return the state of the last checkpoint, of `init_from`, or of fresh parameters."""
-  found = checkpoint.resume(checkpoints, x, built.like(), dataset.vocabulary, say)
+  found = resume.resume(checkpoints, x, built.like(), dataset.vocabulary, say)
   if found is not None:
     return found
   if x.init_from:
@@ -221,6 +222,7 @@ class _Loop:
         evals = last or step % x.eval_every == 0
         saves = last or stop or step % x.save_every == 0
         if evals or saves:
+          self.holds()
           self.read(0)
           with self.speed.paused():
             if evals:
@@ -252,7 +254,6 @@ class _Loop:
     """Start to save a checkpoint."""
     with self.clock.within('save'):
       self.heart.barrier(f'save of step {step}')
-      self.holds()
       recover.check_savable(step, state)
       if self.x.recover.threshold is not None:
         self.audit.save(step)
@@ -262,7 +263,8 @@ class _Loop:
   def batch(self, step: int) -> step_lib.Batch:
     """Return the batch of the update after `step` on the devices."""
     index = step + self.audit.skipped_batches(step)
-    raw = self.dataset.batch('train', self.x.seed, index, self.local)
+    read = lambda: self.dataset.batch('train', self.x.seed, index, self.local)
+    raw = retry.retried(read, f'data of step {step + 1}', print)
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
 

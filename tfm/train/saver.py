@@ -3,7 +3,7 @@
 `workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its shards) and `about/`. The
 latter has the resolved experiment as JSON, the vocabulary, the class names, and the files of the
 folder that the run started from. So a checkpoint can be used without its training data.
-`checkpoint.py` reads checkpoints.
+All files have checksums (`checksums.py`). `checkpoint.py` reads checkpoints.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,6 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
-import shutil
 import sys
 from types import MappingProxyType
 from typing import Any
@@ -23,11 +22,11 @@ import orbax.checkpoint as ocp
 
 from tfm.core import config, errors
 from tfm.data.tokenizer import Vocabulary
+from tfm.train import checksums, recover, retry
 from tfm.train.experiment import Experiment
 from tfm.train.step import State
 
 FOLDER = 'checkpoints'
-BROKEN = 'broken'
 EXPERIMENT = 'experiment.json'
 CLASSES = 'classes.json'
 #: Lists the names of extra files, to distinguish them from the files of Orbax.
@@ -81,6 +80,7 @@ def write_about(
   for name, content in extra_files.items():
     (path / name).parent.mkdir(parents=True, exist_ok=True)
     (path / name).write_bytes(content)
+  checksums.write(path)
 
 
 def read_extra_files(about: Path) -> dict[str, bytes]:
@@ -103,6 +103,7 @@ class Checkpoints:
     names: The class names that every checkpoint stores.
     extra_files: The contents of files that every checkpoint stores, by name.
     half_written: The names of incomplete checkpoints, which were removed.
+    failed: The step that the last finished save did not store, or None.
   """
 
   def __init__(self, workdir: Path, keep: int):
@@ -110,6 +111,8 @@ class Checkpoints:
     self.path = workdir.absolute() / FOLDER
     self.names: Sequence[str] = ()
     self.extra_files: Mapping[str, bytes] = {}
+    self.failed: int | None = None
+    self._saving = 0
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, cleanup_tmp_directories=True, create=True
@@ -127,7 +130,8 @@ class Checkpoints:
   ) -> None:
     """Start to save a checkpoint. Return once the state is copied and may be donated.
 
-    A checkpoint that exists is kept.
+    A checkpoint that exists is kept. If the previous save failed with an error that may pass, a
+    message says so, and this one takes its place.
 
     Args:
       step: The number of updates.
@@ -136,45 +140,89 @@ class Checkpoints:
       vocabulary: The vocabulary of text, or None.
 
     Raises:
+      Stopped: This save and the previous one failed with errors that may pass.
       Exception: The error of an earlier save that failed.
     """
     if step in self.steps:
       return
+    self._end_previous(step)
     about = _AboutSave(experiment, vocabulary, self.names, self.extra_files)
-    args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=about)
+    args = ocp.args.Composite(state=checksums.StateSave(state), about=about)
+    self._saving = step
     with no_orbax_warnings():
-      self._manager.save(step, args=args, force=True)
+      save = lambda: self._manager.save(step, args=args, force=True)
+      if jax.process_count() > 1:  # a second try would wait for the other processes
+        save()
+      else:
+        retry.retried(save, self.path / str(step), print)
 
-  def restore(self, step: int, like: State) -> State:
-    """Return the state of a step, with the shapes, dtypes and shardings of `like`."""
-    restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-    args = ocp.args.Composite(state=ocp.args.PyTreeRestore(like, restore_args=restore_args))
-    with no_orbax_warnings():
-      return self._manager.restore(step, args=args)['state']
+  def _end_previous(self, step: int) -> None:
+    """Wait for the previous save. Let it fail one time with an error that may pass."""
+    try:
+      with no_orbax_warnings():
+        self._manager.wait_until_finished()
+      self.failed = None
+    except Exception as error:
+      again = self.failed is not None
+      if not retry.passing(error) or jax.process_count() > 1:
+        raise
+      if again:
+        raise self._stopped(error) from error
+      self.failed = self._saving
+      print(
+        f'{self.path / str(self.failed)}: was not saved ({retry.reason(error)}). Step {step} is '
+        'saved instead.'
+      )
 
-  def set_aside(self, step: int) -> Path:
-    """Move an unreadable checkpoint to `workdir/broken`, and return its new path."""
-    to = self.path.parent / BROKEN / str(step)
+  def set_aside(self, step: int, name: str) -> Path:
+    """Move a checkpoint to the folder `name` of the workdir, and return its new path."""
+    folder = self.path.parent / name
+    to, number = folder / str(step), 1
+    while to.exists():
+      number += 1
+      to = folder / f'{step}-{number}'
+    _wait_for_all(f'{name} {step}')
     if jax.process_index() == 0:
-      to.parent.mkdir(exist_ok=True)
-      shutil.rmtree(to, ignore_errors=True)
+      folder.mkdir(exist_ok=True)
       (self.path / str(step)).rename(to)
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-
-      multihost_utils.sync_global_devices(f'set aside {step}')
+    _wait_for_all(f'{name} {step}, moved')
     self._manager.reload()
     return to
 
   def wait(self) -> None:
-    """Wait until everything is written. Raise the error of a save that failed."""
-    with no_orbax_warnings():
-      self._manager.wait_until_finished()
+    """Wait until everything is written.
+
+    Raises:
+      Stopped: The save failed with an error that may pass.
+      Exception: The error of a save that failed.
+    """
+    try:
+      with no_orbax_warnings():
+        self._manager.wait_until_finished()
+    except Exception as error:
+      if retry.passing(error):
+        raise self._stopped(error) from error
+      raise
+
+  def _stopped(self, error: Exception) -> recover.Stopped:
+    return recover.Stopped(
+      recover.DISK_FULL,
+      f'{self.path / str(self._saving)}: was not saved ({retry.reason(error)}). Training stops, '
+      'and earlier checkpoints are kept. Run the same command again to continue from the last one.',
+    )
 
   def close(self) -> None:
     """Wait, and end the threads. Raise the error of a save that failed."""
     with no_orbax_warnings():
       self._manager.close()
+
+
+def _wait_for_all(what: str) -> None:
+  """Wait until all processes of the run are here."""
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(what)
 
 
 def workdir_of(path: str | Path) -> Path:
@@ -200,6 +248,7 @@ def workdir_of(path: str | Path) -> Path:
 @contextlib.contextmanager
 def no_orbax_warnings() -> Iterator[None]:
   """Suppress the internal warnings of Orbax. Users cannot act on them."""
+  _ignore_unawaited()
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     yield
@@ -209,8 +258,22 @@ def _quiet() -> None:
   # Errors are raised as well. The log would repeat them with the traceback of a thread.
   for name in ('absl', 'orbax'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _ignore_unawaited() -> None:
+  logging.getLogger('asyncio').addFilter(_of_others)
   if not isinstance(sys.unraisablehook, _Unraisable):
     sys.unraisablehook = _Unraisable(sys.unraisablehook)
+
+
+#: Reads of a broken checkpoint that nothing waits for, because another one has failed already.
+_UNAWAITED = ('Event loop is closed', 'Encountered error while reading array index')
+
+
+def _of_others(record: logging.LogRecord) -> bool:
+  """Return whether a record is not about a task of Orbax that nothing waits for."""
+  text = record.getMessage()
+  return 'never retrieved' not in text or not any(name in text for name in ('orbax', 'tensorstore'))
 
 
 class _Unraisable:
@@ -220,5 +283,5 @@ class _Unraisable:
     self.usual = usual
 
   def __call__(self, unraisable: Any) -> None:
-    if str(unraisable.exc_value) != 'Event loop is closed':
+    if not str(unraisable.exc_value).startswith(_UNAWAITED):
       self.usual(unraisable)
