@@ -126,6 +126,11 @@ class Experiment:
       yield f'ffn_slices: is {self.ffn_slices}. Expected 1 or more, or none.'
     if self.loop not in LOOPS:
       yield f'loop: is {self.loop!r}. Expected {" or ".join(LOOPS)}.'
+    if self.optim.rounding != 'nearest' and self.precision.param != 'bfloat16':
+      yield (
+        f'optim.rounding: is {self.optim.rounding}, but parameters are {self.precision.param}. '
+        'Expected nearest, or precision.param=bfloat16.'
+      )
     yield from self.task.fits(self.model)
     unusable = list(self.task.fits_data(self.data))
     yield from unusable
