@@ -185,7 +185,7 @@ def test_all_inconsistent_fields_are_reported_together(tmp_path):
     config.validate(x)
   text = str(e.value)
   assert 'steps: is 0. Expected 1 or more.' in text
-  assert "remat: is 'some'. Expected none or full or dots or dots_batch." in text
+  assert "remat: is 'some'. Expected none, full, dots, dots_batch, or activations" in text
   assert 'data.length: sequences of 2000 tokens exceed the position table of 1024 rows.' in text
   assert (
     'data.batch: 8 is not divisible by mesh.data=3. Expected a multiple of 3, such as 6 or 9.'

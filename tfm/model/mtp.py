@@ -210,7 +210,9 @@ def draft(
   }
 
 
-def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Array:
+def unembed(
+  spec: Model, dims: Dims, params: Params, x_BTD: jax.Array, factored: bool = False
+) -> jax.Array:
   """Return the logits `[B, T, V]` of the model's head `lm`.
 
   Args:
@@ -218,6 +220,7 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
     dims: The sizes of the tower.
     params: Its parameters.
     x_BTD: Hidden states after the final norm.
+    factored: Whether to return `LogitFactors`, if the head can.
 
   Returns:
     Logits `[B, T, V]`.
@@ -226,7 +229,7 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
   table_VD = None
   if spec.lm.tied:
     table_VD = spec.embed.make(dims).apply({'params': params['embed']}, method='tied_table')
-  context = HeadContext(unpadded(*x_BTD.shape[:2]), {}, {}, table_VD)
+  context = HeadContext(unpadded(*x_BTD.shape[:2]), {}, {}, table_VD, factored=factored)
   logits: Any = spec.lm.make(dims).apply({'params': params.get('head', {})}, x_BTD, context)
   return logits[spec.lm.name or 'logits']
 

@@ -40,6 +40,7 @@ def apply(
   cache: Params | None = None,
   logits_to_keep: int | None = None,
   mtp: bool = False,
+  factored_logits: bool = False,
   output_hidden_states: bool = False,
   output_attentions: bool = False,
   tower: str | None = None,
@@ -57,6 +58,8 @@ def apply(
     cache: The cache of earlier tokens (`tfm.model.cache.init_cache`), to which these are added.
     logits_to_keep: Compute the logits of the last n tokens only (0: none). None: all.
     mtp: Also compute the logits of multi-token prediction, for a model with `mtp` and no cache.
+    factored_logits: Return `tfm.parts.head.factors.LogitFactors` in place of the logits of
+      language-model heads that can. A loss computes them in chunks of the vocabulary.
     output_hidden_states: Return `hidden_states`, the input of each layer and the last output.
     output_attentions: Return `attentions`, the weights `[B, N, T, S]` of each attention layer.
     tower: Run only this tower ('': the model's own) and its prerequisites. Heads that read other
@@ -85,7 +88,7 @@ def apply(
     tower_params = params[name] if name else params
     call = _TowerCall(
       spec, name, spec.tower(name), tower_params, params, run, _tower_key(key, name), capture,
-      tower is None,
+      tower is None, factored_logits,
     )  # fmt: skip
     if given.outputs is not None:
       outputs[name] = x_BTD, info = call.computed(given)
@@ -161,6 +164,7 @@ class _TowerCall(NamedTuple):
   key: jax.Array | None
   capture: tuple[str, ...]
   all_towers: bool
+  factored: bool
 
   @property
   def dims(self) -> Dims:
@@ -253,7 +257,7 @@ class _TowerCall(NamedTuple):
       self.model, self.dims, self.params, state_BTD, ids_BT, ctx, self.key
     )
     unembed = functools.partial(mtp_lib.unembed, self.model, self.dims, self.params)
-    logits = tuple(unembed(h_BTD) for h_BTD in depths.hidden)
+    logits = tuple(unembed(h_BTD, self.factored) for h_BTD in depths.hidden)
     out = {'mtp_state': state_BTD, 'mtp_logits': logits}
     return _MTPResult(out, depths.aux, depths.load)
 
@@ -299,7 +303,9 @@ class _TowerCall(NamedTuple):
     head, dims = self.tower.heads[name], self.dims.replace(d_model=x_BTD.shape[-1])
     table = self.embed('tied_table') if head.tied else None
     alone = outputs_lib.without_lm(self.tower)
-    context = HeadContext(info, given.arrays, out, table, grid, alone, self.key is not None)
+    context = HeadContext(
+      info, given.arrays, out, table, grid, alone, self.key is not None, self.factored
+    )
     rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
     params = {'params': self.params.get(head_params(name), {})}
     values = head.make(dims).apply(params, x_BTD, context, rngs=rngs)

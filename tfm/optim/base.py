@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dataclasses
 import difflib
 import fnmatch
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
@@ -14,6 +14,7 @@ from tfm.core import errors
 from tfm.core.registry import Part
 from tfm.optim.clip import clip_by_global_norm
 from tfm.optim.layout import layout
+from tfm.optim.rounding import in_float32
 from tfm.optim.schedule import Cosine, Schedule
 from tfm.optim.schedule.base import StepToRate
 from tfm.optim.subset import select
@@ -36,6 +37,9 @@ class Optim(Part, abc.ABC):
     no_decay: Globs over parameter paths (`segment_0/*/b`) without decay. Vectors never decay.
     ema: Decay of a moving average of the parameters (`tfm.optim.ema`). None for no average.
     accumulate: The number of micro-batches of a step (`tfm.optim.accumulate`).
+    rounding: How 16-bit parameters are updated. 'nearest' adds in their dtype. 'stochastic' adds in
+      float32 and rounds at random. 'master' adds to a float32 copy (`tfm.optim.rounding`).
+    memory: Where the state is stored between steps, on the device or in the memory of the host.
     only: Globs over the paths of trained parameters. Other parameters have neither gradients nor
       state. Empty trains all.
   """
@@ -47,6 +51,8 @@ class Optim(Part, abc.ABC):
   no_decay: tuple[str, ...] = ()
   ema: float | None = None
   accumulate: int = 1
+  rounding: Literal['nearest', 'stochastic', 'master'] = 'nearest'
+  memory: Literal['device', 'host'] = 'device'
   only: tuple[str, ...] = ()
 
   @abc.abstractmethod
@@ -85,7 +91,8 @@ class Optim(Part, abc.ABC):
       multiply = lambda updates, _: jax.tree.map(lambda x, s: x * s, updates, scale)
       links.append(('scale', optax.stateless(multiply)))
     links.append(('lr', optax.scale_by_learning_rate(self.schedule_fn(steps))))
-    return optax.named_chain(*links)
+    chain = optax.named_chain(*links)
+    return chain if self.rounding == 'nearest' else in_float32(chain, self.rounding)
 
   def trained(self, tree: Any) -> Any:
     """Return the trained leaves of a tree with the paths of the parameters, as nested dicts.

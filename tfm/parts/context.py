@@ -28,7 +28,10 @@ class Run:
     precision: the dtypes of parameters, activations and reductions.
     loop: 'scan' compiles the repeated blocks of a segment as one scanned body, so compile time does
       not grow with depth. 'unroll' compiles each block: often faster, longer to compile.
-    remat: the name of a rematerialisation policy of `tfm.model.remat`.
+    remat: a rematerialisation policy of `tfm.model.remat`.
+    ffn_slices: the number of slices of the hidden layer of a GLU in the backward pass, if `remat`
+      recomputes it (see `tfm.parts.ffn.sliced`). None: a number for slices of about 64 MiB on a
+      device, up to 8.
     attend: the attention kernel.
     cache: the layout of the key/value cache during decoding.
   """
@@ -36,11 +39,19 @@ class Run:
   precision: Precision = Precision()
   loop: str = 'scan'
   remat: str = 'none'
+  ffn_slices: int | None = dataclasses.field(default=None, kw_only=True)
   attend: Attend = Auto()
   cache: Cache = DenseCache()
 
+  @property
+  def recomputes(self) -> bool:
+    """Whether the backward pass recomputes the hidden layers of feed-forward networks."""
+    return self.remat not in ('none', 'dots', 'dots_batch')
+
   def check(self) -> Iterator[str]:
     """Yield a sentence for each invalid field."""
+    if self.ffn_slices is not None and self.ffn_slices < 1:
+      yield f'ffn_slices={self.ffn_slices} is too small. Expected at least 1, or none.'
     if self.loop not in LOOPS:
       yield f'loop={self.loop!r} is unknown. Expected {" or ".join(LOOPS)}.'
 
@@ -110,6 +121,7 @@ class Ctx:
     ordered: whether the tokens of each document are in the order of their positions.
     sizes_E: int32 `[E]`, the number of tokens of each expert, for a feed-forward layer that
       computes E experts at a time.
+    scale_r1: `[rows, 1]`, the factor of the hidden layer of each row, for sliced experts.
     cond_BD: the conditioning vector of norms and residual scales.
     grid: the number of rows and columns of image patches.
     lent: the keys, values and token info of layers that lend them, by name. Layers add to it.
@@ -126,6 +138,7 @@ class Ctx:
   train: bool = struct.field(pytree_node=False, default=False)
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None
+  scale_r1: jax.Array | None = None
   cond_BD: jax.Array | None = None
   lent: dict[str, Any] = struct.field(pytree_node=False, default_factory=dict)
   layered_BTLR: jax.Array | None = None

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tfm.core.errors import UserError
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.chunked_xent import chunk_size, chunked_cross_entropy
 from tfm.tasks.model import TaskModel
-from tfm.tasks.xent import CrossEntropy, cross_entropy
+from tfm.tasks.xent import CrossEntropy, Target, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +30,16 @@ class TextTask(Task):
     z_loss: Factor of log^2 Z, which keeps logits from drifting (PaLM: 1e-4).
     mtp: Weight of the mean loss of the extra depths of a multi-token-prediction model. DeepSeek-V3
       uses 0.3, later 0.1. Set it to their number for a sum (arXiv:2404.19737).
+    loss_chunk: Entries of the vocabulary for which logits are computed at a time
+      (`tfm.tasks.chunked_xent`). 0 computes all logits at once. Defaults to 0 if the logits of a
+      device take up to 512 MiB in float32, else to chunks of half of that.
   """
 
   label_smoothing: float = 0.0
   smooth_gold: bool = True
   z_loss: float = 0.0
   mtp: float = 0.3
+  loss_chunk: int | None = None
 
   shown = Shown('loss_nats', 'loss (nats per token)')
 
@@ -69,7 +75,7 @@ class TextTask(Task):
     Multi-token-prediction losses are added to the sum of 'loss' only. They are divided by the same
     number of tokens, although the last k tokens of a document have no label at depth k.
     """
-    out = forward(**self.inputs(batch), mtp=key is not None)
+    out = forward(**self.inputs(batch), mtp=key is not None, factored_logits=self.loss_chunk != 0)
     labels_BT, weights_BT = batch['labels'], batch['weights'].astype(jnp.float32)
     weight = jnp.sum(weights_BT)
     ce = self._entropy(out['logits'], labels_BT)
@@ -107,8 +113,20 @@ class TextTask(Task):
     scores = super().score({name: sums[name] for name in ('loss_nats', 'accuracy')})
     return scores | {'bits_per_byte': nats / math.log(2) / size if size else None}
 
-  def _entropy(self, logits_BTV: jax.Array, labels_BT: jax.Array) -> CrossEntropy:
-    return cross_entropy(logits_BTV, labels_BT, self.label_smoothing, self.smooth_gold, self.z_loss)
+  def _entropy(self, logits: Any, labels_BT: jax.Array) -> CrossEntropy:
+    """Return the cross-entropy of logits [B, T, V] or of their factors."""
+    smoothing = (self.label_smoothing, self.smooth_gold, self.z_loss)
+    if isinstance(logits, jax.Array):
+      if self.loss_chunk:
+        raise UserError(
+          f'task.loss_chunk: is {self.loss_chunk}, but the head has an adapter, rounded weights or '
+          'two weights, and computes whole logits. Expected task.loss_chunk=none or 0.'
+        )
+      return cross_entropy(logits, labels_BT, *smoothing)
+    chunk = chunk_size(logits, self.loss_chunk)
+    if not chunk:
+      return cross_entropy(logits.logits(), labels_BT, *smoothing)
+    return chunked_cross_entropy(logits, labels_BT, Target.of(logits.vocab, *smoothing), chunk)
 
   def fits_data(self, data: Data) -> Iterator[str]:
     if not isinstance(data, TextData):
@@ -126,6 +144,8 @@ class TextTask(Task):
       yield f'z_loss: is {self.z_loss}. Expected 0 or more.'
     if self.mtp < 0:
       yield f'mtp: is {self.mtp}. Expected 0 or more.'
+    if self.loss_chunk is not None and self.loss_chunk < 0:
+      yield f'loss_chunk: is {self.loss_chunk}. Expected 0 or more, or none.'
 
 
 def vocabulary_fits(model: TaskModel, corpus: Corpus) -> Iterator[str]:

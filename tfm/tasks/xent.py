@@ -22,6 +22,64 @@ class CrossEntropy(NamedTuple):
   correct: jax.Array
 
 
+class Target(NamedTuple):
+  """The target distribution of each position, and the z-loss.
+
+  Attributes:
+    on: Probability of the label.
+    off: Probability of every other entry.
+    z_loss: Factor of log^2 Z.
+  """
+
+  on: float
+  off: float
+  z_loss: float
+
+  @classmethod
+  def of(
+    cls, vocab: int, smoothing: float = 0.0, smooth_gold: bool = True, z_loss: float = 0.0
+  ) -> 'Target':
+    """Return the target for the options of `cross_entropy`."""
+    off = smoothing / (vocab if smooth_gold else vocab - 1)
+    on = 1.0 - smoothing + (off if smooth_gold else 0.0)
+    return cls(on, off, z_loss)
+
+  def loss(self, log_z_BT: jax.Array, gold_BT: jax.Array, total_BT: jax.Array) -> jax.Array:
+    """Return the loss.
+
+    Args:
+      log_z_BT: log sum exp of the logits.
+      gold_BT: The logit of the label.
+      total_BT: The sum of the logits. It is used only if `off` is not 0.
+
+    Returns:
+      The loss of each position.
+    """
+    loss_BT = log_z_BT - (self.on - self.off) * gold_BT
+    if self.off:
+      loss_BT -= self.off * total_BT
+    if self.z_loss:
+      loss_BT += self.z_loss * jnp.square(log_z_BT)
+    return loss_BT
+
+  def gradient(self, logits: jax.Array, log_z_BT: jax.Array, is_label: jax.Array) -> jax.Array:
+    """Return the gradient of the loss.
+
+    Args:
+      logits: Logits in float32, with any number of axes after B and T.
+      log_z_BT: log sum exp of all logits.
+      is_label: Where the entry is the label.
+
+    Returns:
+      The derivative by each logit, in the shape of `logits`.
+    """
+    wide = lambda x_BT: x_BT.reshape(x_BT.shape + (1,) * (logits.ndim - x_BT.ndim))
+    p = jnp.exp(logits - wide(log_z_BT))
+    if self.z_loss:
+      p *= wide(1.0 + 2.0 * self.z_loss * log_z_BT)
+    return p - jnp.where(is_label, self.on, self.off)
+
+
 def cross_entropy(
   logits_BTV: jax.Array,
   labels_BT: jax.Array,
@@ -44,10 +102,8 @@ def cross_entropy(
   Returns:
     The loss, its plain part, and whether the label is on top.
   """
-  V = logits_BTV.shape[-1]
-  off = label_smoothing / (V if smooth_gold else V - 1)
-  on = 1.0 - label_smoothing + (off if smooth_gold else 0.0)
-  loss, nll, correct = _cross_entropy(on, off, z_loss, logits_BTV, labels_BT)
+  target = Target.of(logits_BTV.shape[-1], label_smoothing, smooth_gold, z_loss)
+  loss, nll, correct = _cross_entropy(target, logits_BTV, labels_BT)
   return CrossEntropy(loss, lax.stop_gradient(nll), lax.stop_gradient(correct))
 
 
@@ -55,15 +111,13 @@ Losses = tuple[jax.Array, jax.Array, jax.Array]
 Residuals = tuple[jax.Array, jax.Array, jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _cross_entropy(
-  on: float, off: float, z_loss: float, logits_BTV: jax.Array, labels_BT: jax.Array
-) -> Losses:
-  return _forward(on, off, z_loss, logits_BTV, labels_BT)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _cross_entropy(target: Target, logits_BTV: jax.Array, labels_BT: jax.Array) -> Losses:
+  return _forward(target, logits_BTV, labels_BT)[0]
 
 
 def _forward(
-  on: float, off: float, z_loss: float, logits_BTV: jax.Array, labels_BT: jax.Array
+  target: Target, logits_BTV: jax.Array, labels_BT: jax.Array
 ) -> tuple[Losses, Residuals]:
   max_BT = jnp.max(logits_BTV, -1).astype(jnp.float32)
   # If V is sharded, XLA turns this gather into a masked local gather and a sum, and communicates
@@ -71,24 +125,17 @@ def _forward(
   gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(jnp.float32)
   sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(jnp.float32) - max_BT[..., None]), -1)
   log_z_BT = jnp.log(sum_BT) + max_BT
-  loss_BT = log_z_BT - (on - off) * gold_BT
-  if off:
-    loss_BT -= off * jnp.sum(logits_BTV, -1, dtype=jnp.float32)
-  if z_loss:
-    loss_BT += z_loss * jnp.square(log_z_BT)
+  total_BT = jnp.sum(logits_BTV, -1, dtype=jnp.float32) if target.off else log_z_BT
+  loss_BT = target.loss(log_z_BT, gold_BT, total_BT)
   out = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(jnp.float32))
   return out, (logits_BTV, labels_BT, log_z_BT)
 
 
-def _backward(
-  on: float, off: float, z_loss: float, residuals: Residuals, cotangents: Losses
-) -> tuple[jax.Array, None]:
+def _backward(target: Target, residuals: Residuals, cotangents: Losses) -> tuple[jax.Array, None]:
   logits_BTV, labels_BT, log_z_BT = residuals
-  p_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_z_BT[..., None])
-  if z_loss:
-    p_BTV *= (1.0 + 2.0 * z_loss * log_z_BT)[..., None]
-  target_BTV = jnp.where(_is_label(logits_BTV, labels_BT), on, off)
-  grad_BTV = cotangents[0][..., None] * (p_BTV - target_BTV)
+  is_label_BTV = _is_label(logits_BTV, labels_BT)
+  grad_BTV = target.gradient(logits_BTV.astype(jnp.float32), log_z_BT, is_label_BTV)
+  grad_BTV *= cotangents[0][..., None]
   return grad_BTV.astype(logits_BTV.dtype), None
 
 

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import NamedSharding
 
 from tfm.model import transformer
-from tfm.train import shard
+from tfm.train import offload, shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
 
@@ -80,16 +80,21 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
 
   Raises:
     UserError: The mesh does not fit the devices, or does not divide an axis of the state or
-      the batch.
+      the batch; or something is stored on the host, and the devices are CPUs.
   """
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
+  offload.check(x, list(mesh.devices.flat))
   shard.check_batch(mesh, rules, x.data.batch, x.optim.accumulate)
   shapes = step_lib.shapes(x, tx)
   shardings, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
   batch = batch_layout(x, mesh, rules)
   replicated = shard.replicated(mesh)
   with_rules = lambda fn: shard.with_rules(mesh, rules, fn)
+  step = with_rules(step_lib.make_step(x, tx))
+  if x.optim.memory == 'host':
+    step = offload.fetching(step, shardings['opt'])
+    shardings |= {'opt': offload.on_host(shardings['opt'], shapes['opt'])}
   return Built(
     mesh=mesh,
     rules=rules,
@@ -101,7 +106,7 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
     init=jax.jit(step_lib.make_init(x, tx), out_shardings=shardings),
     start=jax.jit(step_lib.make_start(x, tx), out_shardings=shardings, donate_argnums=0),
     step=jax.jit(
-      with_rules(step_lib.make_step(x, tx)),
+      step,
       donate_argnums=0,
       in_shardings=(shardings, batch.shardings),
       out_shardings=(shardings, replicated),

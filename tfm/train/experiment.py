@@ -8,7 +8,7 @@ from typing import Literal
 from tfm.core.precision import Precision
 from tfm.data.base import Data
 from tfm.data.stdlib import Stdlib
-from tfm.model.remat import POLICIES
+from tfm.model import remat as remat_lib
 from tfm.model.spec import Model
 from tfm.optim import AdamW, Optim
 from tfm.parts.attend.auto import Auto
@@ -117,7 +117,10 @@ class Experiment:
     mesh: The device mesh. Like `precision`, `remat`, `loop` and `attend`, it changes how the run
       is computed, and its results only by rounding.
     precision: The dtypes of parameters and computation.
-    remat: The rematerialisation policy of layers.
+    remat: The activations of layers that are stored for the backward pass (`tfm.model.remat`):
+      none stores all, full only a layer's input, dots the outputs of weight matmuls, dots_batch
+      those of all matmuls. Names store single activations, such as attention or residual@host.
+    ffn_slices: The slices of the hidden layer of a GLU in the backward pass (`tfm.parts.context`).
     loop: How layers are compiled (`scan` or `unroll`).
     attend: The attention kernel.
     record: Metrics, checkpoints and samples.
@@ -139,6 +142,7 @@ class Experiment:
   mesh: Mesh = Mesh()
   precision: Precision = Precision()
   remat: str = 'none'
+  ffn_slices: int | None = None
   loop: str = 'scan'
   attend: Attend = Auto()
   record: Record = Record()
@@ -148,7 +152,7 @@ class Experiment:
 
   def run(self) -> Run:
     """Return the static arguments of the model."""
-    return Run(self.precision, self.loop, self.remat, self.attend)
+    return Run(self.precision, self.loop, self.remat, self.attend, ffn_slices=self.ffn_slices)
 
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):
@@ -158,10 +162,16 @@ class Experiment:
       yield f'seed: is {self.seed}. Expected 0 to 2**63 - 1.'
     if self.init_vocab != 'same' and not self.init_from:
       yield f'init_vocab: is {self.init_vocab}, but init_from is empty. Expected a model folder.'
-    if self.remat not in POLICIES:
-      yield f'remat: is {self.remat!r}. Expected {" or ".join(POLICIES)}.'
+    yield from remat_lib.check(self.remat)
+    if self.ffn_slices is not None and self.ffn_slices < 1:
+      yield f'ffn_slices: is {self.ffn_slices}. Expected 1 or more, or none.'
     if self.loop not in LOOPS:
       yield f'loop: is {self.loop!r}. Expected {" or ".join(LOOPS)}.'
+    if self.optim.rounding != 'nearest' and self.precision.param != 'bfloat16':
+      yield (
+        f'optim.rounding: is {self.optim.rounding}, but parameters are {self.precision.param}. '
+        'Expected nearest, or precision.param=bfloat16.'
+      )
     yield from self.task.fits(self.model)
     unusable = list(self.task.fits_data(self.data))
     yield from unusable

@@ -12,6 +12,7 @@ from tfm.parts.attend.base import Attend, Scores, scores_fit
 from tfm.parts.attend.dense import dot, dot_transposed, qk_products
 from tfm.parts.attend.value_table import weighted_vectors
 from tfm.parts.attend.views import attend_views, useful_views
+from tfm.parts.stored_names import named
 from tfm.parts.term import sum_terms
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -187,6 +188,7 @@ def _flash(problem: _Problem) -> Callable[..., jax.Array]:
 
   def forward(operands, q_info, k_info, drop):
     y, lse, visits = _forward(problem, operands, q_info, k_info, drop)
+    y, lse = named(y, 'attention'), named(lse, 'attention')
     return (y, lse), (operands, q_info, k_info, drop, y, lse, visits)
 
   def backward(residuals, g):

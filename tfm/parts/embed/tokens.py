@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.core.axes import constrained, sharded
+from tfm.core.axes import constrained, mesh_axes, sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense, weight
@@ -181,6 +181,29 @@ class Tokens(Embed):
     return sequence_info({n: v for n, v in inputs.items() if n != 'position_ids'}, shape)
 
 
+def entries(table_VD: jax.Array, tok_BT: jax.Array, width: str, dtype: jnp.dtype) -> jax.Array:
+  """Return the table entries of tokens.
+
+  Devices that split the width look up their columns for the tokens of all of them, and exchange the
+  results for whole entries. So no device gathers the table or a gradient of its size.
+
+  Args:
+    table_VD: the token table.
+    tok_BT: token ids.
+    width: the axis letter of the width, 'D' or 'R'.
+    dtype: the dtype of the result.
+
+  Returns:
+    The entries `[B, T, D]`.
+  """
+  columns, *batch = mesh_axes(f'{width}BT', (table_VD.shape[1], *tok_BT.shape))
+  if not columns:
+    return jnp.take(table_VD, tok_BT, axis=0).astype(dtype)
+  place = lambda x, *axes: jax.lax.with_sharding_constraint(x, jax.P(*axes))
+  x_BTD = jnp.take(table_VD, place(tok_BT, *batch), axis=0).astype(dtype)
+  return constrained(place(x_BTD, *batch, columns), 'BT-')
+
+
 class _Tokens(Module):
   spec: Tokens
   dims: Dims
@@ -261,9 +284,7 @@ class _Tokens(Module):
     if isinstance(table_VD, Stored):
       x_BTD = table_VD.rows(tok_BT, dtype)
     else:
-      # Look up whole entries. With a split along D, every device would need the entries of all
-      # tokens.
-      x_BTD = jnp.take(constrained(table_VD, 'V-'), tok_BT, axis=0).astype(dtype)
+      x_BTD = entries(table_VD, tok_BT, 'D' if s.dim is None else 'R', dtype)
     if self.rows is not None:
       x_BTD = self.rows(x_BTD)
     if s.scale != 1 or s.power:

@@ -66,6 +66,21 @@ class FFN(Part):
     """Return the forward FLOPs per token."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
+  def slices(self, dims: 'Dims', tokens: int, units: int, train: bool) -> int:
+    """Return the number of slices of the hidden layer in the backward pass.
+
+    Args:
+      dims: sizes and settings of the model.
+      tokens: the number of tokens on a device.
+      units: the number of hidden units on a device.
+      train: whether dropout is on.
+
+    Returns:
+      1, or the argument of `tfm.parts.ffn.sliced.sliced_glu`.
+    """
+    del dims, tokens, units, train
+    return 1
+
   def updated(self, params: Any, load: Any) -> Any:
     """Return the parameters after an optimizer step.
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import functools
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -17,6 +16,7 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.ffn.sliced import SplitWeight, gather
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
 from tfm.parts.tokeninfo import TokenInfo
@@ -147,16 +147,26 @@ class _Moe(Module):
     keys = {'dropout': self.make_rng('dropout')} if self.has_rng('dropout') else {}
 
     def apply(
-      params: Params, x_BTD: jax.Array, sizes_E: jax.Array, rngs: dict[str, jax.Array]
+      params: Params,
+      x: jax.Array,
+      sizes_E: jax.Array,
+      rngs: dict[str, jax.Array],
+      scale_r1: jax.Array | None = None,
     ) -> jax.Array:
-      expert_ctx = _expert_context(sizes_E, x_BTD.shape[1], ctx)
-      return expert.apply({'params': params}, x_BTD, expert_ctx, rngs=rngs)[0]
+      expert_ctx = dataclasses.replace(_expert_context(sizes_E, len(x), ctx), scale_r1=scale_r1)
+      return expert.apply({'params': params}, x[None], expert_ctx, rngs=rngs)[0][0]
+
+    def sliced(B: int, params: Params) -> bool:
+      units = params['gate']['kernel'].shape[-1] if 'gate' in params else 0
+      return s.expert.slices(self.dims, B * route.max_choices, units, ctx.train) > 1
 
     y_BTD = x_BTD
     if not self.is_initializing():
-      run = functools.partial(run_experts, apply, route.max_choices, s.scaled)
+      if not any(map(self.dims.rounding.wraps, params)):
+        params = _cast_kernels(params, x_BTD.dtype)
+      experts = _Experts(apply, sliced, route.max_choices, s.scaled)
       letters = letters_of(jax.eval_shape(start, jax.random.key(0)))
-      y_BTD = _over_mesh(run, E, letters)(x_BTD, route, params, keys)
+      y_BTD = _over_mesh(experts, E, letters)(x_BTD, route, params, keys)
     if s.shared is not None:
       y_BTD = y_BTD + self._shared(x_BTD, ctx)
     return y_BTD, route.aux
@@ -193,10 +203,25 @@ def limit_capacity(route: Route, E: int, capacity: int) -> Route:
   return dataclasses.replace(route, expert_BTC=jnp.where(place <= capacity, route.expert_BTC, E))
 
 
+class _Experts(NamedTuple):
+  """The static arguments of `run_experts`.
+
+  Attributes:
+    apply: function `(params, tokens, sizes_E, rngs, scale_r1)` that runs a range of experts.
+    sliced: whether the experts are sliced, for a batch of examples on a device and its parameters.
+      They then multiply their hidden layer by `scale_r1`, and gather their weights themselves.
+    max_choices: largest number of choices of a sequence.
+    scaled: as `Moe.scaled`.
+  """
+
+  apply: Callable[..., jax.Array]
+  sliced: Callable[[int, Params], bool]
+  max_choices: int
+  scaled: str
+
+
 def run_experts(
-  apply: Callable[..., jax.Array],
-  max_choices: int,
-  scaled: str,
+  experts: _Experts,
   first: int | jax.Array,
   count: int,
   x_BTD: jax.Array,
@@ -210,9 +235,7 @@ def run_experts(
   The choices are sorted by expert, and each expert computes exactly its own tokens.
 
   Args:
-    apply: function `(params, tokens, sizes_E, rngs)` that runs all experts of the range.
-    max_choices: largest number of choices of a sequence.
-    scaled: as `Moe.scaled`.
+    experts: the function of the experts, and options.
     first: number of the first expert of the range.
     count: number of experts in the range.
     x_BTD: the tokens.
@@ -229,14 +252,16 @@ def run_experts(
   expert = jnp.where((expert >= 0) & (expert < count), expert, count)
   order = jnp.argsort(expert, stable=True)
   place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)), unique_indices=True)
-  order = order[: B * max_choices]
+  order = order[: B * experts.max_choices]
   x = take_tokens(x_BTD.reshape(B * T, D), order // C, place.reshape(B * T, C))
   weights = take_tokens(weight_BTC.reshape(-1, 1), order, place[:, None]).astype(x.dtype)
   sizes_E = jnp.sum(expert[:, None] == jnp.arange(count)[None], 0, dtype=jnp.int32)
-  if scaled == 'input':
-    y = apply(params, (x * weights)[None], sizes_E, rngs)[0]
+  if experts.scaled == 'input':
+    y = experts.apply(params, x * weights, sizes_E, rngs)
+  elif experts.sliced(B, params):  # the gradient of `weights` then needs no output
+    y = experts.apply(params, x, sizes_E, rngs, weights)
   else:
-    y = apply(params, x[None], sizes_E, rngs)[0] * weights
+    y = experts.apply(params, x, sizes_E, rngs) * weights
   return sum_choices(y, order // C, place.reshape(B * T, C)).reshape(B, T, D)
 
 
@@ -285,11 +310,20 @@ sum_choices.defvjp(
 )
 
 
-def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any:
+def _over_mesh(call: _Experts, E: int, letters: Any) -> Any:
   """Return `(x_BTD, route, params, rngs) -> y_BTD`, which splits tokens and experts over the mesh.
 
   Along a mesh axis of both tokens and experts, tokens are gathered and results reduce-scattered.
-  Along an axis of experts only, results are summed. Other axes of the parameters are gathered.
+  Along an axis of experts only, results are summed. Other axes of the parameters are gathered; an
+  expert that is sliced gathers each slice itself.
+
+  Args:
+    call: the function of the experts, and options.
+    E: the number of experts.
+    letters: the axis letters of the parameters.
+
+  Returns:
+    The function.
   """
 
   def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
@@ -297,20 +331,23 @@ def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any
     places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
     is_place = lambda p: isinstance(p, jax.P)
     if not tokens and not any(map(any, jax.tree.leaves(places, is_leaf=is_place))):
-      return run_local(0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
+      return run_experts(call, 0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
     both = tuple(n for n in tokens if n in experts)
     alone = tuple(n for n in experts if n not in tokens)
 
     def local(x_BTD, expert_BTC, weight_BTC, params, rngs):
-      params = jax.tree.map(_gather_param, params, places)
-      if both:
-        x_BTD = _gather(x_BTD, both, 0)
-        expert_BTC, weight_BTC = _gather(expert_BTC, both, 0), _gather(weight_BTC, both, 0)
       count = len(jax.tree.leaves(params)[0])
+      if both:
+        x_BTD, expert_BTC, weight_BTC = (
+          gather(a, jax.P(both)) for a in (x_BTD, expert_BTC, weight_BTC)
+        )
+      inner = jax.tree.map(lambda place: jax.P((), *place[1:]), places, is_leaf=is_place)
+      join = SplitWeight if call.sliced(len(x_BTD), params) else gather
+      params = jax.tree.map(join, params, inner)
       first = lax.axis_index(experts) * count if experts else 0
       device = lax.axis_index(tokens + alone)
       rngs = {name: jax.random.fold_in(key, device) for name, key in rngs.items()}
-      y_BTD = run_local(first, count, x_BTD, expert_BTC, weight_BTC, params, rngs)
+      y_BTD = run_experts(call, first, count, x_BTD, expert_BTC, weight_BTC, params, rngs)
       y_BTD = lax.psum(y_BTD, alone) if alone else y_BTD
       return lax.psum_scatter(y_BTD, both, scatter_dimension=0, tiled=True) if both else y_BTD
 
@@ -322,12 +359,10 @@ def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any
   return run
 
 
-def _gather_param(p: jax.Array, place: jax.P) -> jax.Array:
-  """Gather a parameter along all its axes but that of the experts."""
-  for axis, names in enumerate(place):
-    p = _gather(p, names, axis) if axis and names else p
-  return p
+def _cast_kernels(params: Params, dtype: Any) -> Params:
+  """Return the parameters of experts with weights in the dtype of computation.
 
-
-def _gather(x: jax.Array, names: tuple[str, ...], axis: int) -> jax.Array:
-  return lax.all_gather(x, names, axis=axis, tiled=True)
+  Weights are then gathered in that dtype.
+  """
+  cast = lambda path, p: p.astype(dtype) if path[-1].key == 'kernel' else p
+  return jax.tree_util.tree_map_with_path(cast, params)

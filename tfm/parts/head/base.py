@@ -56,6 +56,7 @@ class HeadContext(NamedTuple):
     grid: rows and columns of image patches; None if the tokens are no image.
     alone: whether no other head of the tower returns logits over its vocabulary.
     train: whether dropout is on.
+    factored: whether a language-model head may return `LogitFactors` in place of logits.
   """
 
   info: TokenInfo
@@ -65,6 +66,7 @@ class HeadContext(NamedTuple):
   grid: tuple[int, int] | None = None
   alone: bool = True
   train: bool = False
+  factored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

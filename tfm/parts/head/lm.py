@@ -15,6 +15,7 @@ from tfm.parts.context import Dims
 from tfm.parts.contract import contract_table
 from tfm.parts.dense import Dense
 from tfm.parts.head.base import Head, HeadContext
+from tfm.parts.head.factors import LogitFactors
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.stored import Stored
@@ -42,7 +43,8 @@ class Transform:
 class Lm(Head):
   """Language-model head, cap(scale D^power (x U + b)), with U the token table if `tied`.
 
-  Output: `logits` `[B, T, V]`.
+  Output: `logits` `[B, T, V]`, or their `LogitFactors` if the caller takes them. A head with an
+  adapter, a rounded or a prepared weight always returns logits.
 
   Attributes:
     tied: use the token table of the tower, else a separate weight.
@@ -109,7 +111,7 @@ class _Lm(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
+  def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array | LogitFactors]:
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
@@ -119,13 +121,31 @@ class _Lm(Module):
     factor = s.scale * d.d_model**s.power
     if factor != 1:
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
-    logits_BTV = self.projected(x_BTD, context)
+    bias_V = None
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
-      logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
+      bias_V = (factor * bias_V).astype(x_BTD.dtype)
+    if context.factored and (found := self.factors(x_BTD, context)) is not None:
+      return {s.name or 'logits': found.replace(bias_V=bias_V, cap=s.cap)}
+    logits_BTV = self.projected(x_BTD, context)
+    if bias_V is not None:
+      logits_BTV = logits_BTV + trailing(bias_V, 3)
     if s.cap is not None:
       logits_BTV = s.cap * jnp.tanh(logits_BTV / s.cap)
     return {s.name or 'logits': logits_BTV}
+
+  def factors(self, x_BTD: jax.Array, context: HeadContext) -> LogitFactors | None:
+    """Return the factors of x U, or None if x U is not one product with a plain weight."""
+    if self.spec.tied:
+      if isinstance(context.table, Stored):
+        return None
+      width = 'R' if self.dims.d_table else 'D'
+      return LogitFactors(x_BTD, context.table.astype(x_BTD.dtype), letters=f'V{width}')
+    kernel = self.variables['params']['head']['kernel']
+    plain = not (self.dims.adapter.wraps('head') or self.dims.rounding.wraps('head'))
+    if isinstance(kernel, Stored) or not plain:
+      return None
+    return LogitFactors(x_BTD, kernel.astype(x_BTD.dtype), letters='DV')
 
   def projected(self, x_BTD: jax.Array, context: HeadContext) -> jax.Array:
     """Return x U."""

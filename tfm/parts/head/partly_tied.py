@@ -6,6 +6,7 @@ import jax
 
 from tfm.parts.dense import Dense
 from tfm.parts.head.base import HeadContext
+from tfm.parts.head.factors import LogitFactors
 from tfm.parts.head.lm import Lm, Transform, _Lm
 
 
@@ -49,6 +50,9 @@ class PartlyTied(Lm):
 
 class _PartlyTied(_Lm):
   spec: PartlyTied
+
+  def factors(self, x_BTD: jax.Array, context: HeadContext) -> LogitFactors | None:
+    return None  # two products
 
   def projected(self, x_BTD: jax.Array, context: HeadContext) -> jax.Array:
     R = context.table.shape[-1]

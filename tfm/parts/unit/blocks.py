@@ -15,6 +15,7 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dropout import drop
 from tfm.parts.residual.base import Residual
 from tfm.parts.residual_layout.base import Branches
+from tfm.parts.stored_names import named
 from tfm.parts.unit.base import Unit
 
 
@@ -65,7 +66,7 @@ class _Block(nn.Module):
   def __call__(
     self, x_BTD: jax.Array, carry: Any, ctx: Ctx, cache: dict[str, Any] | None
   ) -> tuple[jax.Array, Any, Any, Any]:
-    x_BTD = constrained(x_BTD, 'BTD')
+    x_BTD = named(constrained(x_BTD, 'BTD'), 'residual')
     capture(self, HIDDEN, lambda: x_BTD)
     new_cache = dict[str, Any](cache or {})
     aux: list[Any] = []
@@ -93,12 +94,12 @@ class _Block(nn.Module):
     def mix(name, part, x_BTD, post_norm=None, stream_BTD=None):
       module = part.make(dims).copy(name=name)
       y_BTD, new_cache[name] = module(x_BTD, ctx, None if cache is None else cache[name])
-      return update(y_BTD, name, post_norm, stream_BTD)
+      return update(named(y_BTD, 'mixer'), name, post_norm, stream_BTD)
 
     def feed_forward(name, part, x_BTD, post_norm=None, stream_BTD=None):
       y_BTD, ffn_aux = part.make(dims).copy(name=name)(x_BTD, ctx)
       aux.append(ffn_aux)
-      return update(y_BTD, name, post_norm, stream_BTD)
+      return update(named(y_BTD, 'ffn'), name, post_norm, stream_BTD)
 
     def extra(*_):
       return extra_module(input_BTD, ctx, None if cache is None else {})[0]

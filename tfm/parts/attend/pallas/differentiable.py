@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tfm.parts.attend.pallas.schedule import Operands, Schedule
 from tfm.parts.attend.pallas.visits import list_visits
 from tfm.parts.attend.split import split
+from tfm.parts.stored_names import named
 
 
 def flash_attention(
@@ -28,6 +29,7 @@ def flash_attention(
 
   def forward(x: Operands, kinds: jax.Array) -> tuple[Any, Any]:
     y_BNTH, lse = kernels.forward(schedule, x, list_visits(kinds))
+    y_BNTH, lse = named(y_BNTH, 'attention'), named(lse, 'attention')
     return (y_BNTH, lse), (x, kinds, y_BNTH, lse)
 
   def backward(residuals: Any, g: tuple[jax.Array, jax.Array]) -> tuple[Operands, None]:
