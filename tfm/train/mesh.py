@@ -31,14 +31,14 @@ MAY_STAY_WHOLE = frozenset('KV')
 class Mesh:
   """The size of each mesh axis, and changes to the sharding rules.
 
-  At most one size is -1. It takes the devices that the other axes leave. No default rule uses
-  `sequence` and `stage`; set one in `rules`, such as 'T:sequence'.
+  At most one size is -1. It takes the devices that the other axes leave.
 
   Attributes:
     data: Splits the batch.
     fsdp: Splits the batch and the parameters.
     tensor: Splits matrix products.
-    sequence: Splits sequences, by a rule in `rules`.
+    sequence: Splits sequences. `attend=auto` then uses `ulysses` if the devices divide the heads,
+      else `ring`.
     expert: Splits the batch and the experts.
     stage: Splits layers, by a rule in `rules`.
     rules: LETTER:AXES strings, each of which replaces the default rule of its letter. 'E:fsdp'
@@ -84,6 +84,8 @@ class Mesh:
     if self.expert != 1:
       # With a separate expert axis, the tensor axis splits the products inside each expert.
       table |= {'B': (*RULES['B'], 'expert'), 'E': ('expert',)}
+    if self.sequence != 1:
+      table['T'] = ('sequence',)
     for letter, _, names in map(_parts, self.rules):
       table[letter] = tuple(filter(None, names.split('+')))
     return table

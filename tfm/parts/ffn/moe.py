@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from flax import linen as nn
 import jax
-from jax import lax
 import jax.numpy as jnp
 
-from tfm.core.axes import letters_of, mesh_axes
+from tfm.core.axes import letters_of
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.ffn.base import FFN
+from tfm.parts.ffn.expert_parallel import over_mesh, sum_choices, take_tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
@@ -154,9 +154,9 @@ class _Moe(Module):
 
     y_BTD = x_BTD
     if not self.is_initializing():
-      run = functools.partial(run_experts, apply, route.max_choices, s.scaled)
+      run = functools.partial(run_experts, apply, s.scaled)
       letters = letters_of(jax.eval_shape(start, jax.random.key(0)))
-      y_BTD = _over_mesh(run, E, letters)(x_BTD, route, params, keys)
+      y_BTD = over_mesh(run, E, letters)(x_BTD, route, params, keys)
     if s.shared is not None:
       y_BTD = y_BTD + self._shared(x_BTD, ctx)
     return y_BTD, route.aux
@@ -190,13 +190,16 @@ def limit_capacity(route: Route, E: int, capacity: int) -> Route:
   B, T, C = route.expert_BTC.shape
   chosen = route.expert_BTC.reshape(B, T * C, 1) == jnp.arange(E).reshape(1, 1, E)
   place = jnp.sum(jnp.where(chosen, jnp.cumsum(chosen, axis=1), 0), -1).reshape(B, T, C)
-  return dataclasses.replace(route, expert_BTC=jnp.where(place <= capacity, route.expert_BTC, E))
+  expert_BTC = jnp.where(place <= capacity, route.expert_BTC, E)
+  return dataclasses.replace(
+    route, expert_BTC=expert_BTC, per_expert=min(route.per_expert, capacity)
+  )
 
 
 def run_experts(
   apply: Callable[..., jax.Array],
-  max_choices: int,
   scaled: str,
+  max_choices: int,
   first: int | jax.Array,
   count: int,
   x_BTD: jax.Array,
@@ -211,8 +214,8 @@ def run_experts(
 
   Args:
     apply: function `(params, tokens, sizes_E, rngs)` that runs all experts of the range.
-    max_choices: largest number of choices of a sequence.
     scaled: as `Moe.scaled`.
+    max_choices: largest number of choices of a sequence.
     first: number of the first expert of the range.
     count: number of experts in the range.
     x_BTD: the tokens.
@@ -238,96 +241,3 @@ def run_experts(
   else:
     y = apply(params, x[None], sizes_E, rngs)[0] * weights
   return sum_choices(y, order // C, place.reshape(B * T, C)).reshape(B, T, D)
-
-
-@jax.custom_vjp
-def take_tokens(x: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
-  """Return x[token], the vector of each choice.
-
-  The gradient is `sum_choices`. Both use indexed reads. Autodiff would use a scatter, which is
-  slow.
-
-  Args:
-    x: vectors `[tokens, D]`.
-    token: token of each choice, `[choices]`.
-    place: choices of each token, `[tokens, C]`.
-
-  Returns:
-    `[choices, D]`.
-  """
-  del place
-  return x[token]
-
-
-@jax.custom_vjp
-def sum_choices(choices: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
-  """Return the sum of the choices of each token; the gradient is `take_tokens`.
-
-  Args:
-    choices: vectors `[choices, D]`.
-    token: token of each choice, `[choices]`.
-    place: choices of each token, `[tokens, C]`. Indices out of range count as 0.
-
-  Returns:
-    `[tokens, D]`.
-  """
-  del token
-  values = choices.at[place].get(mode='fill', fill_value=0)
-  total = jnp.sum(values, 1, dtype=jnp.promote_types(choices.dtype, jnp.float32))
-  return total.astype(choices.dtype)
-
-
-take_tokens.defvjp(
-  lambda x, t, p: (take_tokens(x, t, p), (t, p)), lambda res, g: (sum_choices(g, *res), None, None)
-)
-sum_choices.defvjp(
-  lambda x, t, p: (sum_choices(x, t, p), (t, p)), lambda res, g: (take_tokens(g, *res), None, None)
-)
-
-
-def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any:
-  """Return `(x_BTD, route, params, rngs) -> y_BTD`, which splits tokens and experts over the mesh.
-
-  Along a mesh axis of both tokens and experts, tokens are gathered and results reduce-scattered.
-  Along an axis of experts only, results are summed. Other axes of the parameters are gathered.
-  """
-
-  def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
-    (tokens,), (experts,) = mesh_axes('B', x_BTD.shape[:1]), mesh_axes('E', (E,))
-    places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
-    is_place = lambda p: isinstance(p, jax.P)
-    if not tokens and not any(map(any, jax.tree.leaves(places, is_leaf=is_place))):
-      return run_local(0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
-    both = tuple(n for n in tokens if n in experts)
-    alone = tuple(n for n in experts if n not in tokens)
-
-    def local(x_BTD, expert_BTC, weight_BTC, params, rngs):
-      params = jax.tree.map(_gather_param, params, places)
-      if both:
-        x_BTD = _gather(x_BTD, both, 0)
-        expert_BTC, weight_BTC = _gather(expert_BTC, both, 0), _gather(weight_BTC, both, 0)
-      count = len(jax.tree.leaves(params)[0])
-      first = lax.axis_index(experts) * count if experts else 0
-      device = lax.axis_index(tokens + alone)
-      rngs = {name: jax.random.fold_in(key, device) for name, key in rngs.items()}
-      y_BTD = run_local(first, count, x_BTD, expert_BTC, weight_BTC, params, rngs)
-      y_BTD = lax.psum(y_BTD, alone) if alone else y_BTD
-      return lax.psum_scatter(y_BTD, both, scatter_dimension=0, tiled=True) if both else y_BTD
-
-    batch = jax.P(tokens)
-    specs = (batch, batch, batch, places, jax.P())
-    split = jax.shard_map(local, in_specs=specs, out_specs=batch, check_vma=False)
-    return split(x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
-
-  return run
-
-
-def _gather_param(p: jax.Array, place: jax.P) -> jax.Array:
-  """Gather a parameter along all its axes but that of the experts."""
-  for axis, names in enumerate(place):
-    p = _gather(p, names, axis) if axis and names else p
-  return p
-
-
-def _gather(x: jax.Array, names: tuple[str, ...], axis: int) -> jax.Array:
-  return lax.all_gather(x, names, axis=axis, tiled=True)
