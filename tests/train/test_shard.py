@@ -146,12 +146,16 @@ def test_mesh_that_does_not_match_the_devices_is_an_error():
 
 
 def test_mesh_axis_without_a_rule_is_an_error():
-  assert list(Mesh(sequence=2, stage=-1, data=1, rules=('T:',)).check()) == [
+  assert list(Mesh(sequence=2, stage=-1, data=1, rules=('T:', 'L:')).check()) == [
     'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in '
     'mesh.rules.',
     'stage: is -1, but no rule shards an axis over stage. Expected 1, or a rule in mesh.rules.',
   ]
-  assert not list(Mesh(sequence=2, expert=2).check())
+  assert not list(Mesh(sequence=2, expert=2, stage=2).check())
+  assert list(Mesh(microbatches=0, rounds=0).check()) == [
+    'microbatches: is 0. Expected 1 or more, or none.',
+    'rounds: is 0. Expected 1 or more.',
+  ]
 
 
 def test_indivisible_batch_is_an_error():

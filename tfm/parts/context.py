@@ -21,6 +21,19 @@ LOOPS = ('scan', 'unroll')
 
 
 @dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """The schedule of pipeline stages, for a mesh that splits layers (`tfm.model.loops.pipeline`).
+
+  Attributes:
+    microbatches: the number of micro-batches; None: 4 for each stage, or the most that fit.
+    rounds: the number of groups of layers of a stage.
+  """
+
+  microbatches: int | None = None
+  rounds: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
   """Static options of a run that change neither the parameters nor, beyond rounding, the results.
 
@@ -31,6 +44,7 @@ class Run:
     remat: the name of a rematerialisation policy of `tfm.model.remat`.
     attend: the attention kernel.
     cache: the layout of the key/value cache during decoding.
+    pipeline: the schedule of pipeline stages.
   """
 
   precision: Precision = Precision()
@@ -38,6 +52,7 @@ class Run:
   remat: str = 'none'
   attend: Attend = Auto()
   cache: Cache = DenseCache()
+  pipeline: Pipeline = Pipeline()
 
   def check(self) -> Iterator[str]:
     """Yield a sentence for each invalid field."""

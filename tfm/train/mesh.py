@@ -40,7 +40,11 @@ class Mesh:
     sequence: Splits sequences. `attend=auto` then uses `ulysses` if the devices divide the heads,
       else `ring`.
     expert: Splits the batch and the experts.
-    stage: Splits layers, by a rule in `rules`.
+    stage: Splits layers, as a pipeline (`tfm.model.loops.pipeline`).
+    microbatches: The number of micro-batches of the pipeline. None is 4 for each stage, or the most
+      that the batch allows.
+    rounds: The number of groups of layers of a stage. More divide the idle time of the pipeline,
+      (stage - 1) / (rounds x microbatches + stage - 1), but redistribute parameters.
     rules: LETTER:AXES strings, each of which replaces the default rule of its letter. 'E:fsdp'
       splits experts over the fsdp axis, and 'V:' replicates the vocabulary.
   """
@@ -51,6 +55,8 @@ class Mesh:
   sequence: int = 1
   expert: int = 1
   stage: int = 1
+  microbatches: int | None = None
+  rounds: int = 1
   rules: tuple[str, ...] = ()
 
   @property
@@ -86,6 +92,8 @@ class Mesh:
       table |= {'B': (*RULES['B'], 'expert'), 'E': ('expert',)}
     if self.sequence != 1:
       table['T'] = ('sequence',)
+    if self.stage != 1:
+      table['L'] = ('stage',)
     for letter, _, names in map(_parts, self.rules):
       table[letter] = tuple(filter(None, names.split('+')))
     return table
@@ -96,6 +104,10 @@ class Mesh:
         yield f'{name}: is {size}. Expected 1 or more, or -1 for the remaining devices.'
     if len(free := [name for name, size in self.shape.items() if size == -1]) > 1:
       yield f'{", ".join(free)}: are all -1. Expected at most one -1.'
+    if self.microbatches is not None and self.microbatches < 1:
+      yield f'microbatches: is {self.microbatches}. Expected 1 or more, or none.'
+    if self.rounds < 1:
+      yield f'rounds: is {self.rounds}. Expected 1 or more.'
     yield from self._unused()
     for rule in self.rules:
       letter, colon, names = _parts(rule)
