@@ -45,6 +45,8 @@ class Mesh:
       that the batch allows.
     rounds: The number of groups of layers of a stage. More divide the idle time of the pipeline,
       (stage - 1) / (rounds x microbatches + stage - 1), but redistribute parameters.
+    dcn: AXIS:SIZE strings, the factor of an axis that crosses the slow network between slices or
+      hosts. ('data:2',) with data=8 places 4 parts on each of 2 slices. Empty for a single slice.
     rules: LETTER:AXES strings, each of which replaces the default rule of its letter. 'E:fsdp'
       splits experts over the fsdp axis, and 'V:' replicates the vocabulary.
   """
@@ -57,6 +59,7 @@ class Mesh:
   stage: int = 1
   microbatches: int | None = None
   rounds: int = 1
+  dcn: tuple[str, ...] = ()
   rules: tuple[str, ...] = ()
 
   @property
@@ -84,6 +87,10 @@ class Mesh:
       )
     return sizes
 
+  def slices(self) -> dict[str, int]:
+    """Return the factor of each axis that crosses slices, for the axes in `dcn`."""
+    return {name: int(size) for name, _, size in map(_parts, self.dcn)}
+
   def table(self) -> dict[str, tuple[str, ...]]:
     """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
     table = dict(RULES)
@@ -109,6 +116,7 @@ class Mesh:
     if self.rounds < 1:
       yield f'rounds: is {self.rounds}. Expected 1 or more.'
     yield from self._unused()
+    yield from self._wrong_slices()
     for rule in self.rules:
       letter, colon, names = _parts(rule)
       if letter not in AXES or not colon:
@@ -119,6 +127,20 @@ class Mesh:
       for name in filter(None, names.split('+')):
         if name not in NAMES:
           yield f'rules: {errors.unknown("mesh axis", name, NAMES)}'
+
+  def _wrong_slices(self) -> Iterator[str]:
+    """Yield a message for each wrong entry of `dcn`."""
+    for i, entry in enumerate(self.dcn):
+      name, _, size = _parts(entry)
+      if name not in NAMES or not size.isdecimal() or int(size) < 2:
+        yield f'dcn: {entry!r} is not a factor of an axis. Expected AXIS:SIZE, such as data:2.'
+      elif name in {_parts(other)[0] for other in self.dcn[:i]}:
+        yield f'dcn: {name} is given twice. Expected one factor.'
+      elif (whole := self.shape[name]) > 0 and whole % int(size):
+        yield (
+          f'dcn: {entry} does not divide {name}={whole}. Expected a divisor; the size of an axis '
+          'includes its slices.'
+        )
 
   def _unused(self) -> Iterator[str]:
     """Yield a message for each mesh axis that shards nothing."""
