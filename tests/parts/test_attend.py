@@ -30,11 +30,12 @@ SMALL = {
   'pallas': Pallas(8, 16, interpret=True),
   'staircase': Staircase(3),
 }
-# Vendor kernels do not support most of these cases: see test_vendor_kernels.py.
+# Vendor kernels do not support most of these cases: see test_vendor_kernels.py. Kernels of split
+# sequences are in test_sequence_kernels.py.
 KERNELS = {
   n: SMALL.get(n, row())
   for n, row in TABLE.items()
-  if n not in ('auto', 'cudnn', 'dense', 'splash')
+  if n not in ('auto', 'cudnn', 'dense', 'ring', 'splash', 'ulysses')
 }
 
 

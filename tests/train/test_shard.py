@@ -58,7 +58,7 @@ def test_every_mesh_matches_one_device_and_shards_the_state(x, single, mesh, lea
 
 
 def test_batches_are_sharded_by_any_letter(x, single):
-  mesh = Mesh(data=2, sequence=4, rules=('T:sequence',))
+  mesh = Mesh(data=2, sequence=4)
   built = build(dataclasses.replace(x, mesh=mesh), jax.devices())
   assert built.batch.shardings['input_ids'].spec == jax.P(('data',), ('sequence',))
   np.testing.assert_allclose(steps(x, mesh, jax.devices())[0], single[0], atol=1e-5)
@@ -80,7 +80,7 @@ def compiled_flops(x, mesh, devices):
 
 # With data=8 every device updates all parameters, a noticeable part of such a small step.
 @pytest.mark.parametrize(
-  ('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
+  ('mesh', 'most'), [((8, 1, 1), 0.2), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
 )
 def test_devices_share_the_computation(x, mesh, most):
   wide = config.override(config.override(x, 'model.d_model', '64'), '..d_ff', '256')
@@ -146,12 +146,16 @@ def test_mesh_that_does_not_match_the_devices_is_an_error():
 
 
 def test_mesh_axis_without_a_rule_is_an_error():
-  assert list(Mesh(sequence=2, stage=-1, data=1).check()) == [
+  assert list(Mesh(sequence=2, stage=-1, data=1, rules=('T:', 'L:')).check()) == [
     'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in '
     'mesh.rules.',
     'stage: is -1, but no rule shards an axis over stage. Expected 1, or a rule in mesh.rules.',
   ]
-  assert not list(Mesh(sequence=2, expert=2, rules=('T:sequence',)).check())
+  assert not list(Mesh(sequence=2, expert=2, stage=2).check())
+  assert list(Mesh(microbatches=0, rounds=0).check()) == [
+    'microbatches: is 0. Expected 1 or more, or none.',
+    'rounds: is 0. Expected 1 or more.',
+  ]
 
 
 def test_indivisible_batch_is_an_error():

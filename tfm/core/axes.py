@@ -76,6 +76,13 @@ def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ..
   return tuple(found)
 
 
+def split_axes(letter: str) -> tuple[str, ...]:
+  """Return the mesh axes of more than one device that split this axis under the rules in force."""
+  names = dict(nn.get_logical_axis_rules()).get(letter) or ()
+  mesh = jax.sharding.get_abstract_mesh()
+  return tuple(name for name in names if mesh.shape[name] > 1)
+
+
 def letters_of(tree: Any, prefix: str = '') -> Any:
   """Return the tree of axis letters (`'DNH'`) of a tree of boxed parameters.
 

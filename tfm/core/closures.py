@@ -22,6 +22,8 @@ import jax.numpy as jnp
 
 #: Primitives that call another jaxpr, which `flatten` replaces by the steps of that jaxpr.
 _CALLS = frozenset(['jit', 'pjit', 'closed_call', 'custom_jvp_call'])
+#: Parameters of primitives that hold a sharding with its mesh.
+_SHARDINGS = frozenset(['sharding', 'out_sharding'])
 
 
 class Converted(NamedTuple):
@@ -38,12 +40,17 @@ class Converted(NamedTuple):
   fixed: list[jax.Array]
 
 
-def convert(f: Callable[..., Any], *examples: Any) -> Converted:
+def convert(f: Callable[..., Any], *examples: Any, any_mesh: bool = False) -> Converted:
   """Return `f` as a function of its arguments and of the arrays that it closes over.
 
   Args:
     f: a function of pytrees of arrays. It is traced once, here.
     examples: arguments of `f`, arrays or `jax.ShapeDtypeStruct`s.
+    any_mesh: whether `pure` may be called within a `jax.shard_map`, whose mesh has other axis types
+      than the mesh here. Its steps are then bound one by one, without the mesh.
+
+  Returns:
+    The function and its arrays.
 
   Example:
     >>> w = jnp.ones(3)
@@ -58,7 +65,10 @@ def convert(f: Callable[..., Any], *examples: Any) -> Converted:
   def pure(smooth: Sequence[jax.Array], fixed: Sequence[jax.Array], *args: Any) -> Any:
     remaining = {True: iter(smooth), False: iter(fixed)}
     given = [next(remaining[s]) for s in is_smooth]
-    out = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, given))(*jax.tree.leaves(args))
+    if any_mesh:
+      out = _inlined(program.jaxpr, given, jax.tree.leaves(args))
+    else:
+      out = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, given))(*jax.tree.leaves(args))
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
   smooth = [c for c, s in zip(consts, is_smooth, strict=True) if s]
@@ -107,8 +117,10 @@ def read(env: dict[Any, Any], atom: Any) -> Any:
 
 
 def bind(eqn: Any, args: Sequence[Any]) -> list[Any]:
-  """Return the results of one equation of a jaxpr for these arguments."""
-  out = eqn.primitive.bind(*args, **eqn.params)
+  """Return the results of one equation of a jaxpr for these arguments, in the mesh in force."""
+  # Recorded shardings name the mesh of the trace. They say nothing about axes that XLA shards.
+  params = {name: None if name in _SHARDINGS else value for name, value in eqn.params.items()}
+  out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
   return out if eqn.primitive.multiple_results else [out]
 
 

@@ -10,10 +10,11 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tfm.core.axes import stacked
+from tfm.core.axes import split_axes, stacked
 from tfm.model.lending import lends
 from tfm.model.loops.base import Layers, Loop
 from tfm.model.loops.layers import layers as layer_by_layer
+from tfm.model.loops.pipeline import pipeline
 from tfm.model.loops.reversible import reversible
 from tfm.model.loops.scan import scan, unroll
 from tfm.model.spec import (
@@ -351,7 +352,7 @@ def _segment(
     else:
       per_repeat, shared = None, params
 
-  def body(carry: Any, layer: Any) -> tuple[Any, tuple[Any, Params]]:
+  def body(carry: Any, layer: Any, ctx: Ctx = ctx) -> tuple[Any, tuple[Any, Params]]:
     x_BTD, extra, aux = carry
     p, cache, key, number = layer
     p = p if shared is None else shared
@@ -369,6 +370,8 @@ def _segment(
   loop: Callable[..., Any] = LOOPS[dims.run.loop]
   if isinstance(per_repeat, tuple):
     loop = layer_by_layer
+  elif split_axes('L'):
+    loop = pipeline
   elif tower.residual.reversible and caches is None:
     loop = reversible
   return loop(body, unit, ctx, carry, Layers(per_repeat, caches, keys_L, number_L))

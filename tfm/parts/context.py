@@ -21,6 +21,19 @@ LOOPS = ('scan', 'unroll')
 
 
 @dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """The schedule of pipeline stages, for a mesh that splits layers (`tfm.model.loops.pipeline`).
+
+  Attributes:
+    microbatches: the number of micro-batches; None: 4 for each stage, or the most that fit.
+    rounds: the number of groups of layers of a stage.
+  """
+
+  microbatches: int | None = None
+  rounds: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
   """Static options of a run that change neither the parameters nor, beyond rounding, the results.
 
@@ -34,6 +47,7 @@ class Run:
       device, up to 8.
     attend: the attention kernel.
     cache: the layout of the key/value cache during decoding.
+    pipeline: the schedule of pipeline stages.
   """
 
   precision: Precision = Precision()
@@ -42,6 +56,7 @@ class Run:
   ffn_slices: int | None = dataclasses.field(default=None, kw_only=True)
   attend: Attend = Auto()
   cache: Cache = DenseCache()
+  pipeline: Pipeline = Pipeline()
 
   @property
   def recomputes(self) -> bool:

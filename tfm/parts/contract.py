@@ -5,6 +5,7 @@ import math
 
 import jax
 
+from tfm.core.axes import split_axes
 from tfm.parts.stored import matmul_transposed
 
 
@@ -25,7 +26,7 @@ def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
   Returns:
     The other axes of `x`, then the other axes of `w`.
   """
-  y = _dot(matrix(x, x.ndim - n_in), matrix(w, n_in), 1, 0)
+  y = _dot(_rows(x, x.ndim - n_in), matrix(w, n_in), 0)
   return y.reshape(*x.shape[: x.ndim - n_in], *w.shape[n_in:])
 
 
@@ -35,8 +36,8 @@ def _forward(x, w, n_in):
 
 def _backward(n_in, residuals, g):
   x, w = residuals
-  x2, w2, g2 = matrix(x, x.ndim - n_in), matrix(w, n_in), matrix(g, x.ndim - n_in)
-  return _dot(g2, w2, 1, 1).reshape(x.shape), _dot(x2, g2, 0, 0).reshape(w.shape)
+  x2, w2, g2 = _rows(x, x.ndim - n_in), matrix(w, n_in), _rows(g, x.ndim - n_in)
+  return _dot(g2, w2, 1).reshape(x.shape), _sum_rows(x2, g2).reshape(w.shape)
 
 
 contract.defvjp(_forward, _backward)
@@ -48,13 +49,15 @@ def contract_table(x: jax.Array, w: jax.Array) -> jax.Array:
 
   The gradient of the table is computed in the layout of the table, as in `contract`.
   """
-  return matmul_transposed(matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
+  x2 = _rows(x, x.ndim - 1)
+  y = matmul_transposed(x2, w) if x2.ndim == 2 else _dot(x2, w, 1)
+  return y.reshape(*x.shape[:-1], w.shape[0])
 
 
 def _rows_backward(residuals, g):
   x, w = residuals
-  x2, g2 = matrix(x, x.ndim - 1), matrix(g, g.ndim - 1)
-  return _dot(g2, w, 1, 0).reshape(x.shape), _dot(g2, x2, 0, 0)
+  x2, g2 = _rows(x, x.ndim - 1), _rows(g, g.ndim - 1)
+  return _dot(g2, w, 0).reshape(x.shape), _sum_rows(g2, x2)
 
 
 contract_table.defvjp(lambda x, w: (contract_table(x, w), (x, w)), _rows_backward)
@@ -65,5 +68,21 @@ def matrix(x: jax.Array, rows: int) -> jax.Array:
   return x.reshape(math.prod(x.shape[:rows]), -1)
 
 
-def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())))
+def _rows(x: jax.Array, rows: int) -> jax.Array:
+  """Return x as a matrix, as `matrix` does.
+
+  If the mesh splits sequences, the first `rows` axes stay separate. A merged axis of batch and time
+  has no sharding by both, so XLA would gather it.
+  """
+  return x.reshape(*x.shape[:rows], -1) if split_axes('T') else matrix(x, rows)
+
+
+def _dot(x: jax.Array, w: jax.Array, axis: int) -> jax.Array:
+  """Return the product over the last axis of x and one axis of w."""
+  return jax.lax.dot_general(x, w, (((x.ndim - 1,), (axis,)), ((), ())))
+
+
+def _sum_rows(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Return the sum over rows of the outer products of x and y."""
+  rows = tuple(range(x.ndim - 1))
+  return jax.lax.dot_general(x, y, ((rows, rows), ((), ())))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp

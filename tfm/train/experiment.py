@@ -13,7 +13,7 @@ from tfm.model.spec import Model
 from tfm.optim import AdamW, Optim
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
-from tfm.parts.context import LOOPS, Run
+from tfm.parts.context import LOOPS, Pipeline, Run
 from tfm.tasks import CausalLM, Task
 from tfm.train.mesh import Mesh
 
@@ -152,7 +152,15 @@ class Experiment:
 
   def run(self) -> Run:
     """Return the static arguments of the model."""
-    return Run(self.precision, self.loop, self.remat, self.attend, ffn_slices=self.ffn_slices)
+    pipeline = Pipeline(self.mesh.microbatches, self.mesh.rounds)
+    return Run(
+      self.precision,
+      self.loop,
+      self.remat,
+      self.attend,
+      ffn_slices=self.ffn_slices,
+      pipeline=pipeline,
+    )
 
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):

@@ -31,16 +31,22 @@ MAY_STAY_WHOLE = frozenset('KV')
 class Mesh:
   """The size of each mesh axis, and changes to the sharding rules.
 
-  At most one size is -1. It takes the devices that the other axes leave. No default rule uses
-  `sequence` and `stage`; set one in `rules`, such as 'T:sequence'.
+  At most one size is -1. It takes the devices that the other axes leave.
 
   Attributes:
     data: Splits the batch.
     fsdp: Splits the batch and the parameters.
     tensor: Splits matrix products.
-    sequence: Splits sequences, by a rule in `rules`.
+    sequence: Splits sequences. `attend=auto` then uses `ulysses` if the devices divide the heads,
+      else `ring`.
     expert: Splits the batch and the experts.
-    stage: Splits layers, by a rule in `rules`.
+    stage: Splits layers, as a pipeline (`tfm.model.loops.pipeline`).
+    microbatches: The number of micro-batches of the pipeline. None is 4 for each stage, or the most
+      that the batch allows.
+    rounds: The number of groups of layers of a stage. More divide the idle time of the pipeline,
+      (stage - 1) / (rounds x microbatches + stage - 1), but redistribute parameters.
+    dcn: AXIS:SIZE strings, the factor of an axis that crosses the slow network between slices or
+      hosts. ('data:2',) with data=8 places 4 parts on each of 2 slices. Empty for a single slice.
     rules: LETTER:AXES strings, each of which replaces the default rule of its letter. 'E:fsdp'
       splits experts over the fsdp axis, and 'V:' replicates the vocabulary.
   """
@@ -51,6 +57,9 @@ class Mesh:
   sequence: int = 1
   expert: int = 1
   stage: int = 1
+  microbatches: int | None = None
+  rounds: int = 1
+  dcn: tuple[str, ...] = ()
   rules: tuple[str, ...] = ()
 
   @property
@@ -78,12 +87,20 @@ class Mesh:
       )
     return sizes
 
+  def slices(self) -> dict[str, int]:
+    """Return the factor of each axis that crosses slices, for the axes in `dcn`."""
+    return {name: int(size) for name, _, size in map(_parts, self.dcn)}
+
   def table(self) -> dict[str, tuple[str, ...]]:
     """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
     table = dict(RULES)
     if self.expert != 1:
       # With a separate expert axis, the tensor axis splits the products inside each expert.
       table |= {'B': (*RULES['B'], 'expert'), 'E': ('expert',)}
+    if self.sequence != 1:
+      table['T'] = ('sequence',)
+    if self.stage != 1:
+      table['L'] = ('stage',)
     for letter, _, names in map(_parts, self.rules):
       table[letter] = tuple(filter(None, names.split('+')))
     return table
@@ -94,7 +111,12 @@ class Mesh:
         yield f'{name}: is {size}. Expected 1 or more, or -1 for the remaining devices.'
     if len(free := [name for name, size in self.shape.items() if size == -1]) > 1:
       yield f'{", ".join(free)}: are all -1. Expected at most one -1.'
+    if self.microbatches is not None and self.microbatches < 1:
+      yield f'microbatches: is {self.microbatches}. Expected 1 or more, or none.'
+    if self.rounds < 1:
+      yield f'rounds: is {self.rounds}. Expected 1 or more.'
     yield from self._unused()
+    yield from self._wrong_slices()
     for rule in self.rules:
       letter, colon, names = _parts(rule)
       if letter not in AXES or not colon:
@@ -105,6 +127,20 @@ class Mesh:
       for name in filter(None, names.split('+')):
         if name not in NAMES:
           yield f'rules: {errors.unknown("mesh axis", name, NAMES)}'
+
+  def _wrong_slices(self) -> Iterator[str]:
+    """Yield a message for each wrong entry of `dcn`."""
+    for i, entry in enumerate(self.dcn):
+      name, _, size = _parts(entry)
+      if name not in NAMES or not size.isdecimal() or int(size) < 2:
+        yield f'dcn: {entry!r} is not a factor of an axis. Expected AXIS:SIZE, such as data:2.'
+      elif name in {_parts(other)[0] for other in self.dcn[:i]}:
+        yield f'dcn: {name} is given twice. Expected one factor.'
+      elif (whole := self.shape[name]) > 0 and whole % int(size):
+        yield (
+          f'dcn: {entry} does not divide {name}={whole}. Expected a divisor; the size of an axis '
+          'includes its slices.'
+        )
 
   def _unused(self) -> Iterator[str]:
     """Yield a message for each mesh axis that shards nothing."""

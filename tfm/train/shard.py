@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from flax import linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 import numpy as np
 
@@ -29,8 +30,38 @@ def make_mesh(mesh: Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sh
   """
   devices = jax.devices() if devices is None else devices
   # Without Auto axes, every einsum of the model would need a sharding for its result.
-  sizes = tuple(mesh.sizes(len(devices)).values())
-  return jax.make_mesh(sizes, NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=devices)
+  sizes, types = mesh.sizes(len(devices)), (AxisType.Auto,) * len(NAMES)
+  if mesh.dcn:
+    return jax.sharding.Mesh(_over_slices(mesh, sizes, devices), NAMES, axis_types=types)
+  return jax.make_mesh(tuple(sizes.values()), NAMES, axis_types=types, devices=devices)
+
+
+def _over_slices(mesh: Mesh, sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
+  """Return the devices as an array of the mesh, with the axes of `mesh.dcn` across slices."""
+  slow = mesh.slices()
+  for name, factor in slow.items():
+    if sizes[name] % factor:
+      raise errors.UserError(
+        f'mesh.dcn: {name}:{factor} does not divide {name}={sizes[name]}. Expected a divisor.'
+      )
+  count = lambda attribute: len({getattr(device, attribute, 0) for device in devices})
+  # Only TPUs have slices. Elsewhere the slow network is the one between processes.
+  of_processes = count('slice_index') == 1
+  found, needed = (
+    count('process_index' if of_processes else 'slice_index'),
+    math.prod(slow.values()),
+  )
+  if found != needed:
+    kind = 'processes' if of_processes else 'slices'
+    raise errors.UserError(
+      f'mesh.dcn: {" x ".join(mesh.dcn)} needs {needed} {kind}, but there are {found}. Expected '
+      f'factors with the product {found}.'
+    )
+  fast = [size // slow.get(name, 1) for name, size in sizes.items()]
+  between = [slow.get(name, 1) for name in sizes]
+  return mesh_utils.create_hybrid_device_mesh(
+    fast, between, devices, process_is_granule=of_processes
+  )
 
 
 def batch_axis(mesh: jax.sharding.Mesh, rules: Rules) -> NamedSharding:

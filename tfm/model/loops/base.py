@@ -28,9 +28,9 @@ class Layers(NamedTuple):
   number: jax.Array
 
 
-#: One repeat: `(carry, layer) -> (carry, outputs)`, where `layer` has one element of each field of
-#: `Layers`.
-Body = Callable[[Carry, Any], tuple[Carry, Any]]
+#: One repeat: `(carry, layer, ctx) -> (carry, outputs)`. `layer` has one element of each field
+#: of `Layers`. The context defaults to that of the loop.
+Body = Callable[..., tuple[Carry, Any]]
 
 
 class Loop(Protocol):

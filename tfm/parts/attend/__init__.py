@@ -6,8 +6,10 @@ from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.ring import Ring
 from tfm.parts.attend.splash import Splash
 from tfm.parts.attend.staircase import Staircase
+from tfm.parts.attend.ulysses import Ulysses
 
 TABLE = Table(
   'attention kernel',
@@ -16,6 +18,8 @@ TABLE = Table(
   cudnn=Cudnn,
   dense=DenseAttention,
   pallas=Pallas,
+  ring=Ring,
   splash=Splash,
   staircase=Staircase,
+  ulysses=Ulysses,
 )

@@ -13,7 +13,10 @@ from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.ring import Ring
+from tfm.parts.attend.split import sequence_axes
 from tfm.parts.attend.staircase import Staircase
+from tfm.parts.attend.ulysses import Ulysses
 from tfm.parts.tokeninfo import TokenInfo
 
 #: The kernels to try, fastest first. The last supports every call. `splash` is not among them: it
@@ -40,11 +43,17 @@ class Choice:
 class Auto(Attend):
   """The first kernel of `CANDIDATES` that supports the call and is not slower than a later one.
 
+  If the mesh splits the sequence, it is `Ulysses` with that kernel if the devices divide the heads,
+  else `Ring`.
+
   `recorded` records the choices and their reasons.
   """
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    choice = self.choose(target(), q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+    call = q_BTNH, k_BSKH, v_BSKH, q, k, scores
+    choice = self.choose(target(), *call)
+    if sequence_axes(q_BTNH.shape[1]):
+      choice = self._over_sequence(choice, *call)
     if (record := _RECORD.get()) is not None and choice not in record:
       record.append(choice)
     return choice.kernel(q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
@@ -83,6 +92,36 @@ class Auto(Attend):
         return Choice(kernel, (B, N, T, S), refused)
       refused[kernel.table().name_of(kernel)] = f'{why}.'
     raise AssertionError('dense supports every call')
+
+  def _over_sequence(
+    self,
+    local: Choice,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    q: TokenInfo,
+    k: TokenInfo,
+    scores: Scores,
+  ) -> Choice:
+    """Return the choice for sequences that are split over devices.
+
+    Args:
+      local: the choice for whole sequences.
+      q_BTNH: queries.
+      k_BSKH: keys.
+      v_BSKH: values.
+      q: token info of the queries.
+      k: token info of the keys.
+      scores: how scores are formed.
+
+    Returns:
+      The choice.
+    """
+    ulysses = Ulysses(local.kernel)
+    why = ulysses.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+    if why is None:
+      return Choice(ulysses, local.shape, local.refused)
+    return Choice(Ring(), local.shape, local.refused | {'ulysses': f'{why}.'})
 
 
 _RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar(

@@ -1,4 +1,4 @@
-"""Sharding of batch and heads for kernels that a compiler cannot partition."""
+"""Sharding of batch, heads and sequences for kernels that a compiler cannot partition."""
 
 import math
 from typing import NamedTuple
@@ -50,6 +50,11 @@ def split(B: int, N: int, K: int) -> Split:
   if heads == kv_heads:
     return Split(rows, heads, kv_heads)
   return Split(rows, (), ()) if device_count(heads) % K else Split(rows, heads, (), K)
+
+
+def sequence_axes(T: int) -> tuple[str, ...]:
+  """Return the mesh axes that split a sequence of T tokens under the active sharding rules."""
+  return mesh_axes('T', (T,))[0]
 
 
 def device_count(names: tuple[str, ...]) -> int:

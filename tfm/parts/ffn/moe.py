@@ -1,22 +1,21 @@
 """Mixture of experts. The routers are in `tfm.parts.router`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from flax import linen as nn
 import jax
-from jax import lax
 import jax.numpy as jnp
 
-from tfm.core.axes import letters_of, mesh_axes
+from tfm.core.axes import letters_of
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.ffn.base import FFN
+from tfm.parts.ffn.expert_parallel import Experts, over_mesh, sum_choices, take_tokens
 from tfm.parts.ffn.glu import Glu
-from tfm.parts.ffn.sliced import SplitWeight, gather
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
 from tfm.parts.tokeninfo import TokenInfo
@@ -156,17 +155,17 @@ class _Moe(Module):
       expert_ctx = dataclasses.replace(_expert_context(sizes_E, len(x), ctx), scale_r1=scale_r1)
       return expert.apply({'params': params}, x[None], expert_ctx, rngs=rngs)[0][0]
 
-    def sliced(B: int, params: Params) -> bool:
+    def sliced(rows: int, params: Params) -> bool:
       units = params['gate']['kernel'].shape[-1] if 'gate' in params else 0
-      return s.expert.slices(self.dims, B * route.max_choices, units, ctx.train) > 1
+      return s.expert.slices(self.dims, rows, units, ctx.train) > 1
 
     y_BTD = x_BTD
     if not self.is_initializing():
       if not any(map(self.dims.rounding.wraps, params)):
         params = _cast_kernels(params, x_BTD.dtype)
-      experts = _Experts(apply, sliced, route.max_choices, s.scaled)
+      experts = Experts(apply, sliced, s.scaled)
       letters = letters_of(jax.eval_shape(start, jax.random.key(0)))
-      y_BTD = _over_mesh(experts, E, letters)(x_BTD, route, params, keys)
+      y_BTD = over_mesh(experts, run_experts, E, letters)(x_BTD, route, params, keys)
     if s.shared is not None:
       y_BTD = y_BTD + self._shared(x_BTD, ctx)
     return y_BTD, route.aux
@@ -200,28 +199,15 @@ def limit_capacity(route: Route, E: int, capacity: int) -> Route:
   B, T, C = route.expert_BTC.shape
   chosen = route.expert_BTC.reshape(B, T * C, 1) == jnp.arange(E).reshape(1, 1, E)
   place = jnp.sum(jnp.where(chosen, jnp.cumsum(chosen, axis=1), 0), -1).reshape(B, T, C)
-  return dataclasses.replace(route, expert_BTC=jnp.where(place <= capacity, route.expert_BTC, E))
-
-
-class _Experts(NamedTuple):
-  """The static arguments of `run_experts`.
-
-  Attributes:
-    apply: function `(params, tokens, sizes_E, rngs, scale_r1)` that runs a range of experts.
-    sliced: whether the experts are sliced, for a batch of examples on a device and its parameters.
-      They then multiply their hidden layer by `scale_r1`, and gather their weights themselves.
-    max_choices: largest number of choices of a sequence.
-    scaled: as `Moe.scaled`.
-  """
-
-  apply: Callable[..., jax.Array]
-  sliced: Callable[[int, Params], bool]
-  max_choices: int
-  scaled: str
+  expert_BTC = jnp.where(place <= capacity, route.expert_BTC, E)
+  return dataclasses.replace(
+    route, expert_BTC=expert_BTC, per_expert=min(route.per_expert, capacity)
+  )
 
 
 def run_experts(
-  experts: _Experts,
+  experts: Experts,
+  max_choices: int,
   first: int | jax.Array,
   count: int,
   x_BTD: jax.Array,
@@ -236,6 +222,7 @@ def run_experts(
 
   Args:
     experts: the function of the experts, and options.
+    max_choices: largest number of choices of a sequence.
     first: number of the first expert of the range.
     count: number of experts in the range.
     x_BTD: the tokens.
@@ -252,111 +239,17 @@ def run_experts(
   expert = jnp.where((expert >= 0) & (expert < count), expert, count)
   order = jnp.argsort(expert, stable=True)
   place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)), unique_indices=True)
-  order = order[: B * experts.max_choices]
+  order = order[: B * max_choices]
   x = take_tokens(x_BTD.reshape(B * T, D), order // C, place.reshape(B * T, C))
   weights = take_tokens(weight_BTC.reshape(-1, 1), order, place[:, None]).astype(x.dtype)
   sizes_E = jnp.sum(expert[:, None] == jnp.arange(count)[None], 0, dtype=jnp.int32)
   if experts.scaled == 'input':
     y = experts.apply(params, x * weights, sizes_E, rngs)
-  elif experts.sliced(B, params):  # the gradient of `weights` then needs no output
+  elif experts.sliced(B * max_choices, params):  # the gradient of `weights` then needs no output
     y = experts.apply(params, x, sizes_E, rngs, weights)
   else:
     y = experts.apply(params, x, sizes_E, rngs) * weights
   return sum_choices(y, order // C, place.reshape(B * T, C)).reshape(B, T, D)
-
-
-@jax.custom_vjp
-def take_tokens(x: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
-  """Return x[token], the vector of each choice.
-
-  The gradient is `sum_choices`. Both use indexed reads. Autodiff would use a scatter, which is
-  slow.
-
-  Args:
-    x: vectors `[tokens, D]`.
-    token: token of each choice, `[choices]`.
-    place: choices of each token, `[tokens, C]`.
-
-  Returns:
-    `[choices, D]`.
-  """
-  del place
-  return x[token]
-
-
-@jax.custom_vjp
-def sum_choices(choices: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
-  """Return the sum of the choices of each token; the gradient is `take_tokens`.
-
-  Args:
-    choices: vectors `[choices, D]`.
-    token: token of each choice, `[choices]`.
-    place: choices of each token, `[tokens, C]`. Indices out of range count as 0.
-
-  Returns:
-    `[tokens, D]`.
-  """
-  del token
-  values = choices.at[place].get(mode='fill', fill_value=0)
-  total = jnp.sum(values, 1, dtype=jnp.promote_types(choices.dtype, jnp.float32))
-  return total.astype(choices.dtype)
-
-
-take_tokens.defvjp(
-  lambda x, t, p: (take_tokens(x, t, p), (t, p)), lambda res, g: (sum_choices(g, *res), None, None)
-)
-sum_choices.defvjp(
-  lambda x, t, p: (sum_choices(x, t, p), (t, p)), lambda res, g: (take_tokens(g, *res), None, None)
-)
-
-
-def _over_mesh(call: _Experts, E: int, letters: Any) -> Any:
-  """Return `(x_BTD, route, params, rngs) -> y_BTD`, which splits tokens and experts over the mesh.
-
-  Along a mesh axis of both tokens and experts, tokens are gathered and results reduce-scattered.
-  Along an axis of experts only, results are summed. Other axes of the parameters are gathered; an
-  expert that is sliced gathers each slice itself.
-
-  Args:
-    call: the function of the experts, and options.
-    E: the number of experts.
-    letters: the axis letters of the parameters.
-
-  Returns:
-    The function.
-  """
-
-  def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
-    (tokens,), (experts,) = mesh_axes('B', x_BTD.shape[:1]), mesh_axes('E', (E,))
-    places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
-    is_place = lambda p: isinstance(p, jax.P)
-    if not tokens and not any(map(any, jax.tree.leaves(places, is_leaf=is_place))):
-      return run_experts(call, 0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
-    both = tuple(n for n in tokens if n in experts)
-    alone = tuple(n for n in experts if n not in tokens)
-
-    def local(x_BTD, expert_BTC, weight_BTC, params, rngs):
-      count = len(jax.tree.leaves(params)[0])
-      if both:
-        x_BTD, expert_BTC, weight_BTC = (
-          gather(a, jax.P(both)) for a in (x_BTD, expert_BTC, weight_BTC)
-        )
-      inner = jax.tree.map(lambda place: jax.P((), *place[1:]), places, is_leaf=is_place)
-      join = SplitWeight if call.sliced(len(x_BTD), params) else gather
-      params = jax.tree.map(join, params, inner)
-      first = lax.axis_index(experts) * count if experts else 0
-      device = lax.axis_index(tokens + alone)
-      rngs = {name: jax.random.fold_in(key, device) for name, key in rngs.items()}
-      y_BTD = run_experts(call, first, count, x_BTD, expert_BTC, weight_BTC, params, rngs)
-      y_BTD = lax.psum(y_BTD, alone) if alone else y_BTD
-      return lax.psum_scatter(y_BTD, both, scatter_dimension=0, tiled=True) if both else y_BTD
-
-    batch = jax.P(tokens)
-    specs = (batch, batch, batch, places, jax.P())
-    split = jax.shard_map(local, in_specs=specs, out_specs=batch, check_vma=False)
-    return split(x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
-
-  return run
 
 
 def _cast_kernels(params: Params, dtype: Any) -> Params:

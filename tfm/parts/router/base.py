@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import dataclasses
 from fractions import Fraction
+import sys
 from typing import TYPE_CHECKING, Any
 
 from flax import struct
@@ -24,12 +25,14 @@ class Route:
     weight_BTC: weights of the choices, float32.
     aux: scalar added to the loss.
     max_choices: largest number of choices in a sequence that select an expert.
+    per_expert: largest number of choices in a sequence that select the same expert.
   """
 
   expert_BTC: jax.Array
   weight_BTC: jax.Array
   aux: jax.Array
   max_choices: int = struct.field(pytree_node=False)
+  per_expert: int = struct.field(pytree_node=False, default=sys.maxsize)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,18 @@ class Router(Part):
     for name in ('balance', 'z'):
       if (value := getattr(self, name)) < 0:
         yield f'{name}={value} is negative. Expected at least 0.'
+
+
+def top_k(score: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+  """Return the k largest scores along the last axis, and their indices, the largest first.
+
+  Over a mesh, this is a sort: XLA gathers the scores of all devices for `lax.top_k`.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
+    return jax.lax.top_k(score, k)
+  index = jax.lax.broadcasted_iota(jnp.int32, score.shape, score.ndim - 1)
+  negative, index = jax.lax.sort((-score, index), num_keys=1)
+  return -negative[..., :k], index[..., :k]
 
 
 def losses(

@@ -72,4 +72,5 @@ class _ExpertChoice(nn.Module):
     taken_BTE = (rank_BTE < room_B[:, None, None]) & real_BT[..., None]
     expert_BTE = jnp.where(taken_BTE, jnp.arange(E).reshape(1, 1, E), E)
     aux = losses(s, logits_BTE, score_BTE, expert_load(expert_BTE, E), real_BT)
-    return Route(expert_BTE, score_BTE, aux, E * min(math.ceil(T * s.capacity / E), T))
+    most = min(math.ceil(T * s.capacity / E), T)
+    return Route(expert_BTE, score_BTE, aux, E * most, most)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 import dataclasses
 
 from flax import linen as nn
-import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.core.axes import sharded
+from tfm.parts.router.base import top_k
 from tfm.parts.router.top_k import TopK, TopKModule
 
 #: Number of the largest scores of a group that are summed to the score of the group.
@@ -84,8 +84,8 @@ class _Grouped(TopKModule):
       bias_E = self.param('bias', sharded(nn.initializers.zeros, 'E'), (E,), jnp.float32)
       score_BTE = score_BTE + bias_E.reshape(1, 1, E)
     inside = score_BTE.reshape(B, T, s.groups, E // s.groups)
-    best = jnp.sum(jax.lax.top_k(inside, GROUP_SCORES[s.group_score])[0], -1)
-    _, kept = jax.lax.top_k(best, s.keep)
+    best = jnp.sum(top_k(inside, GROUP_SCORES[s.group_score])[0], -1)
+    _, kept = top_k(best, s.keep)
     ok = jnp.any(kept[..., None] == jnp.arange(s.groups).reshape(1, 1, 1, -1), 2)
     return jnp.where(ok[..., None], inside, -jnp.inf).reshape(B, T, E)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
-from tfm.parts.router.base import Route, Router, expert_load, losses
+from tfm.parts.router.base import Route, Router, expert_load, losses, top_k
 
 SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {
   'softmax': jax.nn.softmax,
@@ -84,7 +84,7 @@ class TopKModule(nn.Module):
     score = Dense('DE', (self.dims.d_model, E), self.dims, bias=s.bias, name='score')
     logits_BTE = score(x_BTD.astype(jnp.float32))
     score_BTE = SCORES[s.score](logits_BTE)
-    _, top_BTC = jax.lax.top_k(jax.lax.stop_gradient(self.selection_scores(score_BTE)), s.k)
+    _, top_BTC = top_k(jax.lax.stop_gradient(self.selection_scores(score_BTE)), s.k)
     weight_BTC = select_scores(score_BTE, top_BTC)
     if s.renormalize:
       weight_BTC = weight_BTC / (jnp.sum(weight_BTC, -1, keepdims=True) + 1e-20)
