@@ -64,7 +64,7 @@ def test_help_of_commands_fits_a_screen_without_jax(name):
     (['--config=x'],
      'tfm --config=x: --config=x: no command before it. Expected tfm COMMAND --config=x: '),
     (['train', '--wokdir=x'],
-     "unknown flag 'wokdir'. Did you mean 'workdir'? Known: config, debug, "),
+     "unknown flag 'wokdir'. Did you mean 'workdir'? Known: compile_cache, config, "),
     (['train', '--wokdir=x'], 'Fields of the config are set by --config.FIELD=VALUE.'),
     (['train', '--config=x', '--workdir'], 'tfm train: Missing value for flag --workdir'),
     (['train', '--config=x'],
