@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 from tfm.core import errors
 from tfm.core.platform import traced_for
 from tfm.model import transformer
-from tfm.model.remat import POLICIES
+from tfm.model.remat import HOST, offloads
 from tfm.plan.programs import bytes_per_chip
 from tfm.plan.topology import Topology
 from tfm.train import shard
@@ -51,10 +52,20 @@ class Settings:
       optim=dataclasses.replace(x.optim, accumulate=self.accumulate),
     )
 
+  def paths(self) -> dict[str, Any]:
+    """Return the values by their paths in the config, without mesh axes of size 1."""
+    sizes = {f'mesh.{name}': n for name, n in self.mesh if n > 1 or name == 'data'}
+    return {**sizes, 'remat': self.remat, 'optim.accumulate': self.accumulate}
+
+  def flags(self) -> str:
+    """Return the settings as flags of a command."""
+    return ' '.join(f'--config.{path}={value}' for path, value in self.paths().items())
+
   def text(self) -> str:
-    """Return the settings as flags."""
-    sizes = [f'--config.mesh.{name}={n}' for name, n in self.mesh if n > 1 or name == 'data']
-    words = [*sizes, f'--config.remat={self.remat}', f'--config.optim.accumulate={self.accumulate}']
+    """Return the settings in few words, without values that are the default."""
+    found = self.paths()
+    shown = {path: value for path, value in found.items() if value != 1}
+    words = [f'{path.rpartition(".")[2]}={value}' for path, value in shown.items()]
     return ' '.join(words)
 
 
@@ -83,7 +94,7 @@ class Estimator:
       for accumulate in (1, 2, 4, 8, _MICRO):
         if self.x.data.batch % (self._batch_ways(mesh) * accumulate):
           continue
-        for remat in POLICIES:
+        for remat in self._remats():
           found.append(Settings(mesh, remat, accumulate))
     return sorted(found, key=self._order)
 
@@ -92,25 +103,45 @@ class Estimator:
     memory = self.bytes(settings)
     return hbm is not None and memory > hbm, self.seconds(settings) or 0.0, memory
 
+  def _remats(self) -> tuple[str, ...]:
+    """Return the policies to try: the one of the config, and some that store less and less."""
+    tried = ['none', 'dots', 'attention', 'full']
+    if self.topology.chip.platform != 'cpu':
+      tried.append('residual@host')
+    return tuple(dict.fromkeys([*tried, self.x.remat]))
+
   def _meshes(self) -> Iterator[Sizes]:
     """Yield the meshes whose axes divide the batch and the parameters."""
     n = self.topology.count
     experts = 'E' in ''.join(jax.tree.leaves(self._letters))
-    for tensor in _divisors(min(n, _TENSOR)):
-      for expert in _divisors(n // tensor) if experts else [1]:
-        rest = n // (tensor * expert)
-        for data in _divisors(rest):
-          if data not in (1, rest):
-            continue
-          sizes = {'data': data, 'fsdp': rest // data, 'tensor': tensor, 'expert': expert}
-          mesh = tuple((name, sizes.get(name, 1)) for name in NAMES)
-          if self._state_bytes(mesh) is not None:
-            yield mesh
+    # A sequence is split only where the batch has fewer examples than there are chips.
+    longest = -(-n // self.x.data.batch)
+    sizes = itertools.product(
+      [t for t in _divisors(n) if t <= _TENSOR],
+      _divisors(n) if experts else [1],
+      _divisors(longest),
+    )
+    for tensor, expert, sequence in sizes:
+      rest, left = divmod(n, tensor * expert * sequence)
+      for data in () if left else {1, rest}:
+        axes = {'data': data, 'fsdp': rest // data, 'tensor': tensor, 'expert': expert}
+        axes['sequence'] = sequence
+        mesh = tuple((name, axes.get(name, 1)) for name in NAMES)
+        if self._state_bytes(mesh) is not None:
+          yield mesh
 
   def _batch_ways(self, mesh: Sizes) -> int:
     sizes = dict(mesh)
     table = sized(self.x.mesh, mesh).table()
     return math.prod(sizes[name] for name in table['B'])
+
+  def _token_ways(self, mesh: Sizes) -> int:
+    """Return the number of devices that split the tokens of a batch."""
+    return self._batch_ways(mesh) * dict(mesh)['sequence']
+
+  def _stored(self, remat: str) -> int:
+    """Return the bytes of `saved` on the device."""
+    return 0 if offloads(remat) else self.saved(remat)
 
   @functools.cache
   def _state_bytes(self, mesh: Sizes) -> tuple[int, int] | None:
@@ -129,7 +160,7 @@ class Estimator:
   @functools.cache
   def saved(self, remat: str) -> int:
     """Return the bytes that the backward pass of the whole batch reads, besides parameters."""
-    x = dataclasses.replace(self.x, remat=remat)
+    x = dataclasses.replace(self.x, remat=remat.replace(HOST, ''))
     batch = x.task.shapes(x.model, x.data)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -156,11 +187,11 @@ class Estimator:
     known = self._state_bytes(s.mesh)
     assert known is not None
     state, gradients = known
-    ways = self._batch_ways(s.mesh) * s.accumulate
+    ways = self._token_ways(s.mesh) * s.accumulate
     layers = max(1, sum(segment.repeats for segment in self.x.model.segments))
     # While a layer is differentiated, its recomputed activations exist beside the saved ones.
     working = (self.saved('none') - self.saved(s.remat)) / layers
-    return state + gradients + (self.saved(s.remat) + working) / ways
+    return state + gradients + (self._stored(s.remat) + working) / ways
 
   def seconds(self, s: Settings) -> float | None:
     """Return the predicted least time of a step; None for chips with unknown speed."""
@@ -170,7 +201,21 @@ class Estimator:
     full, none = self.saved('full'), self.saved('none')
     again = (none - self.saved(s.remat)) / max(none - full, 1)  # recomputed share of a forward
     compute = self._flops * (1 + again / 3) / self.topology.count / chip.flops
-    return max(compute, self._communication(s)) + 0.05 * min(compute, self._communication(s))
+    times = compute, self._communication(s), self._traffic(s) / (chip.bandwidth or math.inf)
+    return max(times) + 0.05 * sum(times)  # of equal settings, the one with less of all
+
+  def _traffic(self, s: Settings) -> float:
+    """Return the bytes of HBM that a step reads and writes.
+
+    Activations are written and read forward and backward, weights are read in each pass of each
+    micro-batch, and the state is read and written once.
+    """
+    known = self._state_bytes(s.mesh)
+    assert known is not None
+    width = self.x.precision.dtype('compute').itemsize
+    params = sum(a.size for a in jax.tree.leaves(self._shapes['params'])) / dict(s.mesh)['tensor']
+    activations = 4 * self.saved('none') / self._token_ways(s.mesh)
+    return activations + 2 * known[0] + s.accumulate * (3 * params * width + 2 * known[1])
 
   def _communication(self, s: Settings) -> float:
     """Return the seconds of gathering weights, reducing gradients, and tensor parallelism."""
@@ -186,7 +231,7 @@ class Estimator:
     if sizes['data'] * sizes['fsdp'] > 1:
       moved += s.accumulate * 4 * params
     if sizes['tensor'] > 1:
-      tokens = self.x.task.per_step(self.x.data)[1] / self._batch_ways(s.mesh)
+      tokens = self.x.task.per_step(self.x.data)[1] / self._token_ways(s.mesh)
       layers = sum(segment.repeats * len(segment.pattern) for segment in self.x.model.segments)
       moved += 2 * passes * layers * tokens * (self.x.model.d_model or 0) * width * 2
     return moved / received

@@ -26,11 +26,12 @@ class Candidate:
   """Settings that a search considered.
 
   Attributes:
-    settings: The settings, as flags.
+    settings: The settings, in few words.
     predicted_bytes: The predicted memory per chip.
     predicted_seconds: The predicted least time of a step; None if unknown.
     plan: The plan, if it was compiled.
     verdict: Why it was chosen or not.
+    flags: The settings as flags.
   """
 
   settings: str
@@ -38,6 +39,7 @@ class Candidate:
   predicted_seconds: float | None
   plan: Plan | None = None
   verdict: str = ''
+  flags: str = ''
 
 
 @dataclasses.dataclass
@@ -92,14 +94,18 @@ def fit(x: Experiment, topology: Topology, finalists: int = 3, tick: Tick | None
       f'--fit: no mesh of {topology.count} chips divides the batch of {x.data.batch} and the axes '
       'of the model. Expected another data.batch or --topology.'
     )
-  candidates = [Candidate(s.text(), estimator.bytes(s), estimator.seconds(s)) for s in ranked]
+  candidates = []
+  for s in ranked:
+    candidates.append(
+      Candidate(s.text(), estimator.bytes(s), estimator.seconds(s), flags=s.flags())
+    )
   best = _compile_finalists(x, topology, ranked, candidates, finalists, tick)
   _explain(candidates, best, topology)
   title = f'candidates for {topology}: {len(candidates)}, {min(len(candidates), _SHOWN)} shown'
   shown = sorted(candidates, key=lambda c: (c is not best, c.plan is None))[:_SHOWN]
   if best is None:
     return Search(title, shown, None, '')
-  return Search(title, shown, best.plan, best.settings)
+  return Search(title, shown, best.plan, best.flags)
 
 
 def _compile_finalists(
@@ -136,8 +142,12 @@ def _compile_finalists(
 
 def _explain(candidates: list[Candidate], best: Candidate | None, topology: Topology) -> None:
   """Write the verdict of every candidate."""
-  hbm = topology.chip.hbm
+  hbm, scale = topology.chip.hbm, 1.0
+  if best is not None and best.plan and best.plan.floor and best.predicted_seconds:
+    scale = best.plan.floor / best.predicted_seconds
   for c in candidates:
+    if c.predicted_seconds:  # compiled programs move more bytes than the analytic model knows
+      c.predicted_seconds *= scale
     memory = c.predicted_bytes if c.plan is None else c.plan.memory.peak
     seconds = c.predicted_seconds if c.plan is None else c.plan.floor
     if c is best:
@@ -201,7 +211,9 @@ def largest(
     p = found[v]
     verdict = 'smaller' if p.fits else 'does not fit'
     verdict = 'chosen' if v == chosen else verdict
-    candidates.append(Candidate(f'--config.data.{field}={v}', p.memory.peak, p.floor, p, verdict))
+    candidates.append(
+      Candidate(f'{field}={v}', p.memory.peak, p.floor, p, verdict, f'--config.data.{field}={v}')
+    )
   flags = '' if chosen is None else f'--config.data.{field}={chosen}'
   best = None if chosen is None else found[chosen]
   return Search(f'largest data.{field} on {topology}', candidates, best, flags)
