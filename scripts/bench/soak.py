@@ -137,6 +137,9 @@ def kill_at_random(
         return None
       raise SystemExit(f'the run did not start:\n{text}')
     time.sleep(0.02)
+  # Every mesh must contribute a checkpoint.
+  while max(steps(workdir), default=0) <= last and not run.ended():
+    time.sleep(0.01)
   time.sleep(draw.uniform(0, 4))
   partial = lambda: list((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
   if during_save:
