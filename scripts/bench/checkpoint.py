@@ -2,11 +2,12 @@
 
 python scripts/bench/checkpoint.py --gb=1 --rounds=5
 
-`save blocks` is the time until training may continue; `save` also waits for the files. Files are in
-the page cache when they are read.
+`save blocks` is the time until training may continue; `save` also waits for the files. Files are
+read from the disk, or with --warm from the page cache.
 """
 
 import argparse
+from collections.abc import Callable
 import os
 from pathlib import Path
 import shutil
@@ -89,6 +90,25 @@ def raw_read(folder: Path) -> list[Any]:
   return [np.fromfile(path, np.uint8) for path in sorted(folder.iterdir())]
 
 
+def evict(folder: Path) -> None:
+  """Remove the files of a folder from the page cache."""
+  for path in folder.rglob('*'):
+    if path.is_file():
+      with open(path, 'rb') as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold(folder: Path, call: Callable[[], Any]) -> Callable[[], Any]:
+  """Return `call` after an eviction."""
+
+  def evicted() -> Any:
+    evict(folder)
+    return call()
+
+  return evicted
+
+
 def cpu_seconds(call: Any) -> float:
   """Return the CPU time of a call, of all threads."""
   before = os.times()
@@ -104,6 +124,7 @@ def main() -> None:
   )
   parser.add_argument('--gb', type=float, default=1)
   parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--warm', action='store_true')
   parser.add_argument('--folder', help='a folder of the file system to measure')
   parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
@@ -127,6 +148,10 @@ def main() -> None:
     saves |= {name: one.save for name, one in stored.items()}
     restores = {'raw': lambda: raw_read(folder / 'raw')}
     restores |= {name: one.restore for name, one in stored.items()}
+    if not args.warm:
+      folders = {'raw': folder / 'raw', 'tfm': folder / 'tfm', 'no checksums': folder / 'plain'}
+      folders['no checksums, compressed'] = folder / 'zstd'
+      restores = {name: cold(folders[name], call) for name, call in restores.items()}
     saved = harness.alternate(saves, args.rounds)
     restored = harness.alternate(restores, args.rounds)
     cpu = {name: [cpu_seconds(call) for _ in range(3)] for name, call in restores.items()}

@@ -120,15 +120,26 @@ def steps(workdir: Path) -> list[int]:
 
 def kill_at_random(
   run: Run, workdir: Path, last: int, during_save: bool, draw: random.Random
-) -> bool:
-  """Kill a run some time after its first new step. Return whether a save was under way."""
+) -> bool | None:
+  """Kill a run some time after its first new step.
+
+  Returns:
+    Whether a save was under way, or None if the processes did not connect.
+  """
   start, resumes = time.monotonic(), bool(last)
   while (resumes and not _SEEN.search(run.log.read_text())) or max(
     losses(workdir), default=0
   ) <= last:
     if run.ended() or time.monotonic() - start > 200:
-      raise SystemExit(f'the run did not start:\n{run.log.read_text()}')
+      run.kill(draw)
+      text = run.log.read_text()
+      if 'Gloo context initialization failed' in text:  # the machine is too slow for its timeout
+        return None
+      raise SystemExit(f'the run did not start:\n{text}')
     time.sleep(0.02)
+  # Every mesh must contribute a checkpoint.
+  while max(steps(workdir), default=0) <= last and not run.ended():
+    time.sleep(0.01)
   time.sleep(draw.uniform(0, 4))
   partial = lambda: list((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
   if during_save:

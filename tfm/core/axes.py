@@ -1,6 +1,6 @@
 """Letters of array axes, for name suffixes, einsums and sharding rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 from typing import Any
 
@@ -109,3 +109,9 @@ def n_inputs(letters: str) -> int:
 def trailing(x: jax.Array, ndim: int) -> jax.Array:
   """Return x with leading axes of size 1, so that it broadcasts to arrays of rank `ndim`."""
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)
+
+
+def device_count(names: Sequence[str]) -> int:
+  """Return the number of devices along mesh axes, in the mesh in force."""
+  sizes = jax.sharding.get_abstract_mesh().shape
+  return math.prod(sizes[name] for name in names)

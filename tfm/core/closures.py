@@ -119,7 +119,7 @@ def read(env: dict[Any, Any], atom: Any) -> Any:
 def bind(eqn: Any, args: Sequence[Any]) -> list[Any]:
   """Return the results of one equation of a jaxpr for these arguments, in the mesh in force."""
   # Recorded shardings name the mesh of the trace. They say nothing about axes that XLA shards.
-  params = {name: None if name in _SHARDINGS else value for name, value in eqn.params.items()}
+  params = eqn.params | dict.fromkeys(_SHARDINGS & eqn.params.keys())
   out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(params))
   return out if eqn.primitive.multiple_results else [out]
 

@@ -116,8 +116,9 @@ class Estimator:
     experts = 'E' in ''.join(jax.tree.leaves(self._letters))
     # A sequence is split only where the batch has fewer examples than there are chips.
     longest = -(-n // self.x.data.batch)
+    tensors = [t for t in _divisors(n) if t <= _TENSOR]
     sizes = itertools.product(
-      [t for t in _divisors(n) if t <= _TENSOR],
+      tensors,
       _divisors(n) if experts else [1],
       _divisors(longest),
     )

@@ -184,7 +184,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
   total = sum(sum(run.values()) for run in found)
   if not total:
     return {}
-  return {name: sum(run[name] for run in found) / total for name in PHASES + LOST}
+  shares = {}
+  for name in PHASES + LOST:
+    shares[name] = sum(run[name] for run in found) / total
+  return shares
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:

@@ -131,5 +131,7 @@ def spike_limit(losses: Sequence[float], threshold: float) -> float:
 
 
 def _listed(samples: list[list[int]]) -> str:
-  texts = [f'{a}..{b}' if b > a else f'{a}' for a, b in samples]
+  texts = []
+  for a, b in samples:
+    texts.append(f'{a}..{b}' if b > a else f'{a}')
   return ', '.join(texts[:8]) + (', ...' if len(texts) > 8 else '')

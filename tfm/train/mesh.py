@@ -74,7 +74,8 @@ class Mesh:
       UserError: The product of the sizes is not the number of devices.
     """
     fixed = math.prod(n for n in self.shape.values() if n > 0)
-    sizes = {name: devices // fixed if n == -1 else n for name, n in self.shape.items()}
+    free = {name: devices // fixed for name, n in self.shape.items() if n == -1}
+    sizes = self.shape | free
     if math.prod(sizes.values()) != devices:
       given = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1)
       needed = f'{fixed} devices'

@@ -93,7 +93,8 @@ class Metrics:
       row: The metrics by name. None where one is unknown. Values that are not finite become None.
       skipped: Whether the update was skipped. The line then has `skipped: 1`.
     """
-    row = {k: v if v is not None and math.isfinite(v) else None for k, v in row.items()}
+    finite = {k: v for k, v in row.items() if v is not None and math.isfinite(v)}
+    row = dict.fromkeys(row) | finite
     self._write({'step': step, **row, **({'skipped': 1} if skipped else {})})
     value = row[self._shown.name]
     label, text = (

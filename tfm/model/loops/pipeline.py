@@ -1,14 +1,13 @@
 """A loop over repeats whose parameters are split over the pipeline stages of a mesh."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.core.axes import constrained, split_axes
+from tfm.core.axes import constrained, device_count, split_axes
 from tfm.model.loops.base import Body, Carry, Layers
 from tfm.model.loops.scan import scan, unroll
 from tfm.parts.context import Ctx, Pipeline
@@ -123,8 +122,7 @@ class _Schedule(NamedTuple):
     Returns:
       The schedule.
     """
-    sizes = jax.sharding.get_abstract_mesh().shape
-    stages, ways = (math.prod(sizes[name] for name in split_axes(letter)) for letter in 'LB')
+    stages, ways = (device_count(split_axes(letter)) for letter in 'LB')
     if layers % (stages * options.rounds):
       raise errors.UserError(
         f'mesh.stage: {layers} repeats of a segment are not divisible by {stages} stages x '

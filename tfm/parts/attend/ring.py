@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tfm.core.axes import split_axes
+from tfm.core.axes import device_count, split_axes
 from tfm.core.closures import convert
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dropout import Dropout
-from tfm.parts.attend.split import device_count, sequence_axes
+from tfm.parts.attend.split import sequence_axes
 from tfm.parts.attend.tiles import (
   Operands,
   Problem,

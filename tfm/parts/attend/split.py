@@ -1,11 +1,10 @@
 """Sharding of batch, heads and sequences for kernels that a compiler cannot partition."""
 
-import math
 from typing import NamedTuple
 
 import jax
 
-from tfm.core.axes import mesh_axes
+from tfm.core.axes import device_count, mesh_axes
 
 
 class Split(NamedTuple):
@@ -55,8 +54,3 @@ def split(B: int, N: int, K: int) -> Split:
 def sequence_axes(T: int) -> tuple[str, ...]:
   """Return the mesh axes that split a sequence of T tokens under the active sharding rules."""
   return mesh_axes('T', (T,))[0]
-
-
-def device_count(names: tuple[str, ...]) -> int:
-  """Return the number of devices along these mesh axes."""
-  return math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in names)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.core.axes import constrained
+from tfm.core.axes import constrained, device_count
 from tfm.parts.attend.base import Attend
 from tfm.parts.attend.blockwise import Blockwise
-from tfm.parts.attend.split import device_count, sequence_axes
+from tfm.parts.attend.split import sequence_axes
 
 Rules = dict[str, Any]
 

@@ -1,7 +1,6 @@
 """Mixtures of experts over a mesh: tokens travel to the devices of their experts."""
 
 from collections.abc import Callable
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm.core.axes import mesh_axes, split_axes
+from tfm.core.axes import device_count, mesh_axes, split_axes
 from tfm.parts.ffn.sliced import SplitWeight, gather
 from tfm.parts.router.base import Route
 
@@ -139,10 +138,12 @@ class _Exchange(NamedTuple):
     B, T, _ = shape
     sizes = jax.sharding.get_abstract_mesh().shape
     both = tuple(n for n in experts if n in tokens)
-    groups, devices = (math.prod(sizes[n] for n in names) for names in (both, experts))
+    groups, devices = device_count(both), device_count(experts)
     at = np.unravel_index(np.arange(E) // (E // devices), [sizes[n] for n in experts] or [1])
     kept = [i for n, i in zip(experts, at, strict=False) if n in both]
-    group = np.ravel_multi_index(kept, [sizes[n] for n in both]) if both else np.zeros(E, int)
+    group = np.zeros(E, int)
+    if both:
+      group = np.ravel_multi_index(kept, [sizes[n] for n in both])
     most = min(T, route.per_expert)
     room = min(B * T, B * most * (E // groups))
     if not both:
@@ -234,5 +235,5 @@ sum_choices.defvjp(
 
 def _place(letters: str, shape: tuple[int, ...], names: set[str]) -> jax.P:
   """Return the partition of a parameter over the mesh axes `names`."""
-  found = mesh_axes(letters, shape)
-  return jax.P(*(tuple(n for n in axes if n in names) for axes in found))
+  kept = lambda axes: tuple(n for n in axes if n in names)
+  return jax.P(*map(kept, mesh_axes(letters, shape)))

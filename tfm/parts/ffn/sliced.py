@@ -9,7 +9,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.core.axes import mesh_axes
+from tfm.core.axes import device_count, mesh_axes
 from tfm.parts.contract import contract
 from tfm.parts.grouped import grouped_product
 
@@ -78,8 +78,7 @@ def on_device(batch: tuple[int, int], width: int) -> tuple[int, int]:
 
 def _ways(letters: str, shape: tuple[int, ...]) -> list[int]:
   """Return the number of devices that split each axis of an array under the rules in force."""
-  mesh = jax.sharding.get_abstract_mesh()
-  return [math.prod(mesh.shape[name] for name in names) for names in mesh_axes(letters, shape)]
+  return [device_count(names) for names in mesh_axes(letters, shape)]
 
 
 class Slicing(NamedTuple):

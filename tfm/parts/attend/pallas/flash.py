@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
-from tfm.core.axes import mesh_axes
+from tfm.core.axes import device_count, mesh_axes
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.pallas.arrays import (
   collect_arrays,
@@ -27,7 +27,6 @@ from tfm.parts.attend.pallas.schedule import Operands, Schedule
 from tfm.parts.attend.pallas.tile_scores import TileScores
 from tfm.parts.attend.pallas.tiled import Tiled, Unsupported, tiled
 from tfm.parts.attend.pallas.visits import tile_kinds
-from tfm.parts.attend.split import device_count
 from tfm.parts.attend.views import attend_views, useful_views
 from tfm.parts.mask.base import Mask, View
 from tfm.parts.term import Term

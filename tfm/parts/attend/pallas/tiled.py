@@ -283,10 +283,18 @@ def _run_step(eqn: Any, value: Callable[[Any], Tile]) -> Tile:
   if name == 'copy':
     return tiles[0]
   old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-  if [n for n in old if n > 1] != [n for n in new if n > 1]:
+  if _without_ones(old) != _without_ones(new):
     raise Unsupported(f'reshapes {old} to {new}')
   remaining = iter(a for n, a in zip(old, axes, strict=True) if n > 1)
-  return Tile(x, tuple(next(remaining) if n > 1 else None for n in new))
+  placed: list[str | None] = [None] * len(new)
+  for i, n in enumerate(new):
+    if n > 1:
+      placed[i] = next(remaining)
+  return Tile(x, tuple(placed))
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+  return [n for n in shape if n > 1]
 
 
 def _sign(x: jax.Array) -> jax.Array:
@@ -296,7 +304,10 @@ def _sign(x: jax.Array) -> jax.Array:
 
 def _head_axes(shape: Sequence[int]) -> tuple[str | None, ...]:
   """Return the axes of an outside array, in which every axis of size > 1 is that of heads."""
-  return tuple('N' if n > 1 else None for n in shape)
+  axes: list[str | None] = []
+  for n in shape:
+    axes.append('N' if n > 1 else None)
+  return tuple(axes)
 
 
 def _merged_axes(tiles: Sequence[Tile]) -> tuple[str | None, ...]:
