@@ -1,8 +1,13 @@
 """A statement of the library holds at most one comprehension or ternary."""
 
 import ast
+import pathlib
 
 import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_FILES = sorted((_ROOT / 'tfm').rglob('*.py'))
+_COUNTED = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.IfExp)
 
 
 def _expressions(statement):
