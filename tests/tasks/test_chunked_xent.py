@@ -73,7 +73,7 @@ def test_chunks_over_a_mesh_match_one_device(mesh, letters):
   _check(_factors(letters, bias=True), 10, mesh=mesh)
 
 
-def test_bfloat16_chunks_are_closer_to_float32_than_whole_logits():
+def test_bfloat16_chunks_are_closer_to_float32_than_the_whole():
   factors, labels = _factors(dtype=jnp.bfloat16), jnp.zeros((B, T), int)
   exact = cross_entropy(jax.tree.map(lambda a: a.astype('float32'), factors).logits(), labels).nll
   chunked = chunked_cross_entropy(factors, labels, Target.of(V), 5).nll

@@ -37,7 +37,7 @@ def round_tree(tree: Any, step: jax.Array, seed: int) -> Any:
   key = jax.random.fold_in(jax.random.key(seed), step)
   leaves, structure = jax.tree.flatten(tree)
   rounded = [stochastic_round(x, jax.random.fold_in(key, i)) for i, x in enumerate(leaves)]
-  return structure.unflatten(rounded)
+  return jax.tree.unflatten(structure, rounded)
 
 
 def in_float32(inner: optax.GradientTransformation, rounding: str) -> optax.GradientTransformation:

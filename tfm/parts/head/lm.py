@@ -126,7 +126,7 @@ class _Lm(Module):
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       bias_V = (factor * bias_V).astype(x_BTD.dtype)
     if context.factored and (found := self.factors(x_BTD, context)) is not None:
-      return {s.name or 'logits': found.replace(bias_V=bias_V, cap=s.cap)}
+      return {s.name or 'logits': dataclasses.replace(found, bias_V=bias_V, cap=s.cap)}
     logits_BTV = self.projected(x_BTD, context)
     if bias_V is not None:
       logits_BTV = logits_BTV + trailing(bias_V, 3)
