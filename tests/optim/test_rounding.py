@@ -41,7 +41,7 @@ def test_stochastic_rounding_keeps_the_expected_value():
   np.testing.assert_allclose(rounded.mean(), x[0], atol=1e-4)
 
 
-def test_stochastic_rounding_keeps_representable_and_infinite_numbers():
+def test_stochastic_rounding_keeps_exact_and_infinite_numbers():
   x = jnp.array([0.0, -1.5, jnp.inf, -jnp.inf, 3e38], jnp.float32)
   np.testing.assert_array_equal(
     stochastic_round(x[:4], jax.random.key(0)).astype(jnp.float32), x[:4]

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tfm.core import config, errors
 from tfm.parts.head.factors import LogitFactors
+from tfm.tasks import CausalLM
 from tfm.tasks.chunked_xent import WHOLE_BYTES, chunk_size, chunked_cross_entropy
 from tfm.tasks.xent import Target, cross_entropy
+from tfm.train.experiment import Experiment
 from tfm.train.mesh import Mesh
 from tfm.train.shard import make_mesh, replicated, with_rules
 
@@ -73,7 +76,7 @@ def test_chunks_over_a_mesh_match_one_device(mesh, letters):
   _check(_factors(letters, bias=True), 10, mesh=mesh)
 
 
-def test_bfloat16_chunks_are_closer_to_float32_than_whole_logits():
+def test_bfloat16_chunks_are_closer_to_float32_than_the_whole():
   factors, labels = _factors(dtype=jnp.bfloat16), jnp.zeros((B, T), int)
   exact = cross_entropy(jax.tree.map(lambda a: a.astype('float32'), factors).logits(), labels).nll
   chunked = chunked_cross_entropy(factors, labels, Target.of(V), 5).nll
@@ -108,3 +111,19 @@ def test_default_chunks_depend_on_the_share_of_a_device():
   mesh = Mesh(fsdp=8)
   size = lambda: chunk_size(_shapes(8, 1024, 8, 128_000), None)
   assert with_rules(make_mesh(mesh), mesh.table(), size)() == 0
+
+
+def test_chunks_are_refused_for_heads_that_return_logits():
+  forward = lambda **_: {'logits': jnp.zeros((1, 2, 8))}
+  batch = {'input_ids': jnp.zeros((1, 2), int), 'labels': jnp.zeros((1, 2), int)}
+  batch |= {'weights': jnp.ones((1, 2))}
+  with pytest.raises(errors.UserError, match=r'task\.loss_chunk: is 4, but the head has'):
+    CausalLM(loss_chunk=4).loss(forward, batch, None)
+  assert CausalLM().loss(forward, batch, None)['loss'].weight == 2
+
+
+def test_sizes_of_chunks_and_slices_are_checked():
+  with pytest.raises(errors.ConfigError, match=r'loss_chunk: is -1\. Expected 0 or more'):
+    config.validate(CausalLM(loss_chunk=-1))
+  with pytest.raises(errors.ConfigError, match=r'ffn_slices: is 0\. Expected 1 or more'):
+    config.validate(Experiment(ffn_slices=0))

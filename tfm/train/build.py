@@ -91,7 +91,7 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
   batch = batch_layout(x, mesh, rules)
   replicated = shard.replicated(mesh)
   with_rules = lambda fn: shard.with_rules(mesh, rules, fn)
-  step = with_rules(step_lib.make_step(x, tx))
+  step = step_lib.make_step(x, tx)
   if x.optim.memory == 'host':
     step = offload.fetching(step, shardings['opt'])
     shardings |= {'opt': offload.on_host(shardings['opt'], shapes['opt'])}
@@ -106,7 +106,7 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
     init=jax.jit(step_lib.make_init(x, tx), out_shardings=shardings),
     start=jax.jit(step_lib.make_start(x, tx), out_shardings=shardings, donate_argnums=0),
     step=jax.jit(
-      step,
+      with_rules(step),
       donate_argnums=0,
       in_shardings=(shardings, batch.shardings),
       out_shardings=(shardings, replicated),
