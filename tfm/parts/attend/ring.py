@@ -34,9 +34,10 @@ class Ring(Attend):
 
   Each device holds a block of the queries, keys and values of every sequence. In each of n steps
   it attends to one block of keys with the tiles of `Blockwise`, and passes the block on to its
-  neighbour. Masks and biases use the positions and segment ids of the tokens, which rotate too, so
-  every mask, bias, sink, score cap and dropout gives the result of one device. The backward pass
-  rotates keys and values again, with their gradients, so no device ever holds all of them.
+  neighbour. Masks and biases use the positions and segment ids of the block, so every mask, bias,
+  sink, score cap and dropout gives the result of one device. These ids of all keys are on every
+  device. The backward pass rotates keys and values again, with their gradients, so no device ever
+  holds all of them.
 
   It applies if the rules of the mesh split the axis T (`mesh.sequence`). Otherwise it is
   `Blockwise`. If the devices do not divide the keys, as in cross-attention to an image, each device
@@ -66,9 +67,8 @@ class Ring(Attend):
     blocks = n if S % n == 0 else 1
     sizes = tile_sizes(self.queries, self.keys, T // n, S // blocks)
     functions = _Functions.of(scores, q_BTNH, k_BSKH, q, k, sizes)
-    query_1T, key_1S = (jnp.arange(m, dtype=jnp.int32)[None] for m in (T, S))
 
-    def local(q_BTNH, k_BSKH, v_BSKH, infos, index, arrays):
+    def local(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, arrays):
       (bias_arrays, content_arrays), sink_N, tables, drop = arrays
       bias, content = functions.bound(bias_arrays[1], content_arrays[1])
       own = dataclasses.replace(
@@ -77,15 +77,17 @@ class Ring(Attend):
       problem = Problem(own, bias, content, S // blocks, k_BSKH.shape[2], jnp.dtype(reduce))
       consts = bias_arrays[0], content_arrays[0]
       x = operands(q_BTNH, k_BSKH, v_BSKH, consts, own, sizes, reduce)
-      q_info, k_info = tiles(infos[0], sizes[0]), tiles(infos[1], sizes[1])
+      device = jax.lax.axis_index(names)
+      keys = _Keys(_block_tiles(k_info, blocks, sizes[1]), device if blocks > 1 else jnp.int32(0))
       if drop is not None:
-        drop = dataclasses.replace(drop, query_BT=index[0])
-      y = _ring(problem, names, blocks)(x, q_info, (k_info, index[1]), drop)
+        query_1T = (device * (T // n) + jnp.arange(T // n, dtype=jnp.int32))[None]
+        drop = dataclasses.replace(drop, query_BT=query_1T)
+      y = _ring(problem, names, blocks)(x, tiles(q_info, sizes[0]), keys, drop)
       return untiled(y, T // n)
 
     queries, whole = jax.P(None, names), jax.P()
     keys = queries if blocks > 1 else whole
-    specs = (queries, keys, keys, (queries, keys), (queries, keys), whole)
+    specs = queries, keys, keys, queries, whole, whole
     split = jax.shard_map(
       local,
       in_specs=specs,
@@ -95,7 +97,42 @@ class Ring(Attend):
     )
     tables = tuple(vectors.table_UH for vectors in scores.value_tables)
     arrays = functions.arrays, scores.sink_N, tables, scores.drop
-    return split(q_BTNH, k_BSKH, v_BSKH, (q, k), (query_1T, key_1S), arrays)
+    return split(q_BTNH, k_BSKH, v_BSKH, q, k, arrays)
+
+
+class _Keys(NamedTuple):
+  """The token info of all keys, which is small enough for every device.
+
+  Attributes:
+    info: the token info of each block of keys, in tiles.
+    first: the block of this device.
+  """
+
+  info: TokenInfo
+  first: jax.Array
+
+  def after(self, step: jax.Array, n: int, size: int) -> tuple[TokenInfo, jax.Array]:
+    """Return the token info and the indices of the keys that a device holds after some rotations.
+
+    Args:
+      step: the number of rotations.
+      n: the number of blocks.
+      size: the number of keys in a block.
+
+    Returns:
+      (token info in tiles, indices `[1, S]`).
+    """
+    block = (self.first - step) % n
+    index_1S = (block * size + jnp.arange(size, dtype=jnp.int32))[None]
+    return jax.tree.map(lambda a: a[block], self.info), index_1S
+
+
+def _block_tiles(info: TokenInfo, blocks: int, width: int) -> TokenInfo:
+  """Return the token info of keys, `[B, S, ...]`, in tiles of each block."""
+  size = info.positions.shape[1] // blocks
+  part = lambda i: jax.tree.map(lambda a: a[:, i * size : (i + 1) * size], info)
+  each = [tiles(part(i), width) for i in range(blocks)]
+  return jax.tree.map(lambda *a: jnp.stack(a), *each)
 
 
 class _Functions(NamedTuple):
@@ -168,7 +205,7 @@ def _with_tables(value_tables: tuple[Any, ...], tables: tuple[jax.Array, ...]) -
 def _ring(problem: Problem, names: tuple[str, ...], n: int) -> Callable[..., jax.Array]:
   """Return attention to all blocks of keys, with a custom gradient.
 
-  It maps (operands, query infos, (key infos, key indices), dropout) of this device to y
+  It maps (operands, query infos, key infos, dropout) of this device to y
   `[tiles, B, K, G, queries, H]`.
   """
 
@@ -198,15 +235,16 @@ def _forward(problem: Problem, names, n: int, x: Operands, q_info, keys, drop):
   lse = jnp.broadcast_to(low if x.sink is None else x.sink[None], (tiles_, B, K, G, size, 1))
   y = jnp.zeros((tiles_, B, K, G, size, x.v.shape[-1]), problem.reduce)
 
-  def step(state, _):
-    (k, v, (k_info, key_1S)), y, lse = state
+  def step(state, i):
+    (k, v), y, lse = state
+    k_info, key_1S = keys.after(i, n, problem.S)
     own = x._replace(k=k, v=v, sink=None)
     y_block, lse_block, _ = forward(problem, own, q_info, k_info, _at(drop, key_1S))
     total = jnp.logaddexp(lse, lse_block)
     y = y * jnp.exp(lse - total) + y_block * jnp.exp(lse_block - total)
     return (_rotated(state[0], names, n), y, total), None
 
-  state, _ = jax.lax.scan(step, ((x.k, x.v, keys), y, lse), None, length=n)
+  state, _ = jax.lax.scan(step, ((x.k, x.v), y, lse), jnp.arange(n, dtype=jnp.int32))
   return state[1:]
 
 
@@ -215,18 +253,20 @@ def _gradients(problem: Problem, names, n: int, x: Operands, q_info, keys, drop,
   y, lse = results
   of_output = g, jnp.zeros_like(lse)
 
-  def step(state, _):
-    (k, v, (k_info, key_1S), dk, dv), others = state
+  def step(state, i):
+    (k, v, dk, dv), others = state
+    k_info, key_1S = keys.after(i, n, problem.S)
     own = x._replace(k=k, v=v, sink=None)
     visits = problem.visits(q_info, k_info)
     new = gradients(problem, own, q_info, k_info, _at(drop, key_1S), (y, lse, visits), of_output)
-    moved = *state[0][:3], dk + new.k, dv + new.v
+    moved = k, v, dk + new.k, dv + new.v
     return (_rotated(moved, names, n), plus(others, (new.q, new.consts, new.tables))), None
 
   zeros = lambda tree: jax.tree.map(lambda a: jnp.zeros(a.shape, problem.reduce), tree)
-  moved = x.k, x.v, keys, zeros(x.k), zeros(x.v)
+  moved = x.k, x.v, zeros(x.k), zeros(x.v)
   start = moved, zeros((x.q, x.consts, x.tables))
-  ((*_, dk, dv), (dq, consts, tables)), _ = jax.lax.scan(step, start, None, length=n)
+  state, _ = jax.lax.scan(step, start, jnp.arange(n, dtype=jnp.int32))
+  (*_, dk, dv), (dq, consts, tables) = state
   sink = None
   if x.sink is not None:
     inner = jnp.sum(g.astype(problem.reduce) * y.astype(problem.reduce), -1, keepdims=True)
