@@ -23,7 +23,7 @@ from configs import pretrain
 from tfm import zoo
 from tfm.core import config
 from tfm.core.precision import Precision
-from tfm.data import Arrays
+from tfm.data import Images
 from tfm.plan import topology
 from tfm.plan.chips import GIB
 from tfm.plan.plan import plan
@@ -79,7 +79,7 @@ def _images(name: str) -> Experiment:
   model = zoo.get(name)
   return Experiment(
     model=model,
-    data=Images(folder='images', shape=(3, 224, 224), classes=tuple(map(str, range(1000)))),
+    data=Images(root='images', shape=(3, 224, 224), classes=tuple(map(str, range(1000)))),
     task=Classify(),
     mesh=Mesh(data=1, fsdp=-1),
     precision=Precision(compute='bfloat16'),
