@@ -14,6 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
+from tfm.parts.quantize.base import Quantize
 from tfm.parts.rounding.base import Rounding
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -31,6 +32,7 @@ class Run:
     remat: the name of a rematerialisation policy of `tfm.model.remat`.
     attend: the attention kernel.
     cache: the layout of the key/value cache during decoding.
+    quantize: the quantization of projections, which also changes results.
   """
 
   precision: Precision = Precision()
@@ -38,6 +40,7 @@ class Run:
   remat: str = 'none'
   attend: Attend = Auto()
   cache: Cache = DenseCache()
+  quantize: Quantize = Quantize()
 
   def check(self) -> Iterator[str]:
     """Yield a sentence for each invalid field."""

@@ -14,6 +14,7 @@ from tfm.optim import AdamW, Optim
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import LOOPS, Run
+from tfm.parts.quantize.base import Quantize
 from tfm.tasks import CausalLM, Task
 from tfm.train.mesh import Mesh
 
@@ -81,6 +82,8 @@ class Experiment:
     remat: The rematerialisation policy of layers.
     loop: How layers are compiled (`scan` or `unroll`).
     attend: The attention kernel.
+    quantize: The number formats of projections, such as `int8` or `fp8`. Parameters and checkpoints
+      keep their dtype.
     record: Metrics, checkpoints and samples.
     init_from: A model folder, published or of tfm. Training starts from its matching parameters.
     init_vocab: What to do if the token ids of `init_from` differ from those of the data. 'same'
@@ -101,13 +104,14 @@ class Experiment:
   remat: str = 'none'
   loop: str = 'scan'
   attend: Attend = Auto()
+  quantize: Quantize = Quantize()
   record: Record = Record()
   init_from: str = ''
   init_vocab: Literal['same', 'keep', 'remap', 'new'] = 'same'
 
   def run(self) -> Run:
     """Return the static arguments of the model."""
-    return Run(self.precision, self.loop, self.remat, self.attend)
+    return Run(self.precision, self.loop, self.remat, self.attend, quantize=self.quantize)
 
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):

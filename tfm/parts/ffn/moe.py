@@ -19,6 +19,7 @@ from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
+from tfm.parts.stored import Stored
 from tfm.parts.tokeninfo import TokenInfo
 
 Params = Any
@@ -294,7 +295,8 @@ def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any
 
   def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
     (tokens,), (experts,) = mesh_axes('B', x_BTD.shape[:1]), mesh_axes('E', (E,))
-    places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
+    is_stored = lambda p: isinstance(p, Stored)
+    places = jax.tree.map(_place, params, letters, is_leaf=is_stored)
     is_place = lambda p: isinstance(p, jax.P)
     if not tokens and not any(map(any, jax.tree.leaves(places, is_leaf=is_place))):
       return run_local(0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
@@ -302,7 +304,7 @@ def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any
     alone = tuple(n for n in experts if n not in tokens)
 
     def local(x_BTD, expert_BTC, weight_BTC, params, rngs):
-      params = jax.tree.map(_gather_param, params, places)
+      params = jax.tree.map(_gather_param, params, places, is_leaf=is_stored)
       if both:
         x_BTD = _gather(x_BTD, both, 0)
         expert_BTC, weight_BTC = _gather(expert_BTC, both, 0), _gather(weight_BTC, both, 0)
@@ -322,7 +324,14 @@ def _over_mesh(run_local: Callable[..., jax.Array], E: int, letters: Any) -> Any
   return run
 
 
-def _gather_param(p: jax.Array, place: jax.P) -> jax.Array:
+def _place(p: Any, letters: str) -> jax.P:
+  """Return the mesh axes of a parameter. Arrays of a stored weight are split by experts only."""
+  if isinstance(p, Stored):
+    return jax.P(*mesh_axes('E', jax.tree.leaves(p)[0].shape[:1]))
+  return jax.P(*mesh_axes(letters, p.shape))
+
+
+def _gather_param(p: Any, place: jax.P) -> Any:
   """Gather a parameter along all its axes but that of the experts."""
   for axis, names in enumerate(place):
     p = _gather(p, names, axis) if axis and names else p
