@@ -23,6 +23,8 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.quantize import TABLE
 from tfm.parts.quantize.stored import Quantized, QuantizedExperts
 from tfm.parts.rounding.ternary import Ternary
+from tfm.train import shard
+from tfm.train.mesh import Mesh
 
 qwix = pytest.importorskip('qwix')
 IDS = jnp.asarray([[5, 9, 2, 60, 1, 1, 7]], jnp.int32)
@@ -66,6 +68,7 @@ def logits(spec, params):
 
 
 @pytest.mark.parametrize('name', SPECS)
+@pytest.mark.large(when=lambda name: name in ('rope_gqa', 'encdec'))
 def test_stored_weights_compute_with_their_values(name):
   spec = SPECS[name]
   small = tfm.quantize(spec, weights(spec), INT4)
@@ -75,6 +78,7 @@ def test_stored_weights_compute_with_their_values(name):
 
 
 @pytest.mark.parametrize('name', ['rope_gqa', 'mla'])
+@pytest.mark.large(when=lambda name: name == 'mla')
 def test_quantized_models_generate_prepared_or_not(name):
   spec = SPECS[name]
   small = tfm.quantize(spec, weights(spec), INT4)
@@ -82,6 +86,18 @@ def test_quantized_models_generate_prepared_or_not(name):
   np.testing.assert_allclose(logits(spec, ready), logits(spec, small), rtol=1e-3, atol=1e-3)
   prompts, options = [[5, 9, 2]], {'max_new_tokens': 5, 'temperature': 0}
   assert generate(spec, ready, prompts, **options) == generate(spec, small, prompts, **options)
+
+
+def test_stored_experts_are_split_over_a_mesh():
+  spec, axes = SPECS['moe'], Mesh(expert=4)
+  small = tfm.quantize(spec, weights(spec), INT4)
+  forward = lambda p: transformer.apply(spec, p, input_ids=IDS)['logits']
+  mesh = shard.make_mesh(axes, jax.devices()[:4])
+  small = jax.device_put(small, shard.replicated(mesh))
+  sharded = jax.jit(shard.with_rules(mesh, axes.table(), forward))
+  assert 'all_reduce' in sharded.lower(small).as_text()
+  expected = logits(spec, tfm.quantize(spec, weights(spec), INT4))
+  np.testing.assert_allclose(sharded(small), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_projections_of_different_formats_are_not_fused():

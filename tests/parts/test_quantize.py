@@ -37,8 +37,13 @@ def distance(x, y):
 
 def with_gradients(product, x, w):
   """Return x W and the gradients of x and W."""
-  y, vjp = jax.vjp(product, x, w)
-  return y, *vjp(normal(*y.shape, seed=7))
+
+  @jax.jit
+  def both(x, w):
+    y, vjp = jax.vjp(product, x, w)
+    return y, *vjp(normal(*y.shape, seed=7))
+
+  return both(x, w)
 
 
 class Layer(nn.Module):
@@ -74,7 +79,7 @@ def test_quantized_gradients_are_near_exact_ones(how, near):
   assert min(distances) > near / 10
 
 
-@pytest.mark.parametrize(('how', 'near'), [(INT8, 0.02), (ALL_INT8, 0.02), (FP8, 0.08)])
+@pytest.mark.parametrize(('how', 'near'), [(ALL_INT8, 0.02), (FP8, 0.08)], ids=['int8', 'fp8'])
 def test_expert_products_are_near_exact_ones(how, near):
   x_ri, w_Eio, sizes_E = normal(10, 16), normal(3, 16, 12, seed=1), jnp.asarray([4, 0, 6])
   exact = with_gradients(lambda x, w: grouped_product(x, w, sizes_E), x_ri, w_Eio)
@@ -122,9 +127,8 @@ def test_mixture_of_experts_trains_quantized():
   spec = dataclasses.replace(MODELS['rope_gqa'], segments=(Segment((block,), 2),))
   assert dots(INT8, spec).count(('i8', 'i8')) == 4  # q, k, v, o; experts round their operands
   run, ids = Run(quantize=INT8), jnp.arange(7)[None]
-  grads = jax.grad(
-    lambda p: jnp.sum(transformer.apply(spec, p, run=run, input_ids=ids)['logits'] ** 2)
-  )(weights(spec))
+  loss = lambda p: jnp.sum(transformer.apply(spec, p, run=run, input_ids=ids)['logits'] ** 2)
+  grads = jax.jit(jax.grad(loss))(weights(spec))
   experts = grads['segment_0']['block_0']['ffn']['expert']['up']['kernel']
   assert np.isfinite(experts).all()
   assert np.abs(experts).sum() > 0
