@@ -60,6 +60,8 @@ GROUPS: dict[str, dict[str, str]] = {
   'Run': {
     'tfm.parts.attend': 'The implementation of attention, with equal results: '
     '`--config.attend=NAME`.',
+    'tfm.parts.quantize': 'Number formats of projections in training, and of stored weights: '
+    '`--config.quantize=NAME`, `tfm.quantize(spec, params, NAME)`.',
     'tfm.parts.cache': 'Storage of keys and values for decoding: `--cache=NAME` of `tfm generate`.',
   },
   'Training': {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   from tfm.hub import load as load
   from tfm.model.cache import init_cache as init_cache
   from tfm.model.count import count_params as count_params
+  from tfm.model.quantized import quantize as quantize
   from tfm.model.spec import Model as Model
   from tfm.model.transformer import apply as apply
   from tfm.model.transformer import init as init
@@ -34,6 +35,7 @@ _PUBLIC = {
   'init': 'tfm.model.transformer:init',
   'init_cache': 'tfm.model.cache:init_cache',
   'load': 'tfm.hub:load',
+  'quantize': 'tfm.model.quantized:quantize',
   'zoo': 'tfm.zoo',
 }
 __all__ = [*_PUBLIC]

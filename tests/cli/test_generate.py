@@ -92,6 +92,15 @@ def test_draft_keeps_greedy_text(command, draft):
   assert command('--prompt=ab', '--temperature=0', f'--draft={draft}', '--stream') == plain
 
 
+def test_weights_are_quantized_by_flag(command):
+  pytest.importorskip('qwix')
+  status, out, err = command('--prompt=ab', '--quantize=int8(skip=())')
+  assert status == 0, err
+  assert out.startswith('ab')
+  status, _, err = command('--prompt=ab', '--quantize=int8', '--int8')
+  assert (status, 'quantized already' in err) == (2, True)
+
+
 def test_draft_with_another_vocabulary_is_refused(command, monkeypatch):
   from tfm.train import checkpoint
 

@@ -68,6 +68,12 @@ CACHE = flags.DEFINE_string(
 INT8 = flags.DEFINE_bool(
   'int8', False, 'quantize weights to int8: faster, slightly inexact', flag_values=FLAGS
 )
+QUANTIZE = flags.DEFINE_string(
+  'quantize',
+  None,
+  'store weights as int8, fp8, int4 or "int4(tile=64)", by qwix',
+  flag_values=FLAGS,
+)
 DRAFT = flags.DEFINE_string(
   'draft', None, 'speculative decoding: ngram, mtp, or a checkpoint', flag_values=FLAGS
 )
@@ -144,7 +150,7 @@ def main() -> None:
     from tfm.cli.chat import converse
 
     m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
-    converse(m.prepared(int8=INT8.value), prompts, _chat_fields(), reply, JSON.value)
+    converse(_prepared(m), prompts, _chat_fields(), reply, JSON.value)
     return
   for flag in (SYSTEM, TOOLS, VARIABLES):
     if flag.value is not None:
@@ -175,7 +181,7 @@ def main() -> None:
   detokenizers = [Detokenizer(m.tokenizer, stops, ids) for ids in before]
   if live:
     print(shown[0], end='', flush=True)
-  m = m.prepared(int8=INT8.value)
+  m = _prepared(m)
   for texts in _type(m, prompts, detokenizers, given, stops):
     if live:
       print(texts[0], end='', flush=True)
@@ -231,10 +237,20 @@ def _transcribe(prompted: bool) -> None:
     options['temperature'] = 0.0
   if 'max_new_tokens' not in options and m.spec.max_positions is not None:
     options['max_new_tokens'] = m.spec.max_positions - 4  # start, language, task, no timestamps
-  m = m.prepared(int8=INT8.value)
+  m = _prepared(m)
   for found in transcripts(m, CHECKPOINT.value, AUDIO.value, LANGUAGE.value, TASK.value, options):
     record = {'audio': found.path, 'text': found.text, 'language': found.language}
     print(json.dumps(record, ensure_ascii=False) if JSON.value else found.text, flush=True)
+
+
+def _prepared(m: Any) -> Any:
+  """Return the model with parameters for decoding, quantized if a flag is set."""
+  if QUANTIZE.value is not None:
+    from tfm.core import config
+    from tfm.parts.quantize import Quantize
+
+    m = m.quantized(config.parse(Quantize, QUANTIZE.value, '--quantize'))
+  return m.prepared(int8=INT8.value)
 
 
 def _explicit(vocabulary: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tfm.model.spec import Model, Segment, Tower
 from tfm.model.stack import Params
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
-from tfm.parts.stored import Joined, Rows
+from tfm.parts.stored import Joined, Rows, Stored
 
 
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
@@ -25,9 +25,10 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
 
   Args:
     spec: The model.
-    params: Its parameters, as `init` or `load` return them.
+    params: Its parameters, as `init`, `load` or `tfm.quantize` return them.
     int8: Whether to quantize the projections and the token table to int8, with one scale per
       output. The outputs then differ slightly. On a CPU, small batches use bfloat16 activations.
+      For other formats pass the result of `tfm.quantize`, whose weights keep their format.
 
   Returns:
     A copy of the parameters (with `int8` a quarter of their size). Delete the originals if memory
@@ -40,12 +41,14 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
     `tfm.generate(spec, prepare(spec, params), prompts, max_new_tokens=64)`
   """
   letters = param_letters(spec)
-  same = jax.tree.structure(letters) == jax.tree.structure(params)  # type: ignore[operator]
-  if not same:
+  structure = jax.tree.structure(params, is_leaf=_is_stored)
+  if jax.tree.structure(letters) != structure:  # type: ignore[operator]
     raise errors.UserError(
       'prepare: params do not have the structure of the model. '
       'Expected the result of init(spec, key) or load(path), not prepared before.'
     )
+  if int8 and any(map(_is_stored, jax.tree.leaves(params, is_leaf=_is_stored))):
+    raise errors.UserError('prepare: params are quantized already. Expected int8=False.')
   return _prepare_tower(spec, spec, params, letters, int8)
 
 
@@ -73,7 +76,7 @@ def _prepare_tower(
       }
     else:
       lay_out = functools.partial(_outside_layers, name, int8_table, int8)
-      new[name] = jax.tree.map_with_path(lay_out, subtree, letters[name])
+      new[name] = jax.tree.map_with_path(lay_out, subtree, letters[name], is_leaf=_is_stored)
   return new
 
 
@@ -81,6 +84,8 @@ def _outside_layers(
   name: str, int8_table: bool, int8: bool, path: Any, w: jax.Array, letters: str
 ) -> Any:
   """Return a parameter of the embedding or a head in its new layout."""
+  if _is_stored(w):
+    return w
   if name == 'embed' and path[-1].key == 'table' and len(path) == 1:
     return _table(w) if int8_table else w
   return _kernel(w, letters, int8) if _is_kernel(path, letters) else w
@@ -91,12 +96,15 @@ def _outside_layers(
 def _layers(
   params: Params, segment: Segment, letters: tuple[str, ...], int8: bool
 ) -> tuple[Params, ...]:
-  axes = jax.tree.unflatten(jax.tree.structure(params), letters)
+  axes = jax.tree.unflatten(jax.tree.structure(params, is_leaf=_is_stored), letters)
 
-  def lay(path: Any, w: jax.Array, axes: str) -> Any:
-    return _lay_out(_rounded(segment, path, w), axes, int8) if _is_kernel(path, axes) else w
+  def lay(path: Any, w: Any, axes: str) -> Any:
+    if _is_stored(w) or not _is_kernel(path, axes):
+      return w
+    return _lay_out(_rounded(segment, path, w), axes, int8)
 
-  stacked = _fuse_projections(segment, jax.tree.map_with_path(lay, params, axes))
+  laid_out = jax.tree.map_with_path(lay, params, axes, is_leaf=_is_stored)
+  stacked = _fuse_projections(segment, laid_out)
   return (stacked,) if segment.shared else unstack(stacked)
 
 
@@ -121,6 +129,9 @@ def _fuse_projections(segment: Segment, params: Params) -> Params:
 
 def _fuse(params: Params, names: tuple[str, ...], shared: bool) -> Params:
   kernels = [params[name]['kernel'] for name in names]
+  # Only some may be quantized.
+  if any(type(kernel) is not type(kernels[0]) for kernel in kernels):
+    return params
   join = type(kernels[0]).joined
   whole = (join if shared else jax.vmap(join))(kernels)
   rest: Params = {}
@@ -128,6 +139,10 @@ def _fuse(params: Params, names: tuple[str, ...], shared: bool) -> Params:
     rest[name] = {n: p for n, p in params[name].items() if n != 'kernel'}
   rest[names[0]]['kernel'] = Joined(whole, tuple(kernel.out for kernel in kernels))
   return params | rest
+
+
+def _is_stored(w: Any) -> bool:
+  return isinstance(w, Stored)
 
 
 def _is_kernel(path: Any, letters: str) -> bool:

@@ -273,6 +273,16 @@ class Loaded(NamedTuple):
 
     return self._replace(params=prepare(self.spec, self.params, int8=int8))
 
+  def quantized(self, to: Any = 'int4') -> 'Loaded':
+    """Return this model with quantized weights (see `tfm.quantize`).
+
+    Args:
+      to: A name in `tfm.parts.quantize`, such as 'int4' or 'int8', or a quantization with fields.
+    """
+    from tfm.model.quantized import quantize
+
+    return self._replace(params=quantize(self.spec, self.params, to))
+
   def export_hf(self, path: str | Path, **options: Any) -> str:
     """Write the new folder `path` for Hugging Face transformers, with all files.
 

@@ -14,6 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
+from tfm.parts.quantize.base import Quantize
 from tfm.parts.rounding.base import Rounding
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -48,6 +49,7 @@ class Run:
     attend: the attention kernel.
     cache: the layout of the key/value cache during decoding.
     pipeline: the schedule of pipeline stages.
+    quantize: the quantization of projections, which also changes results.
   """
 
   precision: Precision = Precision()
@@ -57,6 +59,7 @@ class Run:
   attend: Attend = Auto()
   cache: Cache = DenseCache()
   pipeline: Pipeline = Pipeline()
+  quantize: Quantize = Quantize()
 
   @property
   def recomputes(self) -> bool:

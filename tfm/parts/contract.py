@@ -34,10 +34,27 @@ def _forward(x, w, n_in):
   return contract(x, w, n_in), (x, w)
 
 
-def _backward(n_in, residuals, g):
-  x, w = residuals
+def contract_gradients(
+  x: jax.Array, w: jax.Array, g: jax.Array, n_in: int
+) -> tuple[jax.Array, jax.Array]:
+  """Return the gradients of `contract`, given its arguments and the gradient of its result.
+
+  Args:
+    x: activations.
+    w: weight.
+    g: gradient of x W.
+    n_in: number of contracted axes.
+
+  Returns:
+    The gradients of x and of w.
+  """
   x2, w2, g2 = _rows(x, x.ndim - n_in), matrix(w, n_in), _rows(g, x.ndim - n_in)
   return _dot(g2, w2, 1).reshape(x.shape), _sum_rows(x2, g2).reshape(w.shape)
+
+
+def _backward(n_in, residuals, g):
+  x, w = residuals
+  return contract_gradients(x, w, g, n_in)
 
 
 contract.defvjp(_forward, _backward)

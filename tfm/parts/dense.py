@@ -12,8 +12,9 @@ from jax.typing import DTypeLike
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
 from tfm.parts.context import Dims
-from tfm.parts.contract import contract, matrix
+from tfm.parts.contract import matrix
 from tfm.parts.grouped import grouped_product
+from tfm.parts.quantize.base import Quantize
 from tfm.parts.rounding.base import Rounding
 from tfm.parts.stored import Joined, Stored
 
@@ -76,7 +77,7 @@ class Dense(Module):
       return kernel.contract(rounding.inputs(x, self.n_in), self.n_in)
     if self.is_initializing():  # only the shape of the result is used
       return jnp.zeros((*x.shape[: x.ndim - self.n_in], *self.shape[self.n_in :]), x.dtype)
-    return contract(
+    return self.quantize.contract(
       rounding.inputs(x, self.n_in), rounding.weight(kernel).astype(x.dtype), self.n_in
     )
 
@@ -86,17 +87,27 @@ class Dense(Module):
     found = self.dims.rounding
     return found if found.wraps(self.role or self.name or '') else Rounding()
 
+  @property
+  def quantize(self) -> Quantize:
+    """Return the quantization of the product, which does not apply to stored weights."""
+    found = self.dims.run.quantize
+    return found if found.wraps(self.role or self.name or '') else Quantize()
+
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
     dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
     (n_in, n_out), rounding = self.shape, self.rounding
     x_ri = rounding.inputs(matrix(x, x.ndim - 1))
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
-    kernel = self.param('kernel', sharded(_each(init), f'E{self.letters}'), (E, n_in, n_out), dtype)
+    init = sharded(_each(init), f'E{self.letters}')
+    kernel = weight(self, 'kernel', init, (E, n_in, n_out), dtype)
     zeros = sharded(nn.initializers.zeros, f'E{self.letters[1:]}')
     bias = self.param('bias', zeros, (E, n_out), dtype) if self.bias else None
     if self.is_initializing():
       return jnp.zeros((*x.shape[:-1], n_out), x.dtype)
-    y_ro = grouped_product(x_ri, rounding.weight(kernel, 1).astype(x.dtype), sizes_E)
+    if isinstance(kernel, Stored):
+      y_ro = kernel.grouped(x_ri, sizes_E)
+    else:
+      y_ro = self.quantize.grouped(x_ri, rounding.weight(kernel, 1).astype(x.dtype), sizes_E)
     if bias is not None:
       # A product has a product as its gradient; an indexed read would have a scatter.
       ones_r1 = jnp.ones_like(x_ri[:, :1])

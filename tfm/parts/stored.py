@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 class Stored:
-  """A weight in a decoding layout, as `tfm.generate.prepare` makes it."""
+  """A weight in another layout or format, as `tfm.generate.prepare` or `tfm.quantize` makes it."""
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     """Return x W, contracted over the last `n_in` axes of x, in the dtype of x.
@@ -32,6 +32,10 @@ class Stored:
   def by_output(self, dtype: jnp.dtype) -> jax.Array:
     """Return W in `dtype` with its output axes before its input axes."""
     raise AssertionError(f'{type(self).__name__} must define by_output')
+
+  def grouped(self, x_ri: jax.Array, sizes_E: jax.Array) -> jax.Array:
+    """Return x W of experts; the arguments are those of `grouped_product`."""
+    raise AssertionError(f'{type(self).__name__} must define grouped')
 
   @classmethod
   def joined(cls, weights: Sequence[Any]) -> 'Stored':

@@ -14,6 +14,7 @@ from tfm.optim import AdamW, Optim
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import LOOPS, Pipeline, Run
+from tfm.parts.quantize.base import Quantize
 from tfm.tasks import CausalLM, Task
 from tfm.train.mesh import Mesh
 
@@ -123,6 +124,8 @@ class Experiment:
     ffn_slices: The slices of the hidden layer of a GLU in the backward pass (`tfm.parts.context`).
     loop: How layers are compiled (`scan` or `unroll`).
     attend: The attention kernel.
+    quantize: The number formats of projections, such as `int8` or `fp8`. Parameters and checkpoints
+      keep their dtype.
     record: Metrics, checkpoints and samples.
     recover: What the run does about losses that are not finite, and about loss spikes.
     init_from: A model folder, published or of tfm. Training starts from its matching parameters.
@@ -145,6 +148,7 @@ class Experiment:
   ffn_slices: int | None = None
   loop: str = 'scan'
   attend: Attend = Auto()
+  quantize: Quantize = Quantize()
   record: Record = Record()
   recover: Recover = Recover()
   init_from: str = ''
@@ -160,6 +164,7 @@ class Experiment:
       self.attend,
       ffn_slices=self.ffn_slices,
       pipeline=pipeline,
+      quantize=self.quantize,
     )
 
   def check(self) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from tfm.core.axes import device_count, mesh_axes, split_axes
 from tfm.parts.ffn.sliced import SplitWeight, gather
 from tfm.parts.router.base import Route
+from tfm.parts.stored import Stored
 
 Params = Any
 
@@ -63,7 +64,9 @@ def over_mesh(
       arrays = x_BTD, route.expert_BTC, route.weight_BTC
       return run_experts(call, route.max_choices, 0, E, *arrays, params, rngs)
     alone = tuple(n for n in experts if n not in tokens)
-    places = jax.tree.map(lambda axes, p: _place(axes, p.shape, manual), letters, params)
+    is_stored = lambda p: isinstance(p, Stored)
+    place = lambda p, axes: _place(p, axes, manual)
+    places = jax.tree.map(place, params, letters, is_leaf=is_stored)
 
     is_place = lambda p: isinstance(p, jax.P)
     inner = jax.tree.map(lambda place: jax.P((), *place[1:]), places, is_leaf=is_place)
@@ -77,7 +80,7 @@ def over_mesh(
       arrays, back = exchange.send(x_BTD, expert_BTC, weight_BTC)
       choices = exchange.max_choices
       join = SplitWeight if call.sliced(len(arrays[0]) * choices, params) else gather
-      params = jax.tree.map(join, params, inner)
+      params = jax.tree.map(join, params, inner, is_leaf=is_stored)
       y_BTD = back(run_experts(call, choices, first, count, *arrays, params, rngs))
       return lax.psum(y_BTD, alone) if alone else y_BTD
 
@@ -233,7 +236,12 @@ sum_choices.defvjp(
 )
 
 
-def _place(letters: str, shape: tuple[int, ...], names: set[str]) -> jax.P:
-  """Return the partition of a parameter over the mesh axes `names`."""
+def _place(p: Any, letters: str, names: set[str]) -> jax.P:
+  """Return the partition of a parameter over the mesh axes `names`.
+
+  Arrays of a stored weight are split by experts only.
+  """
   kept = lambda axes: tuple(n for n in axes if n in names)
-  return jax.P(*map(kept, mesh_axes(letters, shape)))
+  if isinstance(p, Stored):
+    return jax.P(*map(kept, mesh_axes('E', jax.tree.leaves(p)[0].shape[:1])))
+  return jax.P(*map(kept, mesh_axes(letters, p.shape)))

@@ -18,6 +18,7 @@ from tfm.parts.ffn.expert_parallel import Experts, over_mesh, sum_choices, take_
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
+from tfm.parts.stored import Stored
 from tfm.parts.tokeninfo import TokenInfo
 
 Params = Any
@@ -257,5 +258,9 @@ def _cast_kernels(params: Params, dtype: Any) -> Params:
 
   Weights are then gathered in that dtype.
   """
-  cast = lambda path, p: p.astype(dtype) if path[-1].key == 'kernel' else p
-  return jax.tree_util.tree_map_with_path(cast, params)
+  is_stored = lambda p: isinstance(p, Stored)
+
+  def cast(path: Any, p: Any) -> Any:
+    return p if is_stored(p) or path[-1].key != 'kernel' else p.astype(dtype)
+
+  return jax.tree_util.tree_map_with_path(cast, params, is_leaf=is_stored)

@@ -11,7 +11,6 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.contract import contract
 from tfm.parts.dense import Dense, weight
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
@@ -21,6 +20,7 @@ from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.masked import MaskedMixer, RelativePositions, relative_positions
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.quantize.base import Quantize
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.state import Slot
@@ -236,7 +236,9 @@ class _Up(Module):
     kernel = self.kernel
     if isinstance(kernel, Stored):
       return kernel.contract(c_BSR)
-    return contract(c_BSR, kernel.astype(c_BSR.dtype))
+    quantize = self.dims.run.quantize
+    found = quantize if quantize.wraps(self.name or '') else Quantize()
+    return found.contract(c_BSR, kernel.astype(c_BSR.dtype))
 
   def absorb(self, q_BTNH: jax.Array) -> jax.Array:
     """Return q W^T, the queries in latent space."""
