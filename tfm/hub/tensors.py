@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.hub.path_errors import check_not_pointer, no_weights_message
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
@@ -254,7 +254,7 @@ def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
 
 def _weight_map(folder: Path, index: str) -> dict[str, str]:
   try:
-    found = json.loads((folder / index).read_text('utf-8'))['weight_map']
+    found = json_text.parse((folder / index).read_text('utf-8'))['weight_map']
     if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
       return found
     raise ValueError('weight_map is not a map to file names')

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from tfm.core import config, errors
+from tfm.core import config, errors, json_text
 from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
@@ -157,7 +157,7 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
   """
   path = folder / 'about'
   try:
-    stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
+    stored = json_text.parse((path / EXPERIMENT).read_text('utf-8'))
     vocabulary = tokenizer_lib.load(path) if (path / tokenizer_lib.FILE).exists() else None
     return config.from_json(Experiment, stored), vocabulary
   except (OSError, ValueError) as error:
