@@ -76,6 +76,8 @@ def load(
       train it further, or merge it with `tfm.model.adapters.merge_adapters`.
     ignore: Names of unknown `config.json` fields to ignore. Each is reported on stderr.
 
+  Weights with NaN or infinite numbers are reported on stderr.
+
   Returns:
     The model, which generates and chats with the settings of its folder.
 
@@ -184,7 +186,7 @@ def _filled(
   entries = check_tensors(source.where, model, tensors)
   for note in inconsistencies(source.values, model, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
-  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh)
+  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh, source.where)
   if peft is not None:
     spec, params = peft.add(model, params, dtype, mesh)
   return Loaded(spec, params, source.tokenizer, files=source.files)

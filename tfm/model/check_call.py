@@ -114,8 +114,17 @@ def _first_difference(shapes: Mapping[str, tuple[int, ...]], given: Mapping[str,
       return f'params: {path} has shape {list(leaf.shape)}, the model has {list(shape)}'
     if not _is_float(leaf.dtype):
       return f'params: {path} has dtype {leaf.dtype}, not a floating-point one'
-  extra = next((path for path in given if path not in shapes), None)
+  # Heads and branches that a model lacks are ignored, so that you can leave one out.
+  blocks = {_block(path) for path in shapes}
+  extra = next((path for path in given if _block(path) not in blocks | {''}), None)
   return '' if extra is None else f'params has {extra}, which the model does not have'
+
+
+def _block(path: str) -> str:
+  """Return the part of a path that names a block ('segment_0/block_1'), '' without one."""
+  names = path.split('/')
+  at = next((i for i, name in enumerate(names) if name.startswith('segment_')), None)
+  return '' if at is None else '/'.join(names[: at + 2])
 
 
 def _prepared_differs(spec: Model, params: Mapping[str, Any]) -> str:
@@ -123,7 +132,7 @@ def _prepared_differs(spec: Model, params: Mapping[str, Any]) -> str:
   names = {path.partition('/')[0] for path in _expected(spec)[1]}
   if missing := sorted(names - {*params}):
     return f'params has no {missing[0]}'
-  if extra := sorted({*params} - names):
+  if extra := sorted(n for n in {*params} - names if n.startswith('segment_')):
     return f'params has {extra[0]}, which the model does not have'
   for i, segment in enumerate(spec.segments):
     layers = params.get(f'segment_{i}', ())
