@@ -1,6 +1,7 @@
 """Identify the model of a published config: its family, its class and its spec."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+import contextlib
 import difflib
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ from tfm.model.spec import Model
 from tfm.zoo import rounding
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family
+
+#: The most layers of a model. The deepest published one has 160.
+_MAX_LAYERS = 10_000
 
 
 class Published(NamedTuple):
@@ -59,11 +63,13 @@ def identify(
     raise errors.UserError(
       f'{where}: model_type is missing. Expected a supported type, such as llama or bert.'
     )
-  if kind not in families:
+  if not isinstance(kind, str) or kind not in families:
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, families)}')
   family = families[kind]
-  ending = _ending(c, kind, family)
-  spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
+  _check_sizes(values, where)
+  with _explained(where, kind):
+    ending = _ending(c, kind, family)
+    spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
   if ignore is None:
     return Published(family, ending, _valid(spec, where), tuple(unread))
@@ -81,6 +87,29 @@ def identify(
     raise errors.UserError(f'{where}: {_unknown(kind, family, left, c)}')
   ignored = tuple(name for name in unread if name in ignore)
   return Published(family, ending, _valid(spec, where), ignored)
+
+
+def _check_sizes(values: Mapping[str, Any], where: str) -> None:
+  """Raise UserError for more layers than a spec can list."""
+  for name, value in values.items():
+    if 'layer' in name and isinstance(value, int) and value > _MAX_LAYERS:
+      raise errors.UserError(
+        f'{where}: {name} is {value}. Expected a number of layers up to {_MAX_LAYERS}.'
+      )
+
+
+@contextlib.contextmanager
+def _explained(where: str, kind: str) -> Iterator[None]:
+  """Raise UserError for values of fields with which a family cannot compute a spec."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError) as e:
+    raise errors.UserError(
+      f'{where}: a field has a value that {kind} cannot have ({type(e).__name__}: {e!s:.200}). '
+      'Expected the types and sizes of a published config.'
+    ) from e
 
 
 def _ending(c: Fields, kind: str, family: Family) -> str:
