@@ -7,6 +7,9 @@ import numpy as np
 
 from tfm.core.errors import UserError
 
+#: Words that end the sentence of an error: what is expected, or which names exist.
+_WORDS = ('expected', 'known', 'missing')
+
 
 def wrong_values():
   """Return values that are no valid input, option or prompt of any function, or rarely are."""
@@ -29,7 +32,7 @@ def attempt(call, *args, **kwargs):
     call(*args, **kwargs)
   except UserError as error:
     message = str(error)
-  assert not message or 'Expected' in message or 'Known' in message, message
+  assert not message or any(word in message.lower() for word in _WORDS), message
   return bool(message)
 
 

@@ -14,6 +14,7 @@ from tfm.generate import beam, beam_stops, decode_loop, prefix_sharing, prompt_c
 from tfm.generate import logits_processors as processors_lib
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
+from tfm.generate.check_arguments import check_arguments
 from tfm.generate.detokenizer import Detokenizer
 from tfm.generate.drafts import Draft
 from tfm.generate.memory_limit import check_memory
@@ -22,7 +23,6 @@ from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
-from tfm.model import check_call
 from tfm.model.spec import Model
 from tfm.model.stack import Params
 from tfm.parts.context import Run
@@ -92,7 +92,7 @@ def generate(
       features = m.processor(audio=samples, sampling_rate=16000)
       m.generate(features, max_new_tokens=224)
   """
-  _check_arguments(spec, params, tokenizer, key, run, draft)
+  check_arguments(spec, params, tokenizer, key, run, draft)
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops = options_lib.several(chosen.stop)
@@ -150,7 +150,7 @@ def stream(
   Raises:
     UserError: as `generate`, and for `beams` > 1.
   """
-  _check_arguments(spec, params, tokenizer, key, run, draft)
+  check_arguments(spec, params, tokenizer, key, run, draft)
   if not is_integer(chunk):
     raise errors.UserError(f'generate: chunk={chunk!r:.60} is not an integer. Expected 1 or more.')
   if chunk < 1:
@@ -364,24 +364,6 @@ class _StopChecker:
           detokenizer.push(token)
           self.done_B[i] = detokenizer.done
     return tokens_BT[:, (tokens_BT != NOTHING).any(axis=0)]
-
-
-def _check_arguments(
-  spec: Any, params: Any, tokenizer: Any, key: Any, run: Any, draft: Any
-) -> None:
-  """Raise UserError for an argument of a wrong type, or parameters of another model."""
-  check_call.check_model('generate', spec, params)
-  problem = ''
-  if tokenizer is not None and not (hasattr(tokenizer, 'encode') and hasattr(tokenizer, 'decode')):
-    problem = f'tokenizer is of type {type(tokenizer).__name__}. Expected m.tokenizer, or None'
-  elif key is not None and not (check_call.is_key(key) or check_call.is_key(key, ndim=1)):
-    problem = f'key is not a random key ({key!r:.60}). Expected jax.random.key(seed), or None'
-  elif not isinstance(run, Run):
-    problem = f'run is of type {type(run).__name__}. Expected a tfm.Run'
-  elif draft is not None and not isinstance(draft, Draft):
-    problem = f'draft is of type {type(draft).__name__}. Expected a draft such as LookupDraft()'
-  if problem:
-    raise errors.UserError(f'generate: {problem}.')
 
 
 def _text_prefixes(spec: Model, prompts: Any, batch: Batch) -> list[list[int]]:
