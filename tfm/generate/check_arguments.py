@@ -8,21 +8,20 @@ from tfm.model import check_call
 from tfm.parts.context import Run
 
 
-def check_arguments(spec: Any, params: Any, tokenizer: Any, key: Any, run: Any, draft: Any) -> None:
-  """Check the arguments of `generate` other than prompts and options.
+def check_arguments(spec: Any, tokenizer: Any, key: Any, run: Any, draft: Any) -> None:
+  """Check the arguments of `generate` other than parameters, prompts and options.
 
   Args:
     spec: Expected a model.
-    params: Expected its parameters.
     tokenizer: Expected an object that encodes and decodes, or None.
     key: Expected a random key, an array of keys, or None.
     run: Expected a `Run`.
     draft: Expected a draft, or None.
 
   Raises:
-    UserError: for an argument of a wrong type, or parameters of another model.
+    UserError: for an argument of a wrong type.
   """
-  check_call.check_model('generate', spec, params)
+  check_call.check_spec('generate', spec)
   problem = ''
   if tokenizer is not None and not (hasattr(tokenizer, 'encode') and hasattr(tokenizer, 'decode')):
     problem = f'tokenizer is of type {type(tokenizer).__name__}. Expected m.tokenizer, or None'

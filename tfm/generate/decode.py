@@ -23,6 +23,7 @@ from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
+from tfm.model import check_call
 from tfm.model.spec import Model
 from tfm.model.stack import Params
 from tfm.parts.context import Run
@@ -92,7 +93,7 @@ def generate(
       features = m.processor(audio=samples, sampling_rate=16000)
       m.generate(features, max_new_tokens=224)
   """
-  check_arguments(spec, params, tokenizer, key, run, draft)
+  check_arguments(spec, tokenizer, key, run, draft)
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops = options_lib.several(chosen.stop)
@@ -150,7 +151,7 @@ def stream(
   Raises:
     UserError: as `generate`, and for `beams` > 1.
   """
-  check_arguments(spec, params, tokenizer, key, run, draft)
+  check_arguments(spec, tokenizer, key, run, draft)
   if not is_integer(chunk):
     raise errors.UserError(f'generate: chunk={chunk!r:.60} is not an integer. Expected 1 or more.')
   if chunk < 1:
@@ -286,6 +287,7 @@ def _prepare_decoding(
   """Return the inputs of a prefill."""
   check_memory(spec, batch, options, run)
   keys_B = _sequence_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
+  check_call.check_model('generate', spec, params)
   processors = processors_lib.make(batch, spec.vocab, options, keys_B)
   if run.loop == 'unroll' and not prepared(params):
     params = prepare(spec, params)

@@ -31,14 +31,19 @@ def check_model(where: str, spec: Any, params: Any) -> None:
   Raises:
     UserError: for another type, or naming the first parameter that differs.
   """
-  if not isinstance(spec, Model):
-    raise errors.UserError(
-      f'{where}: spec is of type {type(spec).__name__}. Expected a tfm.Model, such as m.spec.'
-    )
+  check_spec(where, spec)
   if not isinstance(params, Mapping):
     raise errors.UserError(f'{where}: params is of type {type(params).__name__}. {_PARAMS}')
   if problem := _differs(spec, params):
     raise errors.UserError(f'{where}: {problem}. {_PARAMS}')
+
+
+def check_spec(where: str, spec: Any) -> None:
+  """Check that a value is a model; raise UserError, with the name of a function, if not."""
+  if not isinstance(spec, Model):
+    raise errors.UserError(
+      f'{where}: spec is of type {type(spec).__name__}. Expected a tfm.Model, such as m.spec.'
+    )
 
 
 def check_options(
