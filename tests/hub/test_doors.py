@@ -248,6 +248,9 @@ def test_config_of_impossible_sizes_raises(tmp_path):
   write(folder, config__json=fields | {'num_hidden_layers': 10**9})
   with pytest.raises(UserError, match=r'num_hidden_layers is 1000000000. Expected a number of la'):
     tfm.load(folder)
+  write(folder, config__json=fields | {'head_dim': 2**31})
+  with pytest.raises(UserError, match=r'head_dim is 2147483648. Expected a width or a count up to'):
+    tfm.load(folder)
   write(folder, config__json=b'{"a":' * 10**5)
   with pytest.raises(UserError, match=r'is not JSON .it is nested too deeply.. Expected a JSON'):
     tfm.load(folder)

@@ -13,6 +13,11 @@ from tfm.zoo.weights.family import Family
 
 #: The most layers of a model. The deepest published one has 160.
 _MAX_LAYERS = 10_000
+#: Words in the names of widths and counts, and their largest value.
+_WIDTHS, _MAX_WIDTH = (
+  ('dim', 'head', 'hidden', 'embd', 'expert', 'rank', 'd_model', 'd_ff'),
+  1 << 24,
+)
 
 
 class Published(NamedTuple):
@@ -90,11 +95,16 @@ def identify(
 
 
 def _check_sizes(values: Mapping[str, Any], where: str) -> None:
-  """Raise UserError for more layers than a spec can list."""
+  """Raise UserError for more layers than a spec can list, and wider ones than memory holds."""
   for name, value in values.items():
     if 'layer' in name and isinstance(value, int) and value > _MAX_LAYERS:
       raise errors.UserError(
         f'{where}: {name} is {value}. Expected a number of layers up to {_MAX_LAYERS}.'
+      )
+    is_width = any(word in name for word in _WIDTHS)
+    if is_width and isinstance(value, int) and value > _MAX_WIDTH:
+      raise errors.UserError(
+        f'{where}: {name} is {value}. Expected a width or a count up to {_MAX_WIDTH}.'
       )
 
 
