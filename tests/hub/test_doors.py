@@ -243,10 +243,13 @@ def test_config_of_impossible_sizes_raises(tmp_path):
   tfm.export_hf(SPEC, tfm.init(SPEC, jax.random.key(0)), folder)
   fields = json.loads((folder / 'config.json').read_text())
   write(folder, config__json=fields | {'num_attention_heads': 0})
-  with pytest.raises(UserError, match=r'a value that llama cannot have .ZeroDivisionError'):
+  with pytest.raises(UserError, match=r'a value that it cannot have .ZeroDivisionError'):
     tfm.load(folder)
   write(folder, config__json=fields | {'num_hidden_layers': 10**9})
   with pytest.raises(UserError, match=r'num_hidden_layers is 1000000000. Expected a number of la'):
+    tfm.load(folder)
+  write(folder, config__json=fields | {'tie_word_embeddings': []})
+  with pytest.raises(UserError, match=r'a value that it cannot have .TypeError'):
     tfm.load(folder)
   write(folder, config__json=fields | {'head_dim': 2**31})
   with pytest.raises(UserError, match=r'head_dim is 2147483648. Expected a width or a count up to'):

@@ -14,10 +14,8 @@ from tfm.zoo.weights.family import Family
 #: The most layers of a model. The deepest published one has 160.
 _MAX_LAYERS = 10_000
 #: Words in the names of widths and counts, and their largest value.
-_WIDTHS, _MAX_WIDTH = (
-  ('dim', 'head', 'hidden', 'embd', 'expert', 'rank', 'd_model', 'd_ff'),
-  1 << 24,
-)
+_WIDTHS = ('dim', 'head', 'hidden', 'embd', 'expert', 'rank', 'd_model', 'd_ff')
+_MAX_WIDTH = 1 << 24
 
 
 class Published(NamedTuple):
@@ -72,7 +70,7 @@ def identify(
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, families)}')
   family = families[kind]
   _check_sizes(values, where)
-  with _explained(where, kind):
+  with explained(where):
     ending = _ending(c, kind, family)
     spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
@@ -97,7 +95,7 @@ def identify(
 def _check_sizes(values: Mapping[str, Any], where: str) -> None:
   """Raise UserError for more layers than a spec can list, and wider ones than memory holds."""
   for name, value in values.items():
-    if 'layer' in name and isinstance(value, int) and value > _MAX_LAYERS:
+    if name.endswith(('layers', 'n_layer')) and isinstance(value, int) and value > _MAX_LAYERS:
       raise errors.UserError(
         f'{where}: {name} is {value}. Expected a number of layers up to {_MAX_LAYERS}.'
       )
@@ -109,15 +107,15 @@ def _check_sizes(values: Mapping[str, Any], where: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(where: str, kind: str) -> Iterator[None]:
-  """Raise UserError for values of fields with which a family cannot compute a spec."""
+def explained(where: str) -> Iterator[None]:
+  """Raise UserError for values of fields with which no model can be built."""
   try:
     yield
   except errors.UserError:
     raise
   except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError) as e:
     raise errors.UserError(
-      f'{where}: a field has a value that {kind} cannot have ({type(e).__name__}: {e!s:.200}). '
+      f'{where}: a field has a value that it cannot have ({type(e).__name__}: {e!s:.200}). '
       'Expected the types and sizes of a published config.'
     ) from e
 
