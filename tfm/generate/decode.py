@@ -14,12 +14,16 @@ from tfm.generate import beam, beam_stops, decode_loop, prefix_sharing, prompt_c
 from tfm.generate import logits_processors as processors_lib
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
+from tfm.generate.check_arguments import check_arguments
 from tfm.generate.detokenizer import Detokenizer
 from tfm.generate.drafts import Draft
+from tfm.generate.memory_limit import check_memory
+from tfm.generate.option_types import is_integer
 from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
+from tfm.model import check_call
 from tfm.model.spec import Model
 from tfm.model.stack import Params
 from tfm.parts.context import Run
@@ -77,8 +81,8 @@ def generate(
 
   Raises:
     UserError: for an unknown option or an invalid value; an empty prompt; a token outside the
-      vocabulary; text without a tokenizer; or a model that attends to later tokens. Also for more
-      tokens than a learned position table has.
+      vocabulary; text without a tokenizer; parameters of another model; or a model that attends to
+      later tokens. Also for more tokens than a learned position table has, or than fit into memory.
 
   Example:
     `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64, temperature=0.8)`
@@ -89,6 +93,7 @@ def generate(
       features = m.processor(audio=samples, sampling_rate=16000)
       m.generate(features, max_new_tokens=224)
   """
+  check_arguments(spec, tokenizer, key, run, draft)
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops = options_lib.several(chosen.stop)
@@ -146,6 +151,9 @@ def stream(
   Raises:
     UserError: as `generate`, and for `beams` > 1.
   """
+  check_arguments(spec, tokenizer, key, run, draft)
+  if not is_integer(chunk):
+    raise errors.UserError(f'generate: chunk={chunk!r:.60} is not an integer. Expected 1 or more.')
   if chunk < 1:
     raise errors.UserError(f'generate: chunk={chunk} is too small. Expected at least 1 step.')
   chosen = options_lib.parse(options)
@@ -277,7 +285,9 @@ def _prepare_decoding(
   draft: Draft,
 ) -> _Prepared:
   """Return the inputs of a prefill."""
+  check_memory(spec, batch, options, run)
   keys_B = _sequence_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
+  check_call.check_model('generate', spec, params)
   processors = processors_lib.make(batch, spec.vocab, options, keys_B)
   if run.loop == 'unroll' and not prepared(params):
     params = prepare(spec, params)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
-from tfm.generate.options import Options
+from tfm.generate.options import Options, several
 from tfm.generate.penalties import apply_penalties
 from tfm.generate.prompts import Batch
 from tfm.generate.sampling import sample
@@ -60,7 +60,7 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
   """
   bias_V = np.where(np.arange(V) < batch.vocab, 0, -np.inf).astype(np.float32)
   if options.allowed is not None:
-    bias_V[~np.isin(np.arange(V), list(options.allowed))] = -np.inf
+    bias_V[~np.isin(np.arange(V), several(options.allowed))] = -np.inf
   for token, bias in (options.logit_bias or {}).items():
     bias_V[token] += bias
   stop_V = np.isin(np.arange(V), batch.eos)
@@ -74,7 +74,7 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
       'generate: every allowed token ends the sequence, but '
       f'min_new_tokens={options.min_new_tokens}. Expected 0.'
     )
-  not_first_V = np.isin(np.arange(V), list(options.forbidden_first))
+  not_first_V = np.isin(np.arange(V), several(options.forbidden_first))
   if options.forced_first is None and not (left & ~not_first_V).any():
     raise errors.UserError(
       'generate: forbidden_first forbids every first token. Expected at least one.'

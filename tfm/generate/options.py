@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tfm.core import errors
+from tfm.generate import option_types
 from tfm.generate.penalties import Penalties
 from tfm.generate.sampling import Sampling
 
@@ -98,12 +99,15 @@ def parse(given: dict[str, Any]) -> Options:
   """Return the checked options of keyword arguments.
 
   Raises:
-    UserError: for an unknown option, or with all invalid values.
+    UserError: for an unknown option, or with all values of a wrong type or out of range.
   """
   known = [f.name for f in dataclasses.fields(Options)]
   for name in given:
     if name not in known:
       raise errors.UserError(f'generate: {errors.unknown("option", name, known)}')
+  given = {name: option_types.plain(value) for name, value in given.items()}
+  if wrong := list(option_types.type_problems(given)):
+    raise errors.UserError(f'generate: {" ".join(wrong)}')
   options = Options(**given)
   if wrong := list(options.check()):
     raise errors.UserError(f'generate: {" ".join(wrong)}')

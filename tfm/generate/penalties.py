@@ -122,5 +122,7 @@ def _repeats_ngram(tokens_BS: jax.Array, end_B: jax.Array, n: jax.Array, V: int)
     last_B1 = jnp.take_along_axis(tokens_BS, jnp.maximum(end_B - k, 0)[:, None], axis=1)
     return match_BS & (before_BS == last_B1) & (before_BS >= 0)
 
-  match_BS = jax.lax.fori_loop(1, n, match_one_more, tokens_BS >= 0)
+  # No n-gram longer than the sequence matches, so further rounds change nothing.
+  rounds = jnp.minimum(n, len(place_S) + 1)
+  match_BS = jax.lax.fori_loop(1, rounds, match_one_more, tokens_BS >= 0)
   return _counts(jnp.where(match_BS, tokens_BS, NOTHING), V) > 0

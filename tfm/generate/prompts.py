@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
+from tfm.generate import prompt_ids
 from tfm.generate.options import Options, several
 from tfm.generate.penalties import NOTHING
 from tfm.model import inputs as inputs_lib
+from tfm.model.check_arrays import as_array
 from tfm.model.outputs import no_language_model
 from tfm.model.spec import MAIN, Model, Tower, blocks
+from tfm.parts.embed import ids_in_range
 
 #: Texts, token ids, or the arrays of an encoder by input name (a bare array: its only required
 #: input).
@@ -90,7 +93,9 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   arrays = _arrays(spec, prompts)
   sequences: list[list[int]] = []
   if not arrays:
-    sequences = [_encode(i, prompt, tokenizer) for i, prompt in enumerate(_listed(prompts))]
+    sequences = [
+      prompt_ids.encode(i, p, tokenizer) for i, p in enumerate(prompt_ids.listed(prompts))
+    ]
   reader = spec.tower('encoder' if spec.encoder is not None else MAIN)
   for i, sequence in enumerate(sequences):
     _check_ids(reader, sequence, f'prompt {i}')
@@ -184,40 +189,16 @@ def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
     raise errors.UserError(
       'generate: prompts is a dict, but the model has no encoder. Expected texts or token ids.'
     )
-  arrays = {name: np.asarray(value) for name, value in prompts.items() if value is not None}
+  given = {name: as_array(name, value) for name, value in prompts.items() if value is not None}
+  arrays = {name: np.asarray(value) for name, value in given.items()}
   sizes = {name: (*value.shape, 0)[0] for name, value in arrays.items()}
   if len(set(sizes.values())) != 1 or 0 in sizes.values():
     raise errors.UserError(
       f'generate: prompts has batch sizes {sizes}. Expected arrays of one batch size, at least 1.'
     )
+  if 'input_ids' in arrays:
+    ids_in_range.check('input_ids', arrays['input_ids'], spec.tower('encoder').vocab, 'token ids')
   return arrays
-
-
-def _listed(prompts: Any) -> list[str | Sequence[int]]:
-  if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], (int, np.integer))):
-    raise errors.UserError(
-      f'generate: prompts is a single prompt ({prompts!r:.60}). Expected a list of prompts.'
-    )
-  if not len(prompts):
-    raise errors.UserError('generate: prompts is empty. Expected at least one.')
-  return list(prompts)
-
-
-def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
-  if isinstance(prompt, str):
-    if tokenizer is None:
-      raise errors.UserError(
-        f'generate: prompt {i} is text ({prompt!r:.60}), but there is no tokenizer. '
-        'Expected tokenizer=, or token ids.'
-      )
-    if any(0xD800 <= ord(character) < 0xE000 for character in prompt):
-      raise errors.UserError(
-        f'generate: prompt {i} has half of a surrogate pair ({prompt!r:.60}). Expected valid text.'
-      )
-    prompt = list(getattr(tokenizer, 'prompt', tokenizer.encode)(prompt))
-  if not len(prompt):
-    raise errors.UserError(f'generate: prompt {i} is empty. Expected at least one token.')
-  return [int(t) for t in prompt]
 
 
 def _check_ids(spec: Tower, ids: Sequence[int], where: str) -> None:

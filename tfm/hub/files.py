@@ -7,7 +7,7 @@ from pathlib import Path
 import re
 from typing import Any, Self
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.data import processors
 from tfm.data.processors.processor import Processor
 
@@ -159,7 +159,7 @@ def parse_fields(content: bytes, where: str) -> dict[str, Any]:
     UserError: The content is not a JSON object.
   """
   try:
-    found = json.loads(content.decode('utf-8-sig'))
+    found = json_text.parse(content.decode('utf-8-sig'))
   except ValueError as error:
     raise errors.UserError(f'{where}: is not JSON ({error}). Expected a JSON object.') from error
   if not isinstance(found, dict):

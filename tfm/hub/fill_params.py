@@ -1,8 +1,10 @@
 """Copy the tensors of a checkpoint to parameters on their devices, in small chunks."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 import functools
 import math
+import sys
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from jax.typing import DTypeLike
 import numpy as np
 
 from tfm.data.progress import Progress
+from tfm.hub.finite import is_finite
 from tfm.hub.tensors import Tensors
 from tfm.model import transformer
 from tfm.model.spec import Model
@@ -29,6 +32,7 @@ def fill_params(
   tensors: Tensors,
   dtype: DTypeLike | None,
   mesh: jax.sharding.Mesh | None,
+  where: str = 'weights',
 ) -> Any:
   """Return the parameters of a model, filled from the tensors of a checkpoint.
 
@@ -41,15 +45,19 @@ def fill_params(
     tensors: The tensors of the checkpoint.
     dtype: The dtype of the parameters. None keeps the dtype of each tensor.
     mesh: The mesh over which the parameters are sharded. None places them on one device.
+    where: The path of the checkpoint. Tensors with NaN or infinite numbers are reported under it on
+      stderr.
 
   Returns:
     The tree of parameters.
   """
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
-  where = shard.placed(mesh, RULES, letters, shapes)
-  sharding, shape = _by_path(where), _by_path(shapes)
+  sharding = _by_path(shard.placed(mesh, RULES, letters, shapes))
+  shape = _by_path(shapes)
   filled: dict[str, Any] = {}
-  with Progress('reading weights', sum(tensors.nbytes(t.name) for t in tensor_map)) as bar:
+  broken: dict[str, None] = {}
+  size = sum(tensors.nbytes(t.name) for t in tensor_map)
+  with ThreadPoolExecutor(1) as checker, Progress('reading weights', size) as bar:
     for tensor in tensor_map:
       for path in {s.path for s in tensor.slots} - set(filled):
         full, kind = shape[path].shape, jnp.dtype(dtype or tensors.dtype(tensor.name))
@@ -57,13 +65,27 @@ def fill_params(
         filled[path] = np.empty(full, kind) if small else _zeros(full, kind, sharding[path])
       first = 0
       for chunk in tensors.chunks(tensor.name) if tensor.rule.sliceable else [tensors[tensor.name]]:
+        finite = checker.submit(is_finite, chunk)  # At the same time as the copy.
         _copy_chunk(filled, tensor, chunk, first)
+        if not finite.result():
+          broken.setdefault(tensor.name)
         first += chunk.shape[0] if chunk.ndim else 0
         bar.advance(chunk.nbytes)
         del chunk  # Free it before the next one is read.
       tensors.release(tensor.name)
+  if broken:
+    print(_not_finite(where, [*broken]), file=sys.stderr)
   arrays = [_on_devices(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def _not_finite(where: str, names: Sequence[str]) -> str:
+  """Return the text of the warning about tensors with NaN or infinite numbers."""
+  more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+  return (
+    f'{where}: NaN or infinite numbers in {names[0]}{more}; outputs may be NaN. '
+    'Expected finite weights: download or convert them again.'
+  )
 
 
 def _copy_chunk(filled: dict[str, Any], tensor: Tensor, chunk: np.ndarray, first: int) -> None:

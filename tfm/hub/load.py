@@ -29,6 +29,7 @@ from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
 from tfm.zoo.weights import Published, published, tensor_map
+from tfm.zoo.weights.identify import explained
 
 
 class _Source(NamedTuple):
@@ -76,6 +77,8 @@ def load(
       train it further, or merge it with `tfm.model.adapters.merge_adapters`.
     ignore: Names of unknown `config.json` fields to ignore. Each is reported on stderr.
 
+  Weights with NaN or infinite numbers are reported on stderr.
+
   Returns:
     The model, which generates and chats with the settings of its folder.
 
@@ -91,7 +94,8 @@ def load(
   if (file := find_file(folder)) is not None:
     loaded = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
   elif is_published(folder):
-    loaded = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
+    with explained(str(folder / CONFIG)):
+      loaded = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
   else:
     loaded = _checkpoint(folder, dtype, mesh, adapter, ignore)
   loaded.files.json(GENERATION)  # Raise for a damaged file now, not at the first call of generate.
@@ -184,7 +188,7 @@ def _filled(
   entries = check_tensors(source.where, model, tensors)
   for note in inconsistencies(source.values, model, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
-  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh)
+  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh, source.where)
   if peft is not None:
     spec, params = peft.add(model, params, dtype, mesh)
   return Loaded(spec, params, source.tokenizer, files=source.files)
@@ -205,9 +209,10 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   """
   folder = resolve_path(path)
   if (file := find_file(folder)) is not None or is_published(folder):
-    source = _published(folder, None) if file is None else _gguf(file, None)
-    model = published(source.values, source.where, ignore)
-    spec = without_absent_parts(model, source.tensors).spec
+    with explained(str(folder / CONFIG if file is None else file)):
+      source = _published(folder, None) if file is None else _gguf(file, None)
+      model = published(source.values, source.where, ignore)
+      spec = without_absent_parts(model, source.tensors).spec
     return Loaded(spec, None, source.tokenizer, files=source.files)
   if not is_checkpoint(folder):
     raise_unloadable(folder)

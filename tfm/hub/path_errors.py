@@ -1,9 +1,8 @@
 """Errors for paths that are neither a checkpoint of tfm nor a published folder."""
 
-import json
 from pathlib import Path
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.hub.path_kinds import (
   CONFIG,
   MISSING_PATHS,
@@ -92,7 +91,7 @@ def check_published(folder: Path) -> None:
   for name in names:
     check_not_pointer(folder / name)
   try:
-    values = json.loads((folder / CONFIG).read_text('utf-8'))
+    values = json_text.parse((folder / CONFIG).read_text('utf-8'))
   except (OSError, ValueError):
     return
   if not isinstance(values, dict) or values.get('model_type'):

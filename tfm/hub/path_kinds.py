@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 import difflib
-import json
 import os
 from pathlib import Path
 import re
 from typing import NamedTuple
+
+from tfm.core import json_text
 
 LFS = b'version https://git-lfs.github.com/spec'
 CONFIG = 'config.json'
@@ -75,7 +76,7 @@ def _peft(path: Path) -> str | None:
   if not (folder / 'adapter_config.json').is_file():
     return None
   try:
-    config = json.loads((folder / 'adapter_config.json').read_text('utf-8'))
+    config = json_text.parse((folder / 'adapter_config.json').read_text('utf-8'))
     base = config.get('base_model_name_or_path')
   except (OSError, ValueError, AttributeError):
     base = None

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
-import json
 import math
 from pathlib import Path
 import re
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 import numpy as np
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.hub.lora_factors import inputs_first, is_linear, split_factors
 from tfm.hub.names import key
 from tfm.hub.path_errors import check_not_pointer, diagnose
@@ -125,7 +124,7 @@ class Peft:
       )
     check_not_pointer(file)
     try:
-      config = json.loads(file.read_text('utf-8'))
+      config = json_text.parse(file.read_text('utf-8'))
       kind = config.get('peft_type')
     except (OSError, ValueError, AttributeError) as error:
       raise errors.UserError(

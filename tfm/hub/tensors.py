@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.hub.path_errors import check_not_pointer, no_weights_message
+from tfm.hub.pickles import read_pickle as read_pickle
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -207,40 +208,6 @@ def safetensors_file(path: Path) -> Mapping[str, Entry]:
   return _File(path).entries()
 
 
-def read_pickle(path: Path) -> dict[str, np.ndarray]:
-  """Return the tensors of a file from `torch.save`, without running code in it.
-
-  Raises:
-    UserError: PyTorch is not installed, or the file holds other objects.
-  """
-  check_not_pointer(path)
-  try:
-    import torch
-  except ImportError:
-    raise errors.UserError(
-      f'{path}: is a pickle, and PyTorch, which reads it safely, is not installed. Expected '
-      'safetensors: convert it elsewhere with '
-      'safetensors.torch.save_file(torch.load(path, weights_only=True), new).'
-    ) from None
-  try:
-    found = torch.load(path, map_location='cpu', weights_only=True)
-  except Exception as error:
-    reason = str(error).splitlines()[0]
-    raise errors.UserError(
-      f'{path}: is damaged, or holds other objects than tensors: {reason}. Expected a state dict.'
-    ) from error
-  tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
-  return {name: _numpy(tensor.detach()) for name, tensor in tensors.items()}
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-  import torch
-
-  if tensor.dtype == torch.bfloat16:
-    return tensor.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-  return tensor.numpy()
-
-
 def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
   where = _weight_map(folder, index)
   files = {name: _File(_inside(folder, name)).entries() for name in sorted({*where.values()})}
@@ -254,7 +221,7 @@ def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
 
 def _weight_map(folder: Path, index: str) -> dict[str, str]:
   try:
-    found = json.loads((folder / index).read_text('utf-8'))['weight_map']
+    found = json_text.parse((folder / index).read_text('utf-8'))['weight_map']
     if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
       return found
     raise ValueError('weight_map is not a map to file names')

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tfm.core import errors
 from tfm.model import outputs as outputs_lib
+from tfm.model.check_arrays import as_array, check_dtype, check_not_empty, check_outputs, dtypes
 from tfm.model.spec import MAIN, Model, Tower, blocks, token_extras
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -135,7 +135,7 @@ def split_inputs(
   Raises:
     UserError: for an unknown, missing or badly shaped input.
   """
-  given = {name: _array(name, value) for name, value in inputs.items() if value is not None}
+  given = {name: as_array(name, value) for name, value in inputs.items() if value is not None}
   names = input_names(model)
   outputs = {f'{tower}_outputs': tower for tower in model.towers}
   _check_names(model, given, (*(n for own in names.values() for n in own.values()), *outputs))
@@ -149,19 +149,10 @@ def split_inputs(
       continue
     if computed is None:
       _check(model, tower, arrays, cache)
+    else:
+      check_outputs(f'{tower}_outputs', computed, model.tower(tower))
     found[tower] = TowerInputs(arrays, computed)
   return found
-
-
-def _array(name: str, value: Any) -> Any:
-  if not isinstance(value, list | tuple):
-    return value
-  try:
-    return np.asarray(value)
-  except ValueError:
-    raise errors.UserError(
-      f'apply: {name} has sequences of different lengths. Expected [B, T], padded.'
-    ) from None
 
 
 def _is_given(
@@ -238,6 +229,9 @@ def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any)
   assert embed is not None
   if missing := [name_of[n] for n in embed.needs if n not in arrays]:
     raise errors.UserError(f'apply: {missing[0]} is missing. {_expected(model)}')
+  for n in embed.needs:
+    check_dtype(name_of[n], arrays[n], dtypes(embed)[n])
+    check_not_empty(name_of[n], arrays[n])
   embed.check_inputs(arrays, name_of.__getitem__, tower.max_positions)
   for why in (*_unsupported(tower, arrays, cache), *_order_problems(model, tower, arrays, cache)):
     raise errors.UserError(f'apply: {why}')

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
+from tfm.model import check_call
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import outputs as outputs_lib
@@ -78,8 +79,17 @@ def apply(
     their head has a `name`. Captured activations of a decoder have the prefix `decoder_`.
 
   Raises:
-    UserError: for an unknown, missing or badly shaped input.
+    UserError: for an input that is unknown, missing or empty, or of another shape or dtype; for
+      token ids outside the vocabulary, where they are in host memory; and for parameters of another
+      model, naming the first that differs.
   """
+  check_call.check_model('apply', spec, params)
+  switches = {
+    'mtp': mtp,
+    'output_hidden_states': output_hidden_states,
+    'output_attentions': output_attentions,
+  }
+  check_call.check_options(run, key, cache, logits_to_keep, switches)
   capture = (HIDDEN,) * output_hidden_states + (ATTENTIONS, CROSS) * output_attentions
   outputs: dict[str, Any] = {}
   out: dict[str, Any] = {}

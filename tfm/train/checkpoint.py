@@ -10,7 +10,7 @@ from etils import epath
 import jax
 import orbax.checkpoint as ocp
 
-from tfm.core import config, errors
+from tfm.core import config, errors, json_text
 from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
@@ -53,7 +53,7 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
   path = folder / 'about'
   checksums.verify(path)
   try:
-    stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
+    stored = json_text.parse((path / EXPERIMENT).read_text('utf-8'))
     vocabulary = tokenizer_lib.load(path) if (path / tokenizer_lib.FILE).exists() else None
   except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError) as error:
     raise Broken(f'{path}: {error}') from error

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 from tfm.core.registry import Table
 from tfm.data.processors.audio import AudioProcessor, Wav2Vec2Features, WhisperFeatures, resample
 from tfm.data.processors.filterbank import ASTFeatures, ParakeetFeatures, Speech2TextFeatures
@@ -188,7 +188,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _parsed(where: str, content: bytes) -> dict[str, Any]:
   """Return the object in the contents of a file."""
   try:
-    values = json.loads(content.decode('utf-8'))
+    values = json_text.parse(content.decode('utf-8'))
   except ValueError as e:
     raise errors.ConfigError(f'{where}: is not JSON ({e}). Expected an object.') from None
   if not isinstance(values, dict):

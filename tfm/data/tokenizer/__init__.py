@@ -1,8 +1,8 @@
 """Tokenizers. `load` reads the vocabulary of a checkpoint."""
 
-import json
 from pathlib import Path
 
+from tfm.core import json_text
 from tfm.core.errors import UserError
 from tfm.core.registry import Table
 from tfm.data.tokenizer.base import FILE, Documents, StreamDecoder, Tokenizer, Vocabulary
@@ -11,6 +11,7 @@ from tfm.data.tokenizer.byte import Byte, ByteVocabulary
 from tfm.data.tokenizer.char import Char, CharVocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.folder import File
+from tfm.data.tokenizer.limits import reported
 from tfm.data.tokenizer.published.refused import RefusedVocabulary
 from tfm.data.tokenizer.published.slow import SlowVocabulary
 
@@ -43,13 +44,14 @@ def load(directory: str | Path) -> Vocabulary:
   """
   path = Path(directory) / FILE
   try:
-    state = json.loads(path.read_text('utf-8'))
-    return _KINDS[state['kind']].from_state(state)
+    state = json_text.parse(path.read_text('utf-8'))
+    with reported(f'{path}: is not a vocabulary', 'a file that tfm wrote'):
+      return _KINDS[state['kind']].from_state(state)
   except OSError as error:
     raise UserError(
       f'{path}: cannot read the vocabulary ({error.strerror}). Expected a file that tfm wrote.'
     ) from error
-  except (ValueError, KeyError) as error:
+  except ValueError as error:
     raise UserError(
       f'{path}: is not a vocabulary ({error!r}). Expected a file that tfm wrote.'
     ) from error

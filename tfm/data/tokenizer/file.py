@@ -16,6 +16,7 @@ import tokenizers
 
 from tfm.data.tokenizer.base import Vocabulary
 from tfm.data.tokenizer.decoding import Decoding
+from tfm.data.tokenizer.limits import reported
 from tfm.data.tokenizer.literal import literal
 
 _SPACE = '▁'
@@ -43,6 +44,7 @@ _LOCAL = {
 
 # Matching of special tokens is a setting of the tokenizer, which threads share.
 _LOCK = threading.Lock()
+_CANNOT_ENCODE, _CANNOT_DECODE = 'tokenizer: cannot encode a text', 'tokenizer: cannot decode ids'
 
 
 class FileVocabulary(Vocabulary):
@@ -116,7 +118,8 @@ class FileVocabulary(Vocabulary):
     last = max(0, len(text) - _CONTEXT)
     start = max(0, last - 100 * _CONTEXT)
     candidates = [start + match.end() for match in _CANDIDATES.finditer(text[start:last])]
-    return next((at for at in candidates[::-1][:_TRIES] if self._may_split(text, at)), 0)
+    with reported(_CANNOT_ENCODE):
+      return next((at for at in candidates[::-1][:_TRIES] if self._may_split(text, at)), 0)
 
   @functools.cached_property
   def continuation(self) -> 'FileVocabulary':
@@ -170,15 +173,16 @@ class FileVocabulary(Vocabulary):
     return model['type'] == 'BPE' and _SPACE in known and not any(map(within.search, known))
 
   def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    with _LOCK:
-      self.inner.encode_special_tokens = True
-      encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
-    ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
-    for i, numbers in enumerate(ids):
-      if self._is_forbidden[numbers].any():
-        literal = self._literal.encode(texts[i], add_special_tokens=False)
-        ids[i] = np.array(literal.ids, np.int32)
-    return ids
+    with reported(_CANNOT_ENCODE):
+      with _LOCK:
+        self.inner.encode_special_tokens = True
+        encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+      ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+      for i, numbers in enumerate(ids):
+        if self._is_forbidden[numbers].any():
+          literal = self._literal.encode(texts[i], add_special_tokens=False)
+          ids[i] = np.array(literal.ids, np.int32)
+      return ids
 
   @functools.cached_property
   def _is_forbidden(self) -> NDArray[np.bool_]:
@@ -209,11 +213,13 @@ class FileVocabulary(Vocabulary):
     Returns:
       Token ids, int32.
     """
-    with _LOCK:
+    with reported(_CANNOT_ENCODE), _LOCK:
       self.inner.encode_special_tokens = self.split_specials
-      encoding = self.inner.encode(text, add_special_tokens=framed and self.framed)
-      self.inner.encode_special_tokens = True
-    return np.array(encoding.ids, np.int32)
+      try:
+        encoding = self.inner.encode(text, add_special_tokens=framed and self.framed)
+      finally:
+        self.inner.encode_special_tokens = True
+      return np.array(encoding.ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:
@@ -234,12 +240,14 @@ class FileVocabulary(Vocabulary):
     if self.decoding is not None:
       known = self.decoding.tokens([int(i) for i in ids])
       # Embedding tables are often padded. The padding ids have no text.
-      text = self.inner.decode([i for i in known if i < self.base], skip_special_tokens=True)
+      with reported(_CANNOT_DECODE):
+        text = self.inner.decode([i for i in known if i < self.base], skip_special_tokens=True)
       return self.decoding.text(text)
     if self._byte_level:
       return super().decode(ids)
     known = [i for i in self._checked(ids) if i < self.base]
-    return self.inner.decode(known, skip_special_tokens=True)
+    with reported(_CANNOT_DECODE):
+      return self.inner.decode(known, skip_special_tokens=True)
 
   def token_id(self, text: str) -> int | None:
     return self.inner.token_to_id(text)

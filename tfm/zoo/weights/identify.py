@@ -1,6 +1,7 @@
 """Identify the model of a published config: its family, its class and its spec."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+import contextlib
 import difflib
 from typing import Any, NamedTuple
 
@@ -9,6 +10,12 @@ from tfm.model.spec import Model
 from tfm.zoo import rounding
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family
+
+#: The most layers of a model. The deepest published one has 160.
+_MAX_LAYERS = 10_000
+#: Words in the names of widths and counts, and their largest value.
+_WIDTHS = ('dim', 'head', 'hidden', 'embd', 'expert', 'rank', 'd_model', 'd_ff')
+_MAX_WIDTH = 1 << 24
 
 
 class Published(NamedTuple):
@@ -59,11 +66,13 @@ def identify(
     raise errors.UserError(
       f'{where}: model_type is missing. Expected a supported type, such as llama or bert.'
     )
-  if kind not in families:
+  if not isinstance(kind, str) or kind not in families:
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, families)}')
   family = families[kind]
-  ending = _ending(c, kind, family)
-  spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
+  _check_sizes(values, where)
+  with explained(where):
+    ending = _ending(c, kind, family)
+    spec = rounding.read(family.spec(c, ending), values, family.stem + ending, where)
   unread = c.unread()
   if ignore is None:
     return Published(family, ending, _valid(spec, where), tuple(unread))
@@ -81,6 +90,34 @@ def identify(
     raise errors.UserError(f'{where}: {_unknown(kind, family, left, c)}')
   ignored = tuple(name for name in unread if name in ignore)
   return Published(family, ending, _valid(spec, where), ignored)
+
+
+def _check_sizes(values: Mapping[str, Any], where: str) -> None:
+  """Raise UserError for more layers than a spec can list, and wider ones than memory holds."""
+  for name, value in values.items():
+    if name.endswith(('layers', 'n_layer')) and isinstance(value, int) and value > _MAX_LAYERS:
+      raise errors.UserError(
+        f'{where}: {name} is {value}. Expected a number of layers up to {_MAX_LAYERS}.'
+      )
+    is_width = any(word in name for word in _WIDTHS)
+    if is_width and isinstance(value, int) and value > _MAX_WIDTH:
+      raise errors.UserError(
+        f'{where}: {name} is {value}. Expected a width or a count up to {_MAX_WIDTH}.'
+      )
+
+
+@contextlib.contextmanager
+def explained(where: str) -> Iterator[None]:
+  """Raise UserError for values of fields with which no model can be built."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError) as e:
+    raise errors.UserError(
+      f'{where}: a field has a value that it cannot have ({type(e).__name__}: {e!s:.200}). '
+      'Expected the types and sizes of a published config.'
+    ) from e
 
 
 def _ending(c: Fields, kind: str, family: Family) -> str:

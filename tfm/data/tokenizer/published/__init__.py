@@ -14,6 +14,7 @@ from tfm.core import errors
 from tfm.data.tokenizer.base import Vocabulary
 from tfm.data.tokenizer.decoding import Decoding
 from tfm.data.tokenizer.file import NAMES, FileVocabulary
+from tfm.data.tokenizer.limits import check_tokenizer, reported
 from tfm.data.tokenizer.published import byte_pairs, sentence_pairs, unigram, whisper, word_pieces
 from tfm.data.tokenizer.published.assemble import assemble
 from tfm.data.tokenizer.published.choose import BACKEND, choose
@@ -56,7 +57,9 @@ def read_tokenizer(
     UserError: The files cannot be read, or the tokenizer lacks the language.
   """
   config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
-  name = choose(folder, config, model)
+  unreadable = f'{folder}: its tokenizer cannot be read'
+  with reported(unreadable):
+    name = choose(folder, config, model)
   if name in REFUSED:
     return RefusedVocabulary.of_config(name, str(folder), model) if _has_files(folder) else None
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
@@ -69,14 +72,8 @@ def read_tokenizer(
   if not isinstance(row, Recipe):
     return read_slow(folder, name, framed, settings)
   recipe = row
-  try:
+  with reported(unreadable):
     draft = assemble(folder, recipe, settings)
-  except errors.UserError:
-    raise
-  except Exception as error:
-    raise errors.UserError(
-      f'{folder}: its tokenizer cannot be read ({error}). Expected valid tokenizer files.'
-    ) from error
   if draft is None:
     return None
   needs_token = recipe.language == 'src_lang' and language is not None
@@ -85,8 +82,10 @@ def read_tokenizer(
       f'{folder}: language {language!r} is not in its tokenizer. Expected a code such as '
       f'{_EXAMPLES[name]!r}.'
     )
-  mend_pattern(draft, model)
-  return _vocabulary(draft, recipe, model, framed)
+  with reported(unreadable):
+    mend_pattern(draft, model)
+    check_tokenizer(str(folder), draft.inner)
+    return _vocabulary(draft, recipe, model, framed)
 
 
 def special_texts(folder: Path) -> dict[str, str]:
@@ -114,13 +113,11 @@ def read_file(path: Path) -> FileVocabulary:
     vocabulary = read_tokenizer(path.parent)
     if isinstance(vocabulary, FileVocabulary):
       return vocabulary
-  try:
+  with reported(
+    f'data.tokenizer.path: {path} is not a tokenizer.json', 'a file of the tokenizers library'
+  ):
     inner = tokenizers.Tokenizer.from_file(str(path))
-  except Exception as error:
-    raise errors.UserError(
-      f'data.tokenizer.path: {path} is not a tokenizer.json ({error}). Expected a file of the '
-      f'tokenizers library.'
-    ) from error
+    check_tokenizer(f'data.tokenizer.path: {path}', inner)
   return FileVocabulary(inner, framed=True)
 
 

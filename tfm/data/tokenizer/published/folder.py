@@ -1,13 +1,12 @@
 """Read tokenizer settings and special tokens from a published folder."""
 
 from collections.abc import Iterator, Mapping
-import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
 
-from tfm.core import errors
+from tfm.core import errors, json_text
 
 #: The special tokens that every tokenizer may have.
 NAMED = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token')
@@ -23,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    content = json.loads(path.read_text('utf-8'))
+    content = json_text.parse(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path}: cannot be read ({error}). Expected a JSON object.') from error
   if not isinstance(content, dict):

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken
 
-from tfm.core import errors
 from tfm.data.tokenizer.base import Vocabulary
 from tfm.data.tokenizer.decoding import clean, uncleaned
+from tfm.data.tokenizer.limits import check_ids, reported
 from tfm.data.tokenizer.published import byte_text, japanese, prophetnet, sentences, words
 from tfm.data.tokenizer.published.folder import CONFIG, NAMED, read_fields
 from tfm.data.tokenizer.published.splitter import Splitter
@@ -69,6 +69,7 @@ class SlowVocabulary(Vocabulary):
     self.splitter.mend(self._added)
     self._number = {token.content: number for number, token in self._added.items()}
     known = [self.splitter.size() - 1, *self._added, *self.special_numbers]
+    check_ids(str(folder), [*known, *self.splitter.vocab().values()])
     super().__init__(max(known) + 1, specials if specials is not None else self._special_ids())
     self._clean = bool(fields.get('clean_up_tokenization_spaces'))
     self._literal = bool(fields.get('split_special_tokens'))
@@ -119,7 +120,8 @@ class SlowVocabulary(Vocabulary):
     return self.splitter.tidy(tokens, special)
 
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    return [np.array(self._plain(text), np.int32) for text in texts]
+    with reported('tokenizer: cannot encode a text'):
+      return [np.array(self._plain(text), np.int32) for text in texts]
 
   def _plain(self, text: str) -> list[int]:
     """Return the ids of a text, with special tokens as ordinary text."""
@@ -129,14 +131,16 @@ class SlowVocabulary(Vocabulary):
     return [replaced.get(i, i) for i in ids]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    if self._literal:
-      tokens = self.splitter.literal(text, frozenset(self._special))
-    else:
-      tokens = self._tokens(text)
-    ids = [self._id(token) for token in tokens]
-    if framed and self.framed:
-      ids = self.splitter.frame(ids, {name: self._id(token) for name, token in self._named.items()})
-    return np.array(ids, np.int32)
+    with reported('tokenizer: cannot encode a text'):
+      if self._literal:
+        tokens = self.splitter.literal(text, frozenset(self._special))
+      else:
+        tokens = self._tokens(text)
+      ids = [self._id(token) for token in tokens]
+      if framed and self.framed:
+        named = {name: self._id(token) for name, token in self._named.items()}
+        ids = self.splitter.frame(ids, named)
+      return np.array(ids, np.int32)
 
   def decode(self, ids: Iterable[int]) -> str:
     skipped = {*self.special_numbers, *self.specials.values()}
@@ -216,14 +220,8 @@ def read_slow(
   needed = SPLITTERS[name].files
   if not all((folder / file).is_file() for file in needed):
     return None
-  try:
+  with reported(f'{folder}: its tokenizer ({name}) cannot be read'):
     return SlowVocabulary(name, folder, framed, settings)
-  except errors.UserError:
-    raise
-  except Exception as error:
-    raise errors.UserError(
-      f'{folder}: its tokenizer ({name}) cannot be read ({error}). Expected valid tokenizer files.'
-    ) from error
 
 
 def _contents(folder: Path, splitter: type[Splitter]) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from tfm.core import errors
+from tfm.data.tokenizer.limits import check_count
 from tfm.data.tokenizer.published.folder import read_json
 from tfm.data.tokenizer.published.tiktoken import merges_of_ranks, printable
 
@@ -27,6 +28,7 @@ def read(path: Path) -> tokenizers.Tokenizer:
   entries = sorted(layout['special_tokens'], key=lambda entry: entry['rank'])
   special = [str(entry['token_str']) for entry in entries]
   count = config.get('default_num_special_tokens') or len(special)
+  check_count(str(path), 'default_num_special_tokens', count)
   special += [f'<SPECIAL_{i}>' for i in range(len(special), count)]
   # The file may have more tokens than the model.
   size = config.get('default_vocab_size')

@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from tfm.data.tokenizer.file import BYTE_ALPHABET
+from tfm.data.tokenizer.limits import check_count, check_ids
 
 _PATTERN = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
@@ -38,6 +39,7 @@ def read(path: Path, fields: Mapping[str, Any]) -> tokenizers.Tokenizer:
   """
   lines = map(bytes.split, path.read_bytes().splitlines())
   ranks = {base64.b64decode(text): int(rank) for text, rank in lines}
+  check_ids(str(path), ranks.values())
   vocab = {printable(token): rank for token, rank in ranks.items()}
   model = models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True)
   inner = tokenizers.Tokenizer(model)
@@ -59,6 +61,7 @@ def _specials(size: int, fields: Mapping[str, Any]) -> list[str]:
   last = max(added, default=0)
   if last < size:
     return extra
+  check_count('added_tokens_decoder', 'the number of tokens up to the last id', last - size)
   texts = [added.get(number, f'<|reserved_token_{number}|>') for number in range(size, last + 1)]
   return [*texts, *(text for text in extra if text not in texts)]
 

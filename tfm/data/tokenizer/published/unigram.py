@@ -5,6 +5,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from tfm.data.tokenizer.limits import check_count
 from tfm.data.tokenizer.published.languages import MBART, MBART50
 from tfm.data.tokenizer.published.recipe import Draft, Recipe
 
@@ -163,12 +164,15 @@ def _pegasus_order(draft: Draft, vocab: Scored) -> Scored:
   mask = _name(draft, 'mask_token', '<mask_1>')
   sentence = str(fields.get('mask_token_sent', '<mask_2>'))
   first += [text for text in dict.fromkeys((mask, sentence)) if text != 'None']
+  check_count(str(draft.folder), 'offset', fields.get('offset', 103))
   unused = [(f'<unk_{i}>', -100.0) for i in range(2, fields.get('offset', 103))]
   return [*((text, 0.0) for text in first), *unused, *vocab[2:]]
 
 
 def _t5_order(draft: Draft, vocab: Scored) -> Scored:
-  extra = [f'<extra_id_{i}>' for i in reversed(range(draft.fields.get('extra_ids', 100)))]
+  count = draft.fields.get('extra_ids', 100)
+  check_count(str(draft.folder), 'extra_ids', count)
+  extra = [f'<extra_id_{i}>' for i in reversed(range(count))]
   return [*vocab, *((text, 0.0) for text in extra)]
 
 
@@ -177,6 +181,7 @@ def _t5_order(draft: Draft, vocab: Scored) -> Scored:
 
 def _t5_tokens(draft: Draft) -> None:
   fields = draft.fields
+  check_count(str(draft.folder), 'extra_ids', fields['extra_ids'])
   extra = [f'<extra_id_{i}>' for i in range(fields['extra_ids'])]
   known = fields.get('additional_special_tokens')
   if known is None:
@@ -189,6 +194,7 @@ def _pegasus_tokens(draft: Draft) -> None:
   fields = draft.fields
   sentence = fields['mask_token_sent']
   known = map(str, fields.get('additional_special_tokens') or [])
+  check_count(str(draft.folder), 'offset', fields['offset'])
   tokens = [f'<unk_{i}>' for i in range(2, fields['offset'])]
   if sentence is not None and sentence not in known:
     tokens.insert(0, sentence)
