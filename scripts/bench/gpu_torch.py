@@ -117,6 +117,9 @@ def train_call(
   torch.manual_seed(0)
   with torch.device(device):
     model = Decoder(sizes)
+  for weight in model.parameters():
+    if weight.ndim > 1:
+      nn.init.normal_(weight, std=0.02)
   found = sum(p.numel() for p in model.parameters())
   assert found == params, f'{found} parameters, and tfm has {params}'
   forward: Any = torch.compile(model) if compiled else model
