@@ -53,15 +53,19 @@ def _scan(body: Body, unit: Any, carry: Carry, layers: Layers, unroll: int) -> t
   rest = [_with_store(block, None) for block in layers.caches]
   index_L = jnp.arange(length, dtype=jnp.int32)
 
+  def view(store: Any, i: jax.Array) -> Any:
+    return None if store is None else Layered(store, i)
+
   def one(state: Any, layer: Any) -> tuple[Any, Any]:
     carry, stores = state
     (params, caches, keys, number), i = layer
-    views = [None if store is None else Layered(store, i) for store in stores]
+    views = [view(store, i) for store in stores]
     caches = list(map(_with_store, caches, views))
     carry, (caches, sown) = body(carry, (params, caches, keys, number))
     written = [block['mixer']['tokens'] for block in caches]
-    stores = [None if view is None else view.stores for view in written]
-    return (carry, stores), ([_with_store(block, None) for block in caches], sown)
+    stores = list(map(_stores_of, written))
+    rest = [_with_store(block, None) for block in caches]
+    return (carry, stores), (rest, sown)
 
   each = tuple(layers._replace(caches=rest)), index_L
   state = carry, stores
@@ -72,3 +76,7 @@ def _scan(body: Body, unit: Any, carry: Carry, layers: Layers, unroll: int) -> t
 def _with_store(block: dict[str, Any], store: Any) -> dict[str, Any]:
   """Return the cache of a block with another store of tokens."""
   return block | {'mixer': block['mixer'] | {'tokens': store}}
+
+
+def _stores_of(view: Layered | None) -> Any:
+  return None if view is None else view.stores
