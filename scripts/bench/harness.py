@@ -23,9 +23,13 @@ class OwnProcess:
   Args:
     make: function that returns the call to be timed; it runs in the process and must pickle.
     *args: arguments of `make`, which must pickle.
+    limit: seconds that the start and each call may take; None: any time.
   """
 
-  def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any):
+  def __init__(
+    self, make: Callable[..., Callable[[], Any]], *args: Any, limit: float | None = None
+  ):
+    self._limit = limit
     context = multiprocessing.get_context('spawn')
     self._here, there = context.Pipe()
     self._process = context.Process(target=_serve, args=(there, make, args), daemon=True)
@@ -39,6 +43,9 @@ class OwnProcess:
     self._wait()
 
   def _wait(self) -> None:
+    if not self._here.poll(self._limit):
+      self.close()
+      raise RuntimeError(f'no answer after {self._limit:.0f} s')
     if (error := self._here.recv()) is not None:
       raise RuntimeError(error)
 
@@ -46,6 +53,46 @@ class OwnProcess:
     """End the process."""
     self._process.terminate()
     self._process.join()
+
+
+def apart(fn: Callable[..., Any], *args: Any, limit: float | None = None) -> Any:
+  """Return the result of a function in a process of its own.
+
+  Args:
+    fn: the function, which must pickle, as its result.
+    *args: its arguments.
+    limit: seconds after which the process is ended; None: no limit.
+
+  Returns:
+    The result.
+
+  Raises:
+    RuntimeError: the function failed, or took too long.
+  """
+  context = multiprocessing.get_context('spawn')
+  here, there = context.Pipe(duplex=False)
+  process = context.Process(target=_answer, args=(there, fn, args), daemon=True)
+  process.start()
+  there.close()
+  try:
+    if not here.poll(limit):
+      raise RuntimeError(f'no answer after {limit:.0f} s')
+    result, error = here.recv()
+  except EOFError as ended:
+    raise RuntimeError('the process ended') from ended
+  finally:
+    process.terminate()
+    process.join()
+  if error is not None:
+    raise RuntimeError(error)
+  return result
+
+
+def _answer(pipe: Connection, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+  try:
+    pipe.send((fn(*args), None))
+  except Exception as error:
+    pipe.send((None, f'{type(error).__name__}: {error}'))
 
 
 def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> None:

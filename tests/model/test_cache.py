@@ -9,8 +9,8 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.model import transformer
-from tfm.model.cache import init_cache, rewind
-from tfm.parts.cache import TABLE, Int8Cache, PagedCache, RingCache
+from tfm.model.cache import cache_letters, init_cache, rewind
+from tfm.parts.cache import TABLE, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 
 _rng = np.random.default_rng(0)
@@ -111,3 +111,13 @@ def test_dropped_tokens_are_masked_out(kind):
   found = jitted(rewind(after, cache['slot']), ROWS[:, :1], far)
   np.testing.assert_allclose(found, jitted(cache, ROWS[:, :1], far), rtol=1e-5, atol=1e-5)
   assert np.abs(found - jitted(after, ROWS[:, :1], far)).max() > 1e-2
+
+
+@pytest.mark.parametrize('kind', [DenseCache(), Int8Cache(), RingCache(3), PagedCache(5)])
+def test_letters_name_the_heads_of_every_kind_of_cache(kind):
+  cache = jax.eval_shape(lambda: init_cache(MODELS['rope_gqa'], 3, 40, kind=kind))
+  letters = jax.tree_util.tree_leaves_with_path(cache_letters(cache)['layers'])
+  for (path, axes), array in zip(letters, jax.tree.leaves(cache['layers']), strict=True):
+    by_head = 'arrays' in jax.tree_util.keystr(path)
+    assert axes == ('LBK--' if by_head else 'LB' + '-' * (array.ndim - 2))
+    assert not by_head or array.shape[2] == 2

@@ -133,3 +133,35 @@ def test_peak_inside_a_loop_counts_what_waits_outside():
     (64, 64),
   )
   assert sum(b.bytes for b in live.at_peak(module)) >= 2 * 64 * 64 * 4
+
+
+NESTED = """HloModule m, is_scheduled=true
+
+%slice (p: f32[8,4,16], i: s32[]) -> f32[4,16] {
+  %p = f32[8,4,16] parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %s = f32[1,4,16] dynamic-slice(%p, %i, %zero, %zero), dynamic_slice_sizes={1,4,16}
+  ROOT %b = f32[4,16] bitcast(%s)
+}
+
+%product (x: f32[2,4], w: f32[8,4,16], j: s32[]) -> f32[2,16] {
+  %x = f32[2,4] parameter(0)
+  %w = f32[8,4,16] parameter(1)
+  %j = s32[] parameter(2)
+  %one = f32[4,16] fusion(%w, %j), kind=kLoop, calls=%slice
+  ROOT %dot = f32[2,16] dot(%x, %one), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (a: f32[2,4], w_L: f32[8,4,16], n: s32[]) -> f32[2,16] {
+  %a = f32[2,4] parameter(0)
+  %w_L = f32[8,4,16] parameter(1)
+  %n = s32[] parameter(2)
+  ROOT %out = f32[2,16] fusion(%a, %w_L, %n), kind=kOutput, calls=%product
+}
+"""
+
+
+def test_traffic_counts_only_slices_of_nested_fusions():
+  found = work.measure(hlo.parse(NESTED), {'data': 1})
+  assert found.hbm_bytes == 4 * (2 * 4 + 4 * 16 + 1 + 2 * 16)

@@ -44,6 +44,24 @@ def test_serving_plans_shard_the_cache(folder, toy, step):
   assert found.work.flops == pytest.approx(found.model_flops, rel=0.6)
 
 
+def test_tensor_axis_splits_heads_of_the_cache(folder, toy):
+  x = experiment(folder, mesh__fsdp=2, mesh__tensor=2)
+  program = STEPS['decode'](x, toy(4).devices())
+  paths = jax.tree_util.tree_leaves_with_path(program.arguments['cache'])
+  arrays = [a for path, a in paths if 'arrays' in jax.tree_util.keystr(path)]
+  whole = x.data.batch * count.cache_bytes(x.model, x.data.length, 'float32')
+  assert bytes_per_chip(arrays) == whole // 4
+
+
+@pytest.mark.parametrize('loop', ['scan', 'unroll'])
+def test_decode_step_does_not_copy_the_cache(folder, toy, loop):
+  x = experiment(folder, mesh__fsdp=1, loop=loop, data__length=512)
+  topology = toy(1)
+  lowered = STEPS['decode'](x, topology.devices()).trace().lower()
+  cache = x.data.batch * count.cache_bytes(x.model, x.data.length, 'float32')
+  assert lowered.compile().memory_analysis().temp_size_in_bytes < cache
+
+
 def test_evaluation_plan_has_no_optimizer(folder, toy):
   program = STEPS['eval'](experiment(folder), toy(2).devices())
   assert set(program.arguments) == {'parameters', 'batch'}

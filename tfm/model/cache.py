@@ -85,7 +85,7 @@ def _init_block(
 def cache_letters(cache: dict[str, Any]) -> dict[str, Any]:
   """Return the axis letters of the arrays of a cache, as sharding rules need them.
 
-  The axis of sequences is 'B'; in a dense cache it holds the key/value heads of each sequence too.
+  The axis of sequences is 'B', in a paged cache that of blocks. The axis of key/value heads is 'K'.
   Other axes are '-', which no rule splits.
 
   Args:
@@ -94,7 +94,13 @@ def cache_letters(cache: dict[str, Any]) -> dict[str, Any]:
   Returns:
     A tree of the same structure.
   """
-  layers = jax.tree.map(lambda array: 'LB' + '-' * (array.ndim - 2), cache['layers'])
+
+  def letters(path: Any, array: Any) -> str:
+    names = [getattr(key, 'key', getattr(key, 'name', None)) for key in path]
+    by_head = 'arrays' in names and array.ndim > 4  # [L, B, K, S, ...]
+    return ('LBK' if by_head else 'LB').ljust(array.ndim, '-')
+
+  layers = jax.tree.map_with_path(letters, cache['layers'])
   return {'slot': 'B', 'next': 'B', 'layers': layers}
 
 

@@ -193,7 +193,7 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
     return float(sum(o.hbm_bytes for o in operands) + instruction.hbm_bytes)
   fused = module.computations[instruction.called[0]]
   read = sum(
-    min(operand.hbm_bytes, _read_of(fused, parameter, operand))
+    min(operand.hbm_bytes, _read_of(module, fused, parameter, operand))
     for operand, parameter in zip(operands, fused.parameters, strict=False)
   )
   return float(read + _written_by(fused, instruction))
@@ -205,14 +205,32 @@ def _users(computation: Computation, name: str) -> Iterator[Instruction]:
       yield instruction
 
 
-def _read_of(fused: Computation, parameter: Instruction, operand: Instruction) -> float:
-  """Return the bytes of an operand that a fusion reads: only slices of some."""
+def _read_of(
+  module: Module, fused: Computation, parameter: Instruction, operand: Instruction
+) -> float:
+  """Return the bytes of an operand that a fusion reads: only slices of some.
+
+  Args:
+    module: The program.
+    fused: The computation of the fusion, or of a fusion inside it.
+    parameter: The parameter of `fused` for the operand, or a bitcast of it.
+    operand: The operand of the outermost fusion.
+
+  Returns:
+    The bytes.
+  """
   total = 0.0
   for user in _users(fused, parameter.name):
     if user.op in ('dynamic-slice', 'slice', 'gather'):
       total += user.bytes
     elif user.op == 'dynamic-update-slice' and user.operands[0] == parameter.name:
       total += 0.0  # updated in place
+    elif user.op == 'bitcast':
+      total += _read_of(module, fused, user, operand)
+    elif user.op == 'fusion':  # a TPU slices the operand of a product in a fusion of its own
+      inner = module.computations[user.called[0]]
+      inner_parameter = inner.parameters[user.operands.index(parameter.name)]
+      total += _read_of(module, inner, inner_parameter, operand)
     else:
       return float(operand.hbm_bytes)
   return total

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from tfm.model.loops.base import Body, Carry, Layers
 from tfm.model.remat import remat
+from tfm.parts.cache.base import Layered
 from tfm.parts.context import Ctx, Run
 
 
@@ -23,8 +24,7 @@ def scan(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple
   Returns:
     (the final carry, the outputs of `body` stacked over repeats).
   """
-  body = remat(_in_turn(body, unit.dims.run), unit.dims.run.remat)
-  return jax.lax.scan(body, carry, tuple(layers), length=len(layers.number))
+  return _scan(_in_turn(body, unit.dims.run), unit, carry, layers, unroll=1)
 
 
 def unroll(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
@@ -40,8 +40,46 @@ def unroll(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tup
   Returns:
     (the final carry, the outputs of `body` stacked over repeats).
   """
-  body, length = remat(body, unit.dims.run.remat), len(layers.number)
-  return jax.lax.scan(body, carry, tuple(layers), length=length, unroll=length)
+  return _scan(body, unit, carry, layers, unroll=len(layers.number))
+
+
+def _scan(body: Body, unit: Any, carry: Carry, layers: Layers, unroll: int) -> tuple[Carry, Any]:
+  """Run the repeats, `unroll` of them in one step of the scan."""
+  run, length = unit.dims.run, len(layers.number)
+  body = remat(body, run.remat)
+  if layers.caches is None or not run.cache.in_place:
+    return jax.lax.scan(body, carry, tuple(layers), length=length, unroll=unroll)
+  stores = [block['mixer']['tokens'] for block in layers.caches]
+  rest = [_with_store(block, None) for block in layers.caches]
+  index_L = jnp.arange(length, dtype=jnp.int32)
+
+  def view(store: Any, i: jax.Array) -> Any:
+    return None if store is None else Layered(store, i)
+
+  def one(state: Any, layer: Any) -> tuple[Any, Any]:
+    carry, stores = state
+    (params, caches, keys, number), i = layer
+    views = [view(store, i) for store in stores]
+    caches = list(map(_with_store, caches, views))
+    carry, (caches, sown) = body(carry, (params, caches, keys, number))
+    written = [block['mixer']['tokens'] for block in caches]
+    stores = list(map(_stores_of, written))
+    rest = [_with_store(block, None) for block in caches]
+    return (carry, stores), (rest, sown)
+
+  each = tuple(layers._replace(caches=rest)), index_L
+  state = carry, stores
+  (carry, stores), (rest, sown) = jax.lax.scan(one, state, each, length=length, unroll=unroll)
+  return carry, (list(map(_with_store, rest, stores)), sown)
+
+
+def _with_store(block: dict[str, Any], store: Any) -> dict[str, Any]:
+  """Return the cache of a block with another store of tokens."""
+  return block | {'mixer': block['mixer'] | {'tokens': store}}
+
+
+def _stores_of(view: Layered | None) -> Any:
+  return None if view is None else view.stores
 
 
 def _in_turn(body: Body, run: Run) -> Body:

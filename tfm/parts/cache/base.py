@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Any
 
+from flax import struct
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +21,27 @@ STORED_EXTRAS = {'prefix': jnp.bool_}
 
 #: A slot beyond the end of any cache. Writes to it are dropped.
 OUT_OF_RANGE = 1 << 30
+
+
+@struct.dataclass
+class Layered:
+  """The store of one layer, as an index into the stores of all layers.
+
+  A loop over layers carries the stores, so that a write changes only the new tokens. A loop that
+  passes the store of each layer separately copies it.
+
+  Attributes:
+    stores: the stores of all layers, with a leading layer axis.
+    layer: the index of the layer, int32.
+  """
+
+  stores: Store
+  layer: jax.Array
+
+  def read(self) -> Store:
+    """Return the store of the layer."""
+    at = lambda a: jax.lax.dynamic_index_in_dim(a, self.layer, keepdims=False)
+    return jax.tree.map(at, self.stores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +83,7 @@ class Cache(Part):
     """Store new tokens and return everything that they may attend to.
 
     Args:
-      store: the store of the layer.
+      store: the store of the layer; if `in_place`, it may be a `Layered`.
       new: the arrays of the new tokens, `[B, T, ...]` by name.
       info: the new tokens.
       count_B: the number of cached tokens of each sequence before this call.
@@ -151,6 +173,11 @@ class Cache(Part):
     return arrays
 
   @property
+  def in_place(self) -> bool:
+    """Whether `write` also takes and returns a `Layered` store."""
+    return False
+
+  @property
   def exact(self) -> bool:
     """Whether reads return the written values exactly."""
     return True
@@ -179,30 +206,24 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
   return {name: jnp.zeros((*lead, *a.shape), a.dtype) for name, a in arrays.items()}
 
 
-def head_major(a: jax.Array) -> jax.Array:
-  """Return `[B, S, K, ...]` as `[B K, S, ...]`, the stored layout.
+def swap_heads(a: jax.Array) -> jax.Array:
+  """Return `[B, S, K, ...]` as `[B, K, S, ...]`, the stored layout, or the reverse.
 
   Arrays without heads are unchanged. In this layout the tokens of a head are contiguous, so
-  attention reads them without a copy, which would cost ten times the product on a CPU. B and K
-  share one axis. With a separate batch axis, often of size 1, XLA's CPU compiler keeps two versions
-  of each store, and copies them four times a step.
+  attention reads them without a copy, which would cost ten times the product on a CPU. B and K are
+  separate axes, so that a mesh can split both.
   """
-  if a.ndim < 4:
-    return a
-  B, S, K, *rest = a.shape
-  return jnp.swapaxes(a, 1, 2).reshape(B * K, S, *rest)
+  return jnp.swapaxes(a, 1, 2) if a.ndim > 3 else a
 
 
 def token_major(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Return stored arrays as `[B, S, ...]` in the dtypes of `new`, for attention."""
+  return cast_like({name: swap_heads(a) for name, a in arrays.items()}, new)
 
-  def by_token(stored: jax.Array, part: jax.Array) -> jax.Array:
-    if part.ndim < 4:
-      return stored
-    B, _, K, *_ = part.shape
-    return jnp.swapaxes(stored.reshape(B, K, *stored.shape[1:]), 1, 2)
 
-  return cast_like({name: by_token(a, new[name]) for name, a in arrays.items()}, new)
+def of_layer(store: Store) -> Store:
+  """Return the store of one layer, given itself or a `Layered`."""
+  return store.read() if isinstance(store, Layered) else store
 
 
 def empty_info(lead: tuple[int, int], extras: frozenset[str]) -> TokenInfo:
@@ -235,28 +256,59 @@ def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
   """Return stored arrays with the new tokens written to their slots, in the stored dtypes.
 
   Args:
-    old: a tree of stored arrays, in the layout of `head_major`.
+    old: a tree of stored arrays, in the layout of `swap_heads`, or a `Layered` of such a tree.
     new: a tree of new arrays, `[B, T, ...]`.
     slot_BT: the slot of each new token. Slots beyond the last are dropped.
 
   Returns:
-    The tree with the new tokens.
+    `old` with the new tokens.
   """
+  if isinstance(old, Layered):
+    put = lambda stored, part: _scatter(stored, part, slot_BT, old.layer)
+    return dataclasses.replace(old, stores=jax.tree.map(put, old.stores, new))
+  return jax.tree.map(lambda stored, part: _scatter(stored, part, slot_BT), old, new)
 
-  def all_rows(stored, part):
-    slots = jnp.repeat(slot_BT, stored.shape[0] // slot_BT.shape[0], axis=0)
-    at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
-    return jax.vmap(at)(stored, head_major(part.astype(stored.dtype)), slots)
 
-  return jax.tree.map(all_rows, old, new)
+def _scatter(
+  stored: jax.Array, new: jax.Array, slot_BT: jax.Array, layer: jax.Array | None = None
+) -> jax.Array:
+  """Return one array with new tokens.
+
+  Args:
+    stored: `[B, S, ...]` or `[B, K, S, ...]`; with `layer`, with an axis of layers before these.
+    new: `[B, T, ...]`.
+    slot_BT: the slot of each new token.
+    layer: the index of the layer to write; None: there is no axis of layers.
+
+  Returns:
+    The new array.
+  """
+  new = swap_heads(new)
+  batch = new.shape[: 2 if new.ndim > 3 else 1]
+  index = slot_BT.reshape(len(slot_BT), *[1] * (len(batch) - 1), -1)
+  index = jnp.broadcast_to(index, new.shape[: len(batch) + 1])[..., None]
+  lead = 0 if layer is None else 1
+  written: tuple[int, ...] = (lead + len(batch),)
+  if layer is not None:
+    index = jnp.concatenate([jnp.broadcast_to(layer, index.shape), index], axis=-1)
+    written = (0, *written)
+  # A batch axis of heads, because XLA's CPU compiler copies a store whose scatter has one index.
+  numbers = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=tuple(range(len(batch) + 1, new.ndim)),
+    inserted_window_dims=written,
+    scatter_dims_to_operand_dims=written,
+    operand_batching_dims=tuple(range(lead, lead + len(batch))),
+    scatter_indices_batching_dims=tuple(range(len(batch))),
+  )
+  return jax.lax.scatter(
+    stored, index, new.astype(stored.dtype), numbers,
+    unique_indices=True, mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
+  )  # fmt: skip
 
 
 def select_sequences(store: Any, index_B: jax.Array) -> Any:
-  """Return the store of the sequences `index_B`, for arrays in the layout of `head_major`."""
-  B = store['info'].positions.shape[0]
-  return jax.tree.map(
-    lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store
-  )
+  """Return the store of the sequences `index_B`."""
+  return jax.tree.map(lambda a: a[index_B], store)
 
 
 def mask_from(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from tfm.parts.cache.base import (
   Cache,
   empty_info,
-  head_major,
   mask_from,
   nbytes,
+  of_layer,
   scatter_tokens,
   select_sequences,
   slot_numbers,
+  swap_heads,
   token_major,
   with_stored_extras,
   zeros,
@@ -27,18 +28,21 @@ class DenseCache(Cache):
   """
 
   def init(self, arrays, B, S, lookback, extras):
-    empty = {name: head_major(a) for name, a in zeros(arrays, (B, S)).items()}
+    empty = {name: swap_heads(a) for name, a in zeros(arrays, (B, S)).items()}
     return {'arrays': empty, 'info': empty_info((B, S), extras)}
 
   def write(self, store, new, info, count_B, lookback):
     number_BT, count_B = slot_numbers(info, count_B)
-    store = scatter_tokens(
-      store, {'arrays': new, 'info': with_stored_extras(info, store['info'])}, number_BT
-    )
-    number_BS = jnp.broadcast_to(
-      jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape
-    )
-    return token_major(store['arrays'], new), mask_from(store['info'], number_BS, count_B), store
+    extras = with_stored_extras(info, of_layer(store)['info'])
+    store = scatter_tokens(store, {'arrays': new, 'info': extras}, number_BT)
+    stored = of_layer(store)
+    shape = stored['info'].positions.shape
+    number_BS = jnp.broadcast_to(jnp.arange(shape[1])[None], shape)
+    return token_major(stored['arrays'], new), mask_from(stored['info'], number_BS, count_B), store
+
+  @property
+  def in_place(self):
+    return True
 
   def select(self, store, index_B):
     return select_sequences(store, index_B)

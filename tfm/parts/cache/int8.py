@@ -51,6 +51,10 @@ class Int8Cache(Cache):
     return self.of.follow(store, index_B, count_B)
 
   @property
+  def in_place(self):
+    return self.of.in_place
+
+  @property
   def block(self):
     return self.of.block
 

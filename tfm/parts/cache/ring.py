@@ -11,6 +11,7 @@ from tfm.parts.cache.base import (
   Cache,
   mask_from,
   nbytes,
+  of_layer,
   scatter_tokens,
   select_sequences,
   slot_numbers,
@@ -39,6 +40,10 @@ class RingCache(Cache):
       yield f'margin={self.margin} leaves no slot for new tokens. Expected at least 1.'
 
   @property
+  def in_place(self):
+    return True
+
+  @property
   def back(self):
     return self.margin
 
@@ -54,26 +59,25 @@ class RingCache(Cache):
     }
 
   def write(self, store, new, info, count_B, lookback):
-    if 'number' not in store:
+    before = of_layer(store)
+    if 'number' not in before:
       return DenseCache().write(store, new, info, count_B, lookback)
-    R, T = store['info'].positions.shape[1], info.positions.shape[1]
+    R, T = before['info'].positions.shape[1], info.positions.shape[1]
     number_BT, after_B = slot_numbers(info, count_B)
-    chunk = {'arrays': new, 'info': with_stored_extras(info, store['info']), 'number': number_BT}
+    chunk = {'arrays': new, 'info': with_stored_extras(info, before['info']), 'number': number_BT}
     # Only the last R tokens are stored, so that each slot is written once.
     stays_BT = (number_BT < OUT_OF_RANGE) & (number_BT >= after_B[:, None] - R)
     slot_BT = jnp.where(
       stays_BT, number_BT % R, OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None]
     )
-    stored = scatter_tokens(store, chunk, slot_BT)
+    store = scatter_tokens(store, chunk, slot_BT)
     if self.margin >= T:
-      return (
-        token_major(stored['arrays'], new),
-        mask_from(stored['info'], stored['number'], after_B),
-        stored,
-      )
-    old = token_major(store['arrays'], new), mask_from(store['info'], store['number'], count_B)
+      after = of_layer(store)
+      masked = mask_from(after['info'], after['number'], after_B)
+      return token_major(after['arrays'], new), masked, store
+    old = token_major(before['arrays'], new), mask_from(before['info'], before['number'], count_B)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['info']))
-    return *both, stored
+    return *both, store
 
   def select(self, store, index_B):
     return select_sequences(store, index_B)
