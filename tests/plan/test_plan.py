@@ -33,6 +33,17 @@ def test_training_plan_has_exact_state_and_near_flops(folder, toy):
   assert written['bound'] in ('compute', 'HBM', 'interconnect')
 
 
+def test_programs_without_text_keep_their_memory(folder, toy, monkeypatch):
+  def fail(compiled):
+    raise jax.errors.JaxRuntimeError('INTERNAL: RET_CHECK failure')
+
+  monkeypatch.setattr(jax.stages.Compiled, 'as_text', fail)
+  found = plan(experiment(folder), toy(2), 'eval')
+  assert found.work is None
+  assert sum(found.memory.bytes.values()) == found.memory.peak > 0
+  assert any('cannot read the text' in note for note in found.notes)
+
+
 @pytest.mark.parametrize('step', ['prefill', 'decode'])
 def test_serving_plans_shard_the_cache(folder, toy, step):
   x = experiment(folder)

@@ -29,7 +29,7 @@ class Memory(NamedTuple):
   host: int = 0
 
 
-def of_compiled(compiled: Any, module: Module, program: Program) -> Memory:
+def of_compiled(compiled: Any, module: Module | None, program: Program) -> Memory:
   """Return the memory of a compiled program.
 
   The compiler reports arguments and temporary buffers. How the temporary buffers divide into
@@ -37,7 +37,7 @@ def of_compiled(compiled: Any, module: Module, program: Program) -> Memory:
 
   Args:
     compiled: The compiled program.
-    module: Its text, parsed.
+    module: Its text, parsed. None: temporary buffers are not divided into classes.
     program: The program, for its arguments.
 
   Returns:
@@ -47,7 +47,7 @@ def of_compiled(compiled: Any, module: Module, program: Program) -> Memory:
   peak = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
   peak += stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
   host = stats.host_argument_size_in_bytes + stats.host_temp_size_in_bytes
-  largest = at_peak(module)
+  largest = [] if module is None else at_peak(module)
   known = arguments(program)
   estimated = _classes(largest, program)
   room = max(peak - sum(known.values()), 0)

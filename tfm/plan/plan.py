@@ -11,7 +11,7 @@ import jax
 from tfm.core import errors
 from tfm.plan import memory as memory_lib
 from tfm.plan import work as work_lib
-from tfm.plan.hlo import parse
+from tfm.plan.hlo import Module, parse
 from tfm.plan.memory import Memory
 from tfm.plan.programs import STEPS, Program
 from tfm.plan.topology import Topology
@@ -150,8 +150,8 @@ def plan(
   if needed is None:
     if compiled_to is not None:
       compiled_to(lowered, compiled)
-    module = parse(compiled.as_text())
-    work = work_lib.measure(module, program.mesh.shape)
+    module = _module(compiled)
+    work = None if module is None else work_lib.measure(module, program.mesh.shape)
     memory = memory_lib.of_compiled(compiled, module, program)
   else:
     work, memory = None, memory_lib.too_large(needed, program)
@@ -166,7 +166,7 @@ def plan(
     unit=program.unit,
     trace_seconds=traced - start,
     compile_seconds=compile_seconds,
-    notes=tuple(_notes(program, work)),
+    notes=tuple(_notes(program, work, needed is None)),
   )
 
 
@@ -190,8 +190,21 @@ def _no_cache() -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _notes(program: Program, work: Work | None) -> list[str]:
+def _module(compiled: Any) -> Module | None:
+  """Return the parsed text of a compiled program, or None if jax cannot read it back."""
+  try:
+    return parse(compiled.as_text())
+  except jax.errors.JaxRuntimeError:
+    return None
+
+
+def _notes(program: Program, work: Work | None, fits: bool) -> list[str]:
   notes = list(program.notes)
+  if work is None and fits:
+    notes.append(
+      'jax cannot read the text of this compiled program back: FLOPs, traffic and collectives are '
+      'unknown, and temporary buffers are not divided into classes.'
+    )
   if work is not None and work.kernels:
     notes.append(f'{work.kernels} runs of kernels do not state their FLOPs, which are not counted.')
   if work is not None and work.unknown_loops:
