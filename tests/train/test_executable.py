@@ -74,3 +74,18 @@ def test_missing_file_is_a_user_error(saved, tmp_path):
   x, devices, _ = saved
   with pytest.raises(errors.UserError, match='Expected a file of tfm plan --save'):
     executable.load(tmp_path / 'none.bin', x, build(x, devices))
+
+
+def test_training_with_a_saved_step_ends_with_the_same_bits(tmp_path):
+  from tfm.train import loop
+
+  x, devices = experiment(tmp_path, steps=3, eval_every=3, save_every=3), jax.devices()[:1]
+  built = build(x, devices)
+  lowered = built.step.lower(built.shapes, built.batch.shapes)
+  executable.save(tmp_path / 'step.bin', x, lowered, lowered.compile())
+  own = loop.train(x, tmp_path / 'own', devices=devices).state
+  saved = loop.train(
+    x, tmp_path / 'saved', devices=devices, executable_file=tmp_path / 'step.bin'
+  ).state
+  for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(saved), strict=True):
+    np.testing.assert_array_equal(a, b)

@@ -29,6 +29,9 @@ CONFIG = command.define_config(FLAGS, needed=True)
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'the folder of checkpoints and metrics', required=True, flag_values=FLAGS
 )
+EXECUTABLE = flags.DEFINE_string(
+  'executable', None, 'a compiled step of tfm plan --save, for the same program', flag_values=FLAGS
+)
 COMPILE_CACHE = flags.DEFINE_boolean(
   'compile_cache',
   True,
@@ -47,7 +50,13 @@ def main() -> int:
     compile_cache.enable()
   experiment = CONFIG.resolve(check=preflight.mistakes).config
   try:
-    train(experiment, WORKDIR.value, sample=write, warm_start=warm_start)
+    train(
+      experiment,
+      WORKDIR.value,
+      sample=write,
+      warm_start=warm_start,
+      executable_file=EXECUTABLE.value,
+    )
   except Stopped as e:
     if FLAGS.debug:
       traceback.print_exception(e)

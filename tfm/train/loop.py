@@ -21,6 +21,7 @@ from tfm.train import (
   claim,
   compile_cache,
   evaluate,
+  executable,
   goodput,
   memory,
   preflight,
@@ -74,6 +75,7 @@ def train(
   sample: Sampler | None = None,
   devices: Sequence[jax.Device] | None = None,
   warm_start: WarmStart | None = None,
+  executable_file: str | Path | None = None,
 ) -> Trained:
   """Train a model for `x.steps` updates in total.
 
@@ -86,6 +88,7 @@ def train(
     sample: Generates the text sample of an evaluation. No sample by default.
     devices: The devices of the mesh. Defaults to all devices.
     warm_start: Reads the parameters of `x.init_from`.
+    executable_file: The compiled step of `executable.save`. None compiles it here.
 
   Returns:
     The final state, and the metrics of the last evaluation.
@@ -110,6 +113,9 @@ def train(
     if wrong := list(x.task.suits(x.model, dataset)):
       raise errors.UserError('\n'.join(wrong))
     built = build(x, devices)
+    if executable_file is not None:
+      with clock.within('compile'):
+        built = built._replace(step=executable.load(executable_file, x, built))
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
     closing.callback(checkpoints.close)
@@ -244,8 +250,10 @@ class _Loop:
 
   def compile(self, state: State, batch: step_lib.Batch) -> None:
     """Compile the step ahead of its first call."""
-    with self.clock.within('compile'):
-      compiled = compile_cache.compiled(self.built.step, state, batch)
+    compiled: object = 'step read from a file'
+    if hasattr(self.built.step, 'lower'):
+      with self.clock.within('compile'):
+        compiled = compile_cache.compiled(self.built.step, state, batch)
     setup = self.clock.seconds['setup']
     self.first = f'setup {setup:.1f} s, {compiled}', time.perf_counter()
     self.clock.enter('step')
