@@ -43,7 +43,7 @@ def test_every_part_of_a_model_occurs_in_a_pair():
   values = set().union(*(cases.field_values(case.spec) for case in cases.pairs().values()))
   parts = {kind for _, _, kind in values}
   # Parts of the run, and parts that test_inputs_and_heads.py or tests/parts cover.
-  elsewhere = ('attend', 'cache', 'init', 'embed', 'head', 'resample', 'rounding')
+  elsewhere = ('attend', 'cache', 'init', 'embed', 'head', 'resample', 'rounding', 'quantize')
   known = levels.tables()
   rows = {
     row

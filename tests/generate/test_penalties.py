@@ -143,4 +143,4 @@ def test_penalties_are_applied_at_each_step():
 )
 def test_invalid_options_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
-    generate(SPEC, {}, [[1]], **options)
+    generate(SPEC, weights(SPEC), [[1]], **options)

@@ -171,8 +171,9 @@ def test_unsupported_orders_and_targets_are_errors(spec, inputs, message):
 )
 def test_inputs_that_a_cache_does_not_store_are_errors(name, message):
   spec = SPECS['types']
+  params = transformer.init(spec, jax.random.key(0))
   with pytest.raises(errors.UserError, match=message):
-    transformer.apply(spec, {}, cache=init_cache(spec, 1, T), input_ids=_ONE, **{name: _ONE})
+    transformer.apply(spec, params, cache=init_cache(spec, 1, T), input_ids=_ONE, **{name: _ONE})
 
 
 def test_masked_requires_that_only_masks_mix_tokens():

@@ -89,7 +89,8 @@ def test_extra_branch_takes_the_block_input():
   entered, after = out['hidden_states'][:2]
   plain = dataclasses.replace(MODEL, segments=(dataclasses.replace(MODEL.segments[1], repeats=1),))
   rest = {name: p for name, p in params.items() if not name.startswith('segment_')}
-  beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))[
+  own = {'segment_0': params['segment_0']}
+  beneath = transformer.apply(plain, rest | own, input_ids=jnp.asarray([[3, 4, 5]]))[
     'last_hidden_state'
   ]
   own = jax.tree.map(lambda a: a[0], params['segment_0']['block_0']['aside'])

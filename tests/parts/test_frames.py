@@ -116,7 +116,7 @@ def _changed(x, start):
   [
     (np.zeros((1, 79, 100)), r'has shape \(1, 79, 100\)\. Expected \[B, D=80, T\]'),
     (np.zeros((80, 100)), 'has shape'),
-    (np.zeros((1, 80, 0)), 'has 0 frames. Expected at least 1'),
+    (np.zeros((1, 80, 0)), 'which is empty. Expected at least 1 on each axis'),
     (np.zeros((1, 80, 130)), 'are 65 tokens; .* 64 entries. Expected at most 128 frames'),
   ],
 )

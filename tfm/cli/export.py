@@ -25,7 +25,7 @@ PLATFORMS = flags.DEFINE_list(
 SLOTS = flags.DEFINE_integer(
   'slots',
   None,
-  'most tokens of a sequence with its answer; by default the positions of the model, at most 2048',
+  'most tokens of a sequence. Defaults to the positions of the model, at most 2048',
   lower_bound=1,
   flag_values=FLAGS,
 )
@@ -33,14 +33,14 @@ DTYPE = flags.DEFINE_enum(
   'dtype',
   None,
   ['float32', 'bfloat16', 'float16'],
-  'dtype of computation; by default that of the parameters',
+  'dtype of computation. Defaults to that of the parameters',
   flag_values=FLAGS,
 )
 WEIGHTS = flags.DEFINE_enum(
   'weights',
   'beside',
   ['beside', 'inside'],
-  'weights as a file, or as constants of the programs',
+  'weights as a file, or inside the programs',
   flag_values=FLAGS,
 )
 ADAPTER = command.define_adapter(FLAGS)

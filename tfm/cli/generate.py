@@ -71,7 +71,7 @@ INT8 = flags.DEFINE_bool(
 QUANTIZE = flags.DEFINE_string(
   'quantize',
   None,
-  'store weights as int8, fp8, int4 or "int4(tile=64)", by qwix',
+  'store weights as int8, fp8 or int4, with qwix',
   flag_values=FLAGS,
 )
 DRAFT = flags.DEFINE_string(

@@ -30,7 +30,7 @@ CONFIG = command.define_config(FLAGS)
 TOPOLOGY = flags.DEFINE_string(
   'topology',
   None,
-  'the chips, such as v5p:4x4x8, v5e-16, v6e:8x8, h100:8 or cpu:8',
+  'the chips: v5p:4x4x8, v5e-16, h100:8, cpu:8, ...',
   required=True,
   flag_values=FLAGS,
 )
@@ -39,7 +39,7 @@ STEP = flags.DEFINE_enum(
 )
 FLAGS.group('Search')
 FIT = flags.DEFINE_bool(
-  'fit', False, 'search mesh, remat and micro-batches for the fastest step that fits',
+  'fit', False, 'search mesh, remat and micro-batches that fit',
   flag_values=FLAGS,
 )  # fmt: skip
 FINALISTS = flags.DEFINE_integer(
@@ -53,7 +53,7 @@ MAX_CONTEXT = flags.DEFINE_bool(
 )
 FLAGS.group('Output')
 SAVE = flags.DEFINE_string(
-  'save', None, 'a file for the compiled training step, for tfm train --executable',
+  'save', None, 'a file for the compiled training step',
   flag_values=FLAGS,
 )  # fmt: skip
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object', flag_values=FLAGS)

@@ -30,12 +30,13 @@ WORKDIR = flags.DEFINE_string(
   'workdir', None, 'the folder of checkpoints and metrics', required=True, flag_values=FLAGS
 )
 EXECUTABLE = flags.DEFINE_string(
-  'executable', None, 'a compiled step of tfm plan --save, for the same program', flag_values=FLAGS
+  'executable', None, 'a compiled step of tfm plan --save', flag_values=FLAGS
 )
 COMPILE_CACHE = flags.DEFINE_boolean(
   'compile_cache',
   True,
-  'reuse compiled programs of earlier runs, from $TFM_CACHE/compiled or ~/.cache/tfm/compiled',
+  'reuse compiled programs of earlier runs. They are in $TFM_CACHE/compiled or '
+  '~/.cache/tfm/compiled',
   flag_values=FLAGS,
 )
 

@@ -13,7 +13,7 @@ def check_arguments(spec: Any, tokenizer: Any, key: Any, run: Any, draft: Any) -
 
   Args:
     spec: Expected a model.
-    tokenizer: Expected an object that encodes and decodes, or None.
+    tokenizer: Expected an object that decodes (and encodes text prompts), or None.
     key: Expected a random key, an array of keys, or None.
     run: Expected a `Run`.
     draft: Expected a draft, or None.
@@ -23,7 +23,7 @@ def check_arguments(spec: Any, tokenizer: Any, key: Any, run: Any, draft: Any) -
   """
   check_call.check_spec('generate', spec)
   problem = ''
-  if tokenizer is not None and not (hasattr(tokenizer, 'encode') and hasattr(tokenizer, 'decode')):
+  if tokenizer is not None and not hasattr(tokenizer, 'decode'):
     problem = f'tokenizer is of type {type(tokenizer).__name__}. Expected m.tokenizer, or None'
   elif key is not None and not (check_call.is_key(key) or check_call.is_key(key, ndim=1)):
     problem = f'key is not a random key ({key!r:.60}). Expected jax.random.key(seed), or None'

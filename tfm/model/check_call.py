@@ -15,7 +15,9 @@ from tfm.core import errors
 from tfm.model.initial import param_shapes
 from tfm.model.spec import Model
 from tfm.parts.context import Run
+from tfm.parts.stored import Joined, Stored
 
+_STORED = (Stored, Joined)
 _PARAMS = 'Expected the result of init(spec, key) or load(path) for this model.'
 _CACHE = 'Expected the result of init_cache(spec, batch, slots).'
 
@@ -110,6 +112,8 @@ def _differs(spec: Model, params: Mapping[str, Any]) -> str:
 
 def _first_difference(shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Any]) -> str:
   for path, shape in shapes.items():
+    if isinstance(given.get(path), _STORED):
+      continue  # a quantized weight has arrays of other shapes
     if path not in given:
       return f'params has no {path} {list(shape)}'
     leaf = given[path]
@@ -164,5 +168,6 @@ def _expected(spec: Model) -> tuple[Any, dict[str, tuple[int, ...]]]:
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-  pairs = jax.tree_util.tree_leaves_with_path(tree)
+  is_stored = lambda leaf: isinstance(leaf, _STORED)
+  pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_stored)
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in pairs}

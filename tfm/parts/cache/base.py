@@ -285,7 +285,7 @@ def _scatter(
   """
   new = swap_heads(new)
   batch = new.shape[: 2 if new.ndim > 3 else 1]
-  index = slot_BT.reshape(len(slot_BT), *[1] * (len(batch) - 1), -1)
+  index = slot_BT.reshape(slot_BT.shape[0], *[1] * (len(batch) - 1), -1)
   index = jnp.broadcast_to(index, new.shape[: len(batch) + 1])[..., None]
   lead = 0 if layer is None else 1
   written: tuple[int, ...] = (lead + len(batch),)

@@ -157,7 +157,9 @@ class _Moe(Module):
       return expert.apply({'params': params}, x[None], expert_ctx, rngs=rngs)[0][0]
 
     def sliced(rows: int, params: Params) -> bool:
-      units = params['gate']['kernel'].shape[-1] if 'gate' in params else 0
+      if 'gate' not in params or isinstance(params['gate']['kernel'], Stored):
+        return False
+      units = params['gate']['kernel'].shape[-1]
       return s.expert.slices(self.dims, rows, units, ctx.train) > 1
 
     y_BTD = x_BTD
