@@ -89,6 +89,7 @@ def test_fsdp_gathers_only_parameters(folder):
   x = grid.case(folder, 'gqa')
   found = grid.collectives(grid.compiled(x, Mesh(1, 2, 2, 2)))
   gathered = {c.shape for c in found if c.name == 'all-gather'}
-  # No activation, and one layer at a time. Heads are merged, and tensor splits each weight.
-  assert gathered == {(16, 32), (32,), (32, 4), (32, 16), (32, 32), (128, 32)}
+  # No activation, and one layer at a time. Heads are merged, and tensor splits each weight. The
+  # token ids (8, 8) are gathered for the lookup in a split table.
+  assert gathered == {(8, 8), (16, 32), (32,), (32, 4), (32, 16), (32, 32), (128, 32)}
   assert {c.name for c in found} == {'all-gather', 'all-to-all'}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import functools
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,7 +163,8 @@ def _is_float(dtype: Any) -> bool:
 @functools.lru_cache(maxsize=512)
 def _expected(spec: Model) -> tuple[Any, dict[str, tuple[int, ...]]]:
   """Return the structure of the parameters of a model, and their shapes by path."""
-  tree = param_shapes(spec)
+  with nn.logical_axis_rules(()):  # shapes do not depend on the sharding rules of a caller
+    tree = param_shapes(spec)
   shapes = {path: like.shape for path, like in _by_path(tree).items()}
   return jax.tree.structure(tree), shapes
 
