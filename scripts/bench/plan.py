@@ -126,6 +126,10 @@ def page(rows: dict[str, dict[str, object]]) -> str:
     if case.key in rows:
       lines.append(_line(case, rows[case.key]))
   libraries = {f'jax {r["jax"]}, libtpu {r["libtpu"]}' for r in rows.values()}
+  lines += [
+    '',
+    'Rows with settings are not equal to those of maxtext. Times are from a busy machine.',
+  ]
   return '\n'.join([*lines, '', f'Compiled by {" and ".join(sorted(libraries))}.', ''])
 
 
