@@ -23,8 +23,8 @@ SECTIONS = {
     'tfm/optim/ADDING.md', 'tfm/hub/ADDING.md', 'tfm/cli/ADDING.md', 'CONTRIBUTING.md',
   ),
   'Reference': (
-    'tfm/parts/PARTS.md', 'tfm/parts/REFUSED.md', 'tfm/zoo/MODELS.md', 'tfm/zoo/TEXT_MODELS.md', 'tfm/plan/CASES.md',
-    'scripts/bench/NOTES.md', 'CHANGELOG.md',
+    'tfm/parts/PARTS.md', 'tfm/parts/REFUSED.md', 'tfm/zoo/MODELS.md', 'tfm/zoo/TEXT_MODELS.md',
+    'tfm/plan/CASES.md', 'scripts/bench/NOTES.md', 'CHANGELOG.md',
   ),
 }  # fmt: skip
 ROOMS = (
