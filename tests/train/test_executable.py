@@ -4,9 +4,14 @@ import pytest
 
 from tests.plan.small import experiment
 from tfm.core import errors
-from tfm.train import executable
+from tfm.train import compile_cache, executable
 from tfm.train import step as step_lib
 from tfm.train.build import build
+
+
+def fresh(lowered):
+  with compile_cache.bypassed():
+    return lowered.compile()
 
 
 @pytest.fixture(scope='module')
@@ -16,7 +21,7 @@ def saved(tmp_path_factory):
   x, devices = experiment(folder, mesh__fsdp=2), jax.devices()[:2]
   built = build(x, devices)
   lowered = built.step.lower(built.shapes, built.batch.shapes)
-  executable.save(folder / 'step.bin', x, lowered, lowered.compile())
+  executable.save(folder / 'step.bin', x, lowered, fresh(lowered))
   return x, devices, folder / 'step.bin'
 
 
@@ -82,7 +87,7 @@ def test_training_with_a_saved_step_ends_with_the_same_bits(tmp_path):
   x, devices = experiment(tmp_path, steps=3, eval_every=3, save_every=3), jax.devices()[:1]
   built = build(x, devices)
   lowered = built.step.lower(built.shapes, built.batch.shapes)
-  executable.save(tmp_path / 'step.bin', x, lowered, lowered.compile())
+  executable.save(tmp_path / 'step.bin', x, lowered, fresh(lowered))
   own = loop.train(x, tmp_path / 'own', devices=devices).state
   saved = loop.train(
     x, tmp_path / 'saved', devices=devices, executable_file=tmp_path / 'step.bin'

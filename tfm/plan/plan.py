@@ -1,7 +1,6 @@
 """Plan a program: compile it for chips that need not be there, and read off its cost."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Callable
 import dataclasses
 import time
 from typing import Any
@@ -16,6 +15,7 @@ from tfm.plan.memory import Memory
 from tfm.plan.programs import STEPS, Program
 from tfm.plan.topology import Topology
 from tfm.plan.work import Work
+from tfm.train import compile_cache
 from tfm.train.experiment import Experiment
 
 
@@ -138,7 +138,8 @@ def plan(
   lowered = program.trace().lower()
   traced = time.perf_counter()
   try:
-    compiled = _compile(lowered)
+    with compile_cache.bypassed():  # a program for absent chips cannot be read back
+      compiled = lowered.compile()
     needed = None
   except jax.errors.JaxRuntimeError as error:
     needed = memory_lib.bytes_needed(str(error))
@@ -168,26 +169,6 @@ def plan(
     compile_seconds=compile_seconds,
     notes=tuple(_notes(program, work, needed is None)),
   )
-
-
-def _compile(lowered: Any) -> Any:
-  """Compile without the cache: a program for absent chips cannot be read back from it."""
-  with _no_cache():
-    return lowered.compile()
-
-
-@contextlib.contextmanager
-def _no_cache() -> Iterator[None]:
-  from jax.experimental.compilation_cache import compilation_cache
-
-  before = bool(jax.config.jax_enable_compilation_cache)  # type: ignore[attr-defined]
-  jax.config.update('jax_enable_compilation_cache', False)
-  compilation_cache.reset_cache()
-  try:
-    yield
-  finally:
-    jax.config.update('jax_enable_compilation_cache', before)
-    compilation_cache.reset_cache()
 
 
 def _module(compiled: Any) -> Module | None:

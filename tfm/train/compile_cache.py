@@ -1,6 +1,6 @@
 """Keep compiled programs on disk, so that a restarted run starts sooner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
 from pathlib import Path
@@ -44,6 +44,21 @@ def enable(folder: Path | None = None) -> Path | None:
     return None
   jax.config.update('jax_compilation_cache_dir', str(path))
   return path
+
+
+@contextlib.contextmanager
+def bypassed() -> Iterator[None]:
+  """Compile within the context, and neither read nor write the cache."""
+  from jax.experimental.compilation_cache import compilation_cache
+
+  before = bool(jax.config.values['jax_enable_compilation_cache'])
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', before)
+    compilation_cache.reset_cache()
 
 
 def _remove_old(path: Path) -> None:

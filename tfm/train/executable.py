@@ -28,7 +28,8 @@ def save(path: str | Path, x: Experiment, lowered: Any, compiled: Any) -> dict[s
     path: The file.
     x: The experiment.
     lowered: The lowered step.
-    compiled: The compiled step.
+    compiled: The compiled step, compiled within `compile_cache.bypassed()`: a program that was read
+      from the cache cannot be saved again.
 
   Returns:
     The fingerprint.
