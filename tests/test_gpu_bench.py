@@ -1,4 +1,4 @@
-"""The GPU benchmark runs on a CPU with small sizes, and reports what it skips."""
+"""The GPU benchmark runs on a CPU with small sizes, and reports skipped steps."""
 
 import json
 from pathlib import Path

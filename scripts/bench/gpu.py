@@ -213,12 +213,12 @@ def describe() -> Row:
 
 
 def rows_of(fn: Callable[..., Iterator[Row]], *args: Any) -> list[Row]:
-  """Return the rows of a generator, for a process of its own."""
+  """Return the rows of a generator, for a separate process."""
   return list(fn(*args))
 
 
 class Bench:
-  """Runs parts within a time budget, in processes of their own, and writes rows at once.
+  """Runs parts within a time budget, in separate processes, and writes each row immediately.
 
   Args:
     out: The file of the numbers.
@@ -247,14 +247,14 @@ class Bench:
     self.out.write_text(json.dumps(self.found, indent=1))
 
   def fits(self, part: str, what: Row, seconds: float) -> bool:
-    """Return whether a step of `seconds` fits; otherwise add a row that says so."""
+    """Return whether a step of `seconds` fits; otherwise add a row with the reason."""
     if self.left >= (0 if self.tiny else seconds):
       return True
     self.add(part, [what | {'verdict': f'skipped: needs {seconds:.0f} s, {self.left:.0f} s left'}])
     return False
 
   def apart(self, fn: Callable[..., Any], *args: Any) -> Any:
-    """Return the result of a function in a process of its own, ended with the budget.
+    """Return the result of a function in a separate process that ends with the budget.
 
     Raises:
       RuntimeError: The function failed, or the time is over.
@@ -262,7 +262,7 @@ class Bench:
     return harness.apart(fn, *args, limit=max(self.left, 1))
 
   def try_rows(self, part: str, what: Row, fn: Callable[[], list[Row]], seconds: float) -> None:
-    """Add the rows of a function, or one row that says why there are none.
+    """Add the rows of a function, or one row with the reason for their absence.
 
     Args:
       part: The part.
@@ -426,7 +426,7 @@ def predict(name: str, tiny: bool, topology: str, seconds: float) -> int:
   """
   here = str(Path(__file__).parent)
   args = [here, name, 'tiny' if tiny else 'whole', 'blockwise', topology]
-  for platform in ('cpu', None):  # some CUDA plugins do not load beside JAX_PLATFORMS=cpu
+  for platform in ('cpu', None):  # some CUDA plugins do not load with JAX_PLATFORMS=cpu
     env = {n: v for n, v in os.environ.items() if n != 'JAX_PLATFORMS'}
     env |= {'JAX_PLATFORMS': platform} if platform else {}
     command = [sys.executable, '-c', PREDICT, *args]
@@ -444,7 +444,7 @@ def has(module: str) -> bool:
 
 
 def missing(module: str, what: Row) -> list[Row]:
-  """Return a row that says that a rival is skipped, or none if its module is installed."""
+  """Return the row of a skipped rival, or none if its module is installed."""
   return [] if has(module) else [what | {'verdict': f'skipped: {module} is not installed'}]
 
 

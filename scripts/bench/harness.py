@@ -56,7 +56,7 @@ class OwnProcess:
 
 
 def apart(fn: Callable[..., Any], *args: Any, limit: float | None = None) -> Any:
-  """Return the result of a function in a process of its own.
+  """Return the result of a function in a separate process.
 
   Args:
     fn: the function, which must pickle, as its result.

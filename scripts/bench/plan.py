@@ -128,7 +128,7 @@ def page(rows: dict[str, dict[str, object]]) -> str:
   libraries = {f'jax {r["jax"]}, libtpu {r["libtpu"]}' for r in rows.values()}
   lines += [
     '',
-    'Rows with settings are not equal to those of maxtext. Times are from a busy machine.',
+    'Rows with settings differ from the settings of maxtext. Times are from a busy machine.',
   ]
   return '\n'.join([*lines, '', f'Compiled by {" and ".join(sorted(libraries))}.', ''])
 
@@ -151,7 +151,7 @@ def _line(case: Case, row: dict) -> str:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--only', default='', help='plan the cases whose name contains this')
+  parser.add_argument('--only', default='', help='plan the cases with this in their names')
   parser.add_argument('--pages', action='store_true', help='only write the page')
   flags = parser.parse_args()
   rows = {}

@@ -89,7 +89,7 @@ class Run:
     return any(process.poll() is not None for process in self.processes)
 
   def kill(self, draw: random.Random) -> None:
-    """Kill the processes in a random order, not all at once."""
+    """Kill the processes one after another, in a random order."""
     for process in draw.sample(self.processes, len(self.processes)):
       process.send_signal(signal.SIGKILL)
       time.sleep(draw.choice((0, 0.02)))
@@ -223,7 +223,7 @@ def soak(folder: Path, meshes: list[str], kills: int, total: int, seed: int) -> 
 
 
 def main() -> None:
-  """Run the soak, or one of its processes."""
+  """Run the soak, or a single process of it."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

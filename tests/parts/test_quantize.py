@@ -1,4 +1,4 @@
-"""Quantized products equal those of qwix and keep their formats in compiled programs."""
+"""Quantized products equal qwix and keep their formats in compiled programs."""
 
 import dataclasses
 import re
@@ -57,7 +57,7 @@ class Layer(nn.Module):
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of qwix's interception
 @pytest.mark.parametrize('how', [INT8, LowPrecision(tile=128), FP8], ids=['int8', 'weights', 'fp8'])
-def test_product_equals_the_one_of_qwix(how):
+def test_product_equals_qwix(how):
   x_BD, w_DF = normal(6, 256), normal(256, 5, seed=1)
   rule = qwix.QtRule(weight_qtype=how.weights, act_qtype=how.inputs, tile_size=how.tile)
   layer = qwix.quantize_model(Layer(), qwix.QtProvider([rule]))

@@ -109,7 +109,7 @@ def test_search_finds_a_step_that_fits(folder, toy):
   json.dumps(found.json())
 
 
-def test_search_says_what_does_not_fit(folder, toy):
+def test_search_reports_candidates_that_do_not_fit(folder, toy):
   found = search.fit(experiment(folder), toy(2, hbm=1000), finalists=1)
   assert found.best is None
   assert all('does not fit: predicted to need' in c.verdict for c in found.candidates)

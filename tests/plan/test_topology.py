@@ -34,7 +34,7 @@ def test_names_of_topologies(text, name, shape):
     ('h100:0', 'has no chips'),
   ],
 )
-def test_wrong_topologies_name_what_is_expected(text, message):
+def test_wrong_topologies_raise_with_an_example(text, message):
   with pytest.raises(errors.UserError, match=message):
     topology.parse(text)
 
@@ -52,7 +52,7 @@ def test_too_few_simulated_devices_are_an_error():
     topology.parse('cpu:4096').devices()
 
 
-def test_links_in_use_bound_what_a_chip_receives():
+def test_receive_rate_counts_the_links_in_use():
   assert topology.parse('v5e:4x4').received_per_second == 4 * 50e9
   assert topology.parse('v5e:1x2').received_per_second == 50e9
   assert topology.parse('h100:8').received_per_second == 450e9

@@ -30,7 +30,7 @@ _COLLECTIVES = 'all-gather|all-to-all|ragged-all-to-all|collective-permute|reduc
 
 
 class Outcome(NamedTuple):
-  """What a mesh computes.
+  """The results of training on a mesh.
 
   Attributes:
     losses: The loss of each step.

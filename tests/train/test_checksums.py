@@ -219,7 +219,7 @@ def test_skip_unreadable_continues_from_an_earlier_step(run, workdir, monkeypatc
   assert (workdir / 'skipped' / '4' / 'state').is_dir()
 
 
-def test_load_uses_an_undamaged_checkpoint_and_says_so(workdir, monkeypatch, capsys):
+def test_load_reports_the_undamaged_checkpoint_it_uses(workdir, monkeypatch, capsys):
   flip(largest(workdir / 'checkpoints' / '4'), 5000)
   for path in (workdir / 'checkpoints' / '4' / 'state').rglob('d/*'):
     path.write_bytes(path.read_bytes()[:100])

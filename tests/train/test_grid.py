@@ -1,4 +1,4 @@
-"""Meshes of eight devices match one device, and communicate only what they must."""
+"""Meshes of eight devices match one device, and communicate no more than they need."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_ten_steps_match_one_device(folder, single, mesh, model):
   outcome = grid.run(grid.case(folder, model), MESHES[mesh], jax.devices())
   for name, error in grid.largest_error(outcome, single(model)).items():
     assert error < 1e-5, f'{name} differ by {error}'
-  # Parameters and momentum, apart from vectors.
+  # Parameters and momentum, without vectors.
   ways = math.prod(MESHES[mesh].sizes(8)[axis] for axis in ('fsdp', 'tensor'))
   held = max(shard.bytes_per_device(outcome.state).values())
   whole = sum(shard.bytes_per_device(single(model).state).values())

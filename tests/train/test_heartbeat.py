@@ -15,7 +15,7 @@ from tfm.train.heartbeat import Heartbeat
 
 @pytest.fixture
 def heart(tmp_path):
-  """A heartbeat whose thread is not started. It lists its ends."""
+  """A heartbeat without a running thread. It lists its ends."""
   ends = []
   clock = Goodput(tmp_path)
   clock.enter('step')

@@ -84,7 +84,7 @@ def wait_for(condition):
 
 
 @pytest.mark.parametrize(('name', 'status'), [('SIGTERM', 143), ('SIGINT', 130)])
-def test_second_signal_ends_the_process_at_once(capfd, ends, name, status):
+def test_second_signal_ends_the_process_immediately(capfd, ends, name, status):
   number = getattr(signal, name)
   before = signal.getsignal(number)
   with recover.Preemption() as stopping:

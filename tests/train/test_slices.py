@@ -23,7 +23,7 @@ class Device:
 
 
 def devices(slices, processes=1):
-  """Return eight devices, whose order mixes slices and processes."""
+  """Return eight devices, in an order that mixes slices and processes."""
   return [Device(i, i % slices, i % processes) for i in range(8)]
 
 

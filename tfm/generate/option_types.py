@@ -69,7 +69,7 @@ _INTEGER = ('an integer', f'an integer up to {LARGEST}')
 _INTEGER_OR_NONE = (_INTEGER[0], f'{_INTEGER[1]}, or None')
 _REAL = ('a number', 'a number')
 _IDS = ('a token id or several', 'integers, or None')
-#: Option -> its check, what it is not, and what is expected.
+#: Option -> (check, description of the error, expected value).
 _CHECKS: dict[str, tuple[Callable[[Any], bool], tuple[str, str]]] = {
   **dict.fromkeys(
     ('max_new_tokens', 'min_new_tokens', 'draft_tokens', 'beams'), (is_integer, _INTEGER)

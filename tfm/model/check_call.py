@@ -101,7 +101,7 @@ def is_key(value: Any, ndim: int = 0) -> bool:
 
 
 def _differs(spec: Model, params: Mapping[str, Any]) -> str:
-  """Return what is wrong with the first parameter that differs, or ''."""
+  """Return the error of the first parameter that differs, or ''."""
   if any(isinstance(tree, tuple) for tree in params.values()):
     return _prepared_differs(spec, params)
   structure, shapes = _expected(spec)

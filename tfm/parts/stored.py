@@ -34,7 +34,7 @@ class Stored:
     raise AssertionError(f'{type(self).__name__} must define by_output')
 
   def grouped(self, x_ri: jax.Array, sizes_E: jax.Array) -> jax.Array:
-    """Return x W of experts; the arguments are those of `grouped_product`."""
+    """Return x W of experts, with the arguments of `grouped_product`."""
     raise AssertionError(f'{type(self).__name__} must define grouped')
 
   @classmethod

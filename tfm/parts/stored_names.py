@@ -7,7 +7,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 T = TypeVar('T', bound=jax.Array)
 
-#: The names, and the activations that they stand for.
+#: The names and their activations.
 NAMES = {
   'residual': 'the input of each block',
   'attention': 'the output of each attention kernel (pallas, blockwise)',

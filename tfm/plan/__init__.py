@@ -1,1 +1,1 @@
-"""What a run will cost, before it runs: memory, time and communication."""
+"""The cost of a run before it starts: memory, time and communication."""

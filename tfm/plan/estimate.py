@@ -104,14 +104,14 @@ class Estimator:
     return hbm is not None and memory > hbm, self.seconds(settings) or 0.0, memory
 
   def _remats(self) -> tuple[str, ...]:
-    """Return the policies to try: the one of the config, and some that store less and less."""
+    """Return the policies to try, from most to least stored bytes, and the config's own."""
     tried = ['none', 'dots', 'attention', 'full']
     if self.topology.chip.platform != 'cpu':
       tried.append('residual@host')
     return tuple(dict.fromkeys([*tried, self.x.remat]))
 
   def _meshes(self) -> Iterator[Sizes]:
-    """Yield the meshes whose axes divide the batch and the parameters."""
+    """Yield the meshes that divide the batch and the parameters."""
     n = self.topology.count
     experts = 'E' in ''.join(jax.tree.leaves(self._letters))
     # A sequence is split only where the batch has fewer examples than there are chips.
@@ -190,7 +190,7 @@ class Estimator:
     state, gradients = known
     ways = self._token_ways(s.mesh) * s.accumulate
     layers = max(1, sum(segment.repeats for segment in self.x.model.segments))
-    # While a layer is differentiated, its recomputed activations exist beside the saved ones.
+    # While a layer is differentiated, its recomputed activations add to the saved ones.
     working = (self.saved('none') - self.saved(s.remat)) / layers
     return state + gradients + (self._stored(s.remat) + working) / ways
 

@@ -155,7 +155,7 @@ class Module:
 
   @functools.cached_property
   def fused(self) -> frozenset[str]:
-    """The computations inside fusions and reducers, whose results stay in registers."""
+    """The computations inside fusions and reducers. Their results stay in registers."""
     inside: set[str] = set()
     for computation in self.computations.values():
       for instruction in computation.instructions.values():

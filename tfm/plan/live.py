@@ -37,7 +37,7 @@ def at_peak(module: Module) -> list[Buffer]:
   return sorted(buffers, key=lambda b: -b.bytes)
 
 
-#: Instructions whose result is a view of their operands.
+#: Instructions with a result that is a view of their operands.
 _VIEWS = frozenset({
   'tuple', 'get-tuple-element', 'bitcast', 'while', 'optimization-barrier', 'conditional', 'call',
 })  # fmt: skip
@@ -52,7 +52,7 @@ def _peak(
   computation = module.computations[name]
   written = {i.name: _written(module, computation, i) for i in computation.instructions.values()}
   last, results = _last_uses(computation)
-  if name == module.entry:  # results have memory of their own, mostly that of the arguments
+  if name == module.entry:  # results have separate memory, mostly shared with arguments
     written |= {origin: [] for origin in results}
   live: dict[str, Buffer] = {}
   best: tuple[int, list[Buffer]] = (0, [])
@@ -125,7 +125,7 @@ def _in_place(
 
 
 def _last_uses(computation: Computation) -> tuple[dict[str, int], frozenset[str]]:
-  """Return the index of the last use of each instruction's buffers, and those of the result."""
+  """Return the last use of each instruction's buffers, and the buffers of the result."""
   origins: dict[str, frozenset[str]] = {}
   last: dict[str, int] = {}
   for at, instruction in enumerate(computation.instructions.values()):

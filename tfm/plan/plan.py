@@ -21,7 +21,7 @@ from tfm.train.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The cost of a program on chips of a topology. Sizes and work are those of one chip.
+  """The cost of a program on chips of a topology. Sizes and work are per chip.
 
   Attributes:
     step: The kind of program, a name of `STEPS`.
@@ -68,7 +68,7 @@ class Plan:
 
   @property
   def floor(self) -> float | None:
-    """The least time of a step in seconds, if all resources are used at once."""
+    """The least time of a step in seconds, if all resources are used in parallel."""
     return max(self.seconds.values(), default=None)
 
   @property

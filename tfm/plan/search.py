@@ -12,7 +12,7 @@ from tfm.plan.plan import Plan, plan
 from tfm.plan.topology import Topology
 from tfm.train.experiment import Experiment
 
-#: `(compiled so far, compiled in all, what is compiled now)`.
+#: `(finished compilations, all compilations, settings that compile now)`.
 Tick = Callable[[int, int, str], None]
 
 #: The most programs that one search compiles for each finalist, and for the largest value.
@@ -129,7 +129,7 @@ def _compile_finalists(
     candidate.plan = plan(settings.applied(x), topology)
     tried += 1
     fitting += candidate.plan.fits
-    # The estimate knows no padding, and no buffers that the compiler adds or shares.
+    # The estimate ignores padding, and buffers that the compiler adds or shares.
     correction = candidate.plan.memory.peak / max(candidate.predicted_bytes, 1)
   compiled = [c for c in candidates if c.plan is not None and c.plan.fits]
 
@@ -146,7 +146,7 @@ def _explain(candidates: list[Candidate], best: Candidate | None, topology: Topo
   if best is not None and best.plan and best.plan.floor and best.predicted_seconds:
     scale = best.plan.floor / best.predicted_seconds
   for c in candidates:
-    if c.predicted_seconds:  # compiled programs move more bytes than the analytic model knows
+    if c.predicted_seconds:  # compiled programs move more bytes than the analytic model predicts
       c.predicted_seconds *= scale
     memory = c.predicted_bytes if c.plan is None else c.plan.memory.peak
     seconds = c.predicted_seconds if c.plan is None else c.plan.floor
@@ -220,7 +220,7 @@ def largest(
 
 
 def _unit(x: Experiment, topology: Topology, field: str) -> int:
-  """Return the step between values: what the mesh divides, or 128 tokens."""
+  """Return the step between values: a batch that the mesh divides, or 128 tokens."""
   sizes = x.mesh.sizes(topology.count)
   if field == 'batch':
     return math.prod(sizes[name] for name in x.mesh.table()['B']) * x.optim.accumulate
@@ -228,7 +228,7 @@ def _unit(x: Experiment, topology: Topology, field: str) -> int:
 
 
 def _following(found: dict[int, Plan], unit: int, hbm: int, most: int | None) -> int | None:
-  """Return the next value to compile, or None if the largest is known."""
+  """Return the next value to compile, or None when the search is complete."""
   fits = [v for v, p in found.items() if p.fits]
   fails = [v for v, p in found.items() if not p.fits]
   low, high = max(fits, default=0), min(fails, default=0)

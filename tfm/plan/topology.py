@@ -176,7 +176,7 @@ def _need(module: str, packages: str, topology: Topology) -> None:
   if not found:
     raise errors.UserError(
       f'--topology: {topology} needs the compiler of its chip. Expected: pip install '
-      f'{packages}, best in an environment of its own. The chip itself is not needed.'
+      f'{packages}, best in a separate environment. The chip itself is not needed.'
     )
 
 

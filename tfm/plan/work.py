@@ -227,7 +227,7 @@ def _read_of(
       total += 0.0  # updated in place
     elif user.op == 'bitcast':
       total += _read_of(module, fused, user, operand)
-    elif user.op == 'fusion':  # a TPU slices the operand of a product in a fusion of its own
+    elif user.op == 'fusion':  # a TPU slices the operand of a product in a nested fusion
       inner = module.computations[user.called[0]]
       inner_parameter = inner.parameters[user.operands.index(parameter.name)]
       total += _read_of(module, inner, inner_parameter, operand)
@@ -264,7 +264,7 @@ def _collectives(module: Module, mesh: Mapping[str, int]) -> tuple[Collective, .
       kind = instruction.op.removesuffix('-start')
       if kind not in KINDS:
         continue
-      # A TPU runs some collectives beside several fusions; each piece repeats the channel.
+      # A TPU splits some collectives over several fusions; each piece repeats the channel.
       channel = instruction.attribute('channel_id') or instruction.name
       if (channel, times) in seen:
         continue

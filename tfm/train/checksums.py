@@ -27,7 +27,7 @@ except ImportError as error:
 
 FILE = 'checksums.json'
 
-# OCDBT has checksums of its own. The rest is not read.
+# OCDBT has built-in checksums. The rest is not read.
 _UNLISTED = (
   'd',
   'manifest.ocdbt',
@@ -104,7 +104,7 @@ def verify(folder: Path) -> bool:
 
 
 def damage(error: BaseException) -> str:
-  """Return what is damaged, if an error proves damage, else ''."""
+  """Return the damaged array or file that an error proves, else ''."""
   for e in retry.causes(error):
     if isinstance(e, Broken | FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError):
       return retry.reason(e)

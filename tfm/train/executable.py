@@ -17,7 +17,7 @@ from tfm.version import __version__
 
 _MAGIC = b'tfm executable 1\n'
 
-#: Environment variables that change what the compiler makes.
+#: Environment variables that change the compiled program.
 _FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 
 
@@ -82,7 +82,7 @@ def load(path: str | Path, x: Experiment, built: Built) -> Any:
 
 
 def fingerprint(lowered: Any) -> dict[str, str]:
-  """Return what an executable depends on: the program, the compilers, and their flags."""
+  """Return the fingerprint: program, compiler versions and their flags."""
   text: str = lowered.as_text()
   marks = {
     'program': hashlib.sha256(text.encode()).hexdigest()[:16],

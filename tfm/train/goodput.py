@@ -21,7 +21,7 @@ PHASES = ('step', 'compile', 'data', 'save', 'eval', 'setup')
 #: Shares of the wall time outside of these phases. `repeated` are steps that ran again after a
 #: restart or rewind, `down` is the time between two runs.
 LOST = ('repeated', 'down')
-#: Seconds between two lines, besides those of checkpoints.
+#: Seconds between two lines. Checkpoints write further lines.
 _EVERY = 30.0
 
 T = TypeVar('T')

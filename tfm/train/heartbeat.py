@@ -148,7 +148,7 @@ class Heartbeat:
       raise
 
   def _silent(self) -> list[Beat]:
-    """Return the processes whose records do not change for three beats."""
+    """Return the processes without a new record for three beats."""
     if self._count == 1:
       return []
     before = self.others()
@@ -176,7 +176,7 @@ class Heartbeat:
     """
     clock = self.clock
     now = (clock.phase, clock.step, clock.ticks)
-    # Beats are counted and not seconds, because a suspended process misses no beat of its own.
+    # Beats are counted and not seconds, because a suspended process misses none of its beats.
     self._still = 0 if now != self._last else self._still + 1
     self._last = now
     lost = [beat for beat in self.others() if self._is_lost(beat)]

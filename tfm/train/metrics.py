@@ -224,7 +224,7 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 def _left(seconds: float, done: int, rest: int) -> str:
-  """Return the time left at the rate so far, empty if there is no rate yet."""
+  """Return the time left at the current rate, empty without a rate."""
   return f'  {_clock(seconds / done * rest)} left' if done > 0 and seconds > 0 else ''
 
 

@@ -115,7 +115,7 @@ class Preemption:
       self._handle(signal.SIGTERM)
     self._pipe = socket.socketpair()
     self._pipe[1].setblocking(False)
-    # Handlers of Python wait for the main thread. The pipe gets each signal at once.
+    # Handlers of Python wait for the main thread. The pipe gets each signal immediately.
     self._wakeup = signal.set_wakeup_fd(self._pipe[1].fileno(), warn_on_full_buffer=False)
     threading.Thread(target=self._listen, name='tfm-signals', daemon=True).start()
     return self
@@ -169,7 +169,7 @@ class Preemption:
 
 
 def end_process(status: int, message: str) -> None:
-  """Print a message and end this process at once, whatever its main thread waits for."""
+  """Print a message and end this process immediately, even if its main thread is blocked."""
   print(f'tfm train: {message}', file=sys.stderr, flush=True)
   sys.stdout.flush()
   os._exit(status)

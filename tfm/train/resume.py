@@ -83,7 +83,7 @@ def resume(
     to = checkpoints.set_aside(step, BROKEN if damaged else SKIPPED)
     problem = 'is damaged' if damaged else 'cannot be read'
     following = f'the checkpoint of step {earlier} is tried' if steps else 'training starts again'
-    if jax.process_index() == 0:  # at once, because the next one may raise an error
+    if jax.process_index() == 0:  # immediately, because the next one may raise an error
       print(f'{folder}: {problem} ({attempt.reason}). It is moved to {to}, and {following}.')
   return None
 

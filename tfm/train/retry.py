@@ -52,7 +52,7 @@ def retried(call: Callable[[], T], where: object, say: Callable[[str], None]) ->
 
 
 def passing(error: BaseException | None) -> bool:
-  """Return whether an error may pass: one of a device, a network or a server."""
+  """Return whether an error of a device, a network or a server may pass."""
   return any(_passes(e) for e in causes(error))
 
 

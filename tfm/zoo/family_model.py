@@ -1,4 +1,4 @@
-"""Models of a known family, whose parts have the fields of the family's classes."""
+"""Models of a known family: their parts have the fields of the family's classes."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol

@@ -1,4 +1,4 @@
-"""A loop over repeats whose parameters are split over the pipeline stages of a mesh."""
+"""A loop over repeats, with parameters split over the pipeline stages of a mesh."""
 
 import dataclasses
 from typing import Any, NamedTuple

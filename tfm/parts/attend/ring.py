@@ -230,7 +230,7 @@ def _ring(problem: Problem, names: tuple[str, ...], n: int) -> Callable[..., jax
 def _forward(problem: Problem, names, n: int, x: Operands, q_info, keys, drop):
   """Return the output in dtype `reduce`, and the log-sum-exp over all keys and the sink."""
   tiles_, B, K, G, size, _ = x.q.shape
-  # Half of the lowest float stands for the log of 0, as in `forward`.
+  # Half of the lowest float represents the log of 0, as in `forward`.
   low = jnp.full((1, 1, K, G, 1, 1), jnp.finfo(problem.reduce).min / 2, problem.reduce)
   lse = jnp.broadcast_to(low if x.sink is None else x.sink[None], (tiles_, B, K, G, size, 1))
   y = jnp.zeros((tiles_, B, K, G, size, x.v.shape[-1]), problem.reduce)

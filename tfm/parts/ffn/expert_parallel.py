@@ -58,7 +58,7 @@ def over_mesh(
   def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
     (rows, times), (experts,) = mesh_axes('BT', x_BTD.shape[:2]), mesh_axes('E', (E,))
     tokens = rows + times
-    # XLA splits the products inside an expert over the other axes, such as tensor beside expert.
+    # XLA splits the products inside an expert over the other axes, such as tensor.
     manual = {*tokens, *experts}
     if not manual:
       arrays = x_BTD, route.expert_BTC, route.weight_BTC

@@ -1,4 +1,4 @@
-"""A feed-forward network whose backward pass holds a slice of its hidden layer at a time."""
+"""A feed-forward network with a backward pass over slices of its hidden layer."""
 
 from collections.abc import Callable
 import functools

@@ -26,11 +26,11 @@ class Quantize(Part):
     return False
 
   def contract(self, x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
-    """Return x W; the arguments are those of `tfm.parts.contract.contract`."""
+    """Return x W, with the arguments of `tfm.parts.contract.contract`."""
     return contract(x, w, n_in)
 
   def grouped(self, x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
-    """Return x W of experts; the arguments are those of `grouped_product`."""
+    """Return x W of experts, with the arguments of `grouped_product`."""
     return grouped_product(x_ri, w_Eio, sizes_E)
 
 
