@@ -1,7 +1,11 @@
+import types
+
 import pytest
 
 from tfm.core import errors
 from tfm.plan import topology
+from tfm.plan.chips import CHIPS
+from tfm.train.peaks import peak
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,10 @@ def test_receive_rate_counts_the_links_in_use():
   assert topology.parse('v5e:1x2').received_per_second == 50e9
   assert topology.parse('h100:8').received_per_second == 450e9
   assert topology.parse('l4').received_per_second is None
+
+
+@pytest.mark.parametrize('name', ['v4', 'v5e', 'v5p', 'v6e', 'a100', 'h100', 'h200', 'b200', 'l4'])
+def test_peaks_of_chips_equal_those_of_running_devices(name):
+  chip = CHIPS[name]
+  kind = f'TPU {name}' if chip.platform == 'tpu' else chip.target
+  assert chip.flops == peak(types.SimpleNamespace(platform=chip.platform, device_kind=kind))

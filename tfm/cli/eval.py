@@ -16,11 +16,7 @@ from tfm.cli import flags as command
 from tfm.core import errors
 
 FLAGS = command.new()
-CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None,
-  'a --workdir, one checkpoint, or a published folder', required=True,
-  flag_values=FLAGS,
-)  # fmt: skip
+CHECKPOINT = command.define_checkpoint(FLAGS)
 SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
   'batches',

@@ -13,11 +13,7 @@ from absl import flags
 from tfm.cli import flags as command
 
 FLAGS = command.new()
-CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None,
-  'a --workdir, one checkpoint, or a published folder', required=True,
-  flag_values=FLAGS,
-)  # fmt: skip
+CHECKPOINT = command.define_checkpoint(FLAGS)
 OUTPUT = flags.DEFINE_string('output', None, 'the new folder', required=True, flag_values=FLAGS)
 PLATFORMS = flags.DEFINE_list(
   'platforms', ['cpu', 'cuda', 'tpu'], 'the platforms: cpu, cuda, rocm, tpu', flag_values=FLAGS

@@ -116,6 +116,12 @@ def define_config(values: Flags, name: str = 'config', needed: bool = False) -> 
   return Config(values, name)
 
 
+def define_checkpoint(values: Flags) -> flags.FlagHolder[str]:
+  """Define the required `--checkpoint=PATH` of a command that reads a model."""
+  text = 'a --workdir, one checkpoint, or a published folder'
+  return flags.DEFINE_string('checkpoint', None, text, required=True, flag_values=values)
+
+
 def define_ignored(values: Flags) -> flags.FlagHolder[list[str]]:
   """Define `--ignore_fields=NAME,NAME`, the `ignore` of `tfm.load`."""
   text = 'unknown fields of config.json that change no result'

@@ -154,8 +154,7 @@ class Estimator:
       )[0]
     except errors.UserError:
       return None
-    place = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
-    state = jax.tree.map(place, self._shapes, where)
+    state = shard.sharded_shapes(self._shapes, where)
     return bytes_per_chip(state), bytes_per_chip(self.x.optim.trained(state['params']))
 
   @functools.cache

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 
 from tfm.core import errors
 from tfm.core.registry import Table
@@ -49,7 +48,7 @@ class Program(NamedTuple):
 def train(x: Experiment, devices: Sequence[jax.Device]) -> Program:
   """Return the training step of an experiment."""
   built = build(x, devices)
-  state, batch = built.like(), _placed(built.batch.shapes, built.batch.shardings)
+  state, batch = built.like(), shard.sharded_shapes(built.batch.shapes, built.batch.shardings)
   arguments = {'parameters': state['params'], 'optimizer': state['opt'], 'batch': batch}
   if 'ema' in state:
     arguments['average'] = state['ema']
@@ -69,7 +68,10 @@ def train(x: Experiment, devices: Sequence[jax.Device]) -> Program:
 def evaluate(x: Experiment, devices: Sequence[jax.Device]) -> Program:
   """Return the evaluation of a batch."""
   built = build(x, devices)
-  params, batch = built.like()['params'], _placed(built.batch.shapes, built.batch.shardings)
+  params, batch = (
+    built.like()['params'],
+    shard.sharded_shapes(built.batch.shapes, built.batch.shardings),
+  )
   flops = flops_per_step(x)
   unit, amount = x.task.per_step(x.data)
   return Program(
@@ -109,12 +111,12 @@ def _serve(x: Experiment, devices: Sequence[jax.Device], prompt: bool) -> Progra
   shard.check_batch(mesh, rules, B, 1)
   letters, shapes = transformer.param_letters(spec), transformer.param_shapes(spec, run)
   place, rules, notes = shard.shardings(mesh, rules, letters, shapes)
-  params = _placed(shapes, place)
+  params = shard.sharded_shapes(shapes, place)
   dtype = run.precision.dtype('compute')
   empty = jax.eval_shape(functools.partial(init_cache, spec, B, T, dtype, kind=run.cache))
-  cache = _placed(empty, shard.shardings(mesh, rules, cache_letters(empty), empty)[0])
+  cache = shard.sharded_shapes(empty, shard.shardings(mesh, rules, cache_letters(empty), empty)[0])
   ids = jax.ShapeDtypeStruct((B, T if prompt else 1), jnp.int32)
-  ids = _placed(ids, shard.batch_axis(mesh, rules))
+  ids = shard.sharded_shapes(ids, shard.batch_axis(mesh, rules))
 
   def step(params: Any, cache: Any, input_ids: jax.Array) -> tuple[jax.Array, Any]:
     out = transformer.apply(
@@ -147,15 +149,6 @@ def _serve(x: Experiment, devices: Sequence[jax.Device], prompt: bool) -> Progra
 
 #: The programs by the name in `--step`.
 STEPS = Table('step', train=train, eval=evaluate, prefill=prefill, decode=decode)
-
-
-def _placed(shapes: Any, shardings: Any) -> Any:
-  """Return shapes with their shardings."""
-
-  def one(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-
-  return jax.tree.map(one, shapes, shardings)
 
 
 def bytes_per_chip(tree: Any) -> int:

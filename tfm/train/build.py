@@ -58,11 +58,7 @@ class Built(NamedTuple):
 
   def like(self) -> step_lib.State:
     """Return the sharded shapes of the state, to restore a checkpoint into."""
-
-    def with_sharding(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-      return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-
-    return jax.tree.map(with_sharding, self.shapes, self.shardings)
+    return shard.sharded_shapes(self.shapes, self.shardings)
 
 
 def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:

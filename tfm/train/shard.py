@@ -167,6 +167,15 @@ def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: A
   return shardings(mesh, rules, letters, shapes)[0]
 
 
+def sharded_shapes(shapes: Any, shardings: Any) -> Any:
+  """Return a tree of `jax.ShapeDtypeStruct`s with their shardings."""
+
+  def one(array: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+  return jax.tree.map(one, shapes, shardings)
+
+
 def with_rules(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
   """Trace a function with mesh and rules for `flax.linen.with_logical_constraint`.
 
