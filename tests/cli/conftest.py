@@ -45,7 +45,8 @@ def trained(monkeypatch):
 
   calls = Calls()
 
-  def train(experiment, workdir, sample, warm_start):
+  def train(experiment, workdir, sample, warm_start, executable_file):
+    assert executable_file is None
     calls.append((experiment, workdir, sample))
     if calls.error:
       raise calls.error

@@ -56,7 +56,9 @@ class Layer(nn.Module):
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of qwix's interception
-@pytest.mark.parametrize('how', [INT8, LowPrecision(tile=128), FP8], ids=['int8', 'weights', 'fp8'])
+@pytest.mark.parametrize(
+  'how', [INT8, LowPrecision(tile=128), FP8], ids=['how=int8', 'how=weights', 'how=fp8']
+)
 def test_product_equals_qwix(how):
   x_BD, w_DF = normal(6, 256), normal(256, 5, seed=1)
   rule = qwix.QtRule(weight_qtype=how.weights, act_qtype=how.inputs, tile_size=how.tile)
@@ -69,7 +71,9 @@ def test_product_equals_qwix(how):
     np.testing.assert_allclose(mine, their, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(('how', 'near'), [(ALL_INT8, 0.02), (FP8, 0.08)], ids=['int8', 'fp8'])
+@pytest.mark.parametrize(
+  ('how', 'near'), [(ALL_INT8, 0.02), (FP8, 0.08)], ids=['how=int8', 'how=fp8']
+)
 def test_quantized_gradients_are_near_exact_ones(how, near):
   x_BTNH, w_NHD = normal(3, 5, 4, 8), normal(4, 8, 24, seed=1)
   exact = with_gradients(lambda x, w: jnp.tensordot(x, w, 2), x_BTNH, w_NHD)
@@ -79,7 +83,9 @@ def test_quantized_gradients_are_near_exact_ones(how, near):
   assert min(distances) > near / 10
 
 
-@pytest.mark.parametrize(('how', 'near'), [(ALL_INT8, 0.02), (FP8, 0.08)], ids=['int8', 'fp8'])
+@pytest.mark.parametrize(
+  ('how', 'near'), [(ALL_INT8, 0.02), (FP8, 0.08)], ids=['how=int8', 'how=fp8']
+)
 def test_expert_products_are_near_exact_ones(how, near):
   x_ri, w_Eio, sizes_E = normal(10, 16), normal(3, 16, 12, seed=1), jnp.asarray([4, 0, 6])
   exact = with_gradients(lambda x, w: grouped_product(x, w, sizes_E), x_ri, w_Eio)
