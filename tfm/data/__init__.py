@@ -8,6 +8,7 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.images import Images
+from tfm.data.listops import ListOps
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
@@ -15,10 +16,18 @@ from tfm.data.tfds import Tfds
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
+  'ListOps',
   'RawBatch', 'Stdlib',
   'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
 TABLE = Table(
-  'data', arrays=Arrays, folders=Folders, images=Images, text=Text, stdlib=Stdlib, tfds=Tfds
+  'data',
+  arrays=Arrays,
+  folders=Folders,
+  images=Images,
+  listops=ListOps,
+  text=Text,
+  stdlib=Stdlib,
+  tfds=Tfds,
 )
