@@ -19,6 +19,7 @@ _GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'parameters.json'
 #: What each room may import, itself left out; cli is above all of them.
 _BELOW = {
   'core': set(),
+  'formal': set(),
   'parts': {'core'},
   'model': {'parts', 'core'},
   'zoo': {'model', 'parts', 'core'},

@@ -16,7 +16,7 @@ SECTIONS = {
   'Rooms': (
     'tfm/core/README.md', 'tfm/model/README.md', 'tfm/zoo/README.md', 'tfm/data/README.md',
     'tfm/tasks/README.md', 'tfm/optim/README.md', 'tfm/train/README.md', 'tfm/generate/README.md',
-    'tfm/plan/README.md', 'tfm/hub/README.md', 'tfm/cli/README.md',
+    'tfm/plan/README.md', 'tfm/hub/README.md', 'tfm/cli/README.md', 'tfm/formal/README.md',
   ),
   'Add to tfm': (
     'tfm/parts/ADDING.md', 'tfm/zoo/ADDING.md', 'tfm/data/ADDING.md', 'tfm/tasks/ADDING.md',
@@ -29,6 +29,7 @@ SECTIONS = {
 }  # fmt: skip
 ROOMS = (
   'core',
+  'formal',
   'model',
   'parts',
   'zoo',

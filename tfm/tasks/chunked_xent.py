@@ -10,7 +10,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tfm.core.axes import constrained, mesh_axes
-from tfm.tasks.xent import CrossEntropy, Target
+from tfm.tasks.xent import CrossEntropy, Target, at_least_float32
 
 #: Logits of more bytes on a device, in float32, are computed in chunks of up to half of it.
 WHOLE_BYTES = 2**29
@@ -144,13 +144,14 @@ class _Chunk:
     return constrained(w_chunk, 'V--' if self.axis == 1 else '-V-')
 
   def logits(self, x_BTD: jax.Array, w: jax.Array, b_sn: jax.Array | None) -> jax.Array:
-    """Return the logits [B, T, s, c] in float32."""
+    """Return the logits [B, T, s, c] in float32 or wider."""
+    dtype = at_least_float32(x_BTD.dtype)
     product = 'BTD,scD->BTsc' if self.axis == 1 else 'BTD,Dsc->BTsc'
-    z_BTsc = jnp.einsum(product, x_BTD, self.weight(w), preferred_element_type=jnp.float32)
+    z_BTsc = jnp.einsum(product, x_BTD, self.weight(w), preferred_element_type=dtype)
     z_BTsc = constrained(z_BTsc, 'BTV-')
     if b_sn is not None:
       b_sc = lax.dynamic_slice_in_dim(b_sn, self.start, self.plan.chunk, 1)
-      z_BTsc = z_BTsc + b_sc.astype(jnp.float32)[None, None]
+      z_BTsc = z_BTsc + b_sc.astype(dtype)[None, None]
     return z_BTsc if self.plan.cap is None else self.plan.cap * jnp.tanh(z_BTsc / self.plan.cap)
 
   def where_fresh(self, a_BTsc: jax.Array, fill: float) -> jax.Array:
@@ -198,17 +199,18 @@ def _forward(
       total_BT += jnp.sum(chunk.where_fresh(z_BTsc, 0.0), (2, 3))
     return new_BT, sum_BT, gold_BT, total_BT
 
-  zeros_BT = jnp.zeros(labels_BT.shape, jnp.float32)
+  zeros_BT = jnp.zeros(labels_BT.shape, at_least_float32(x_BTD.dtype))
   start = (jnp.full_like(zeros_BT, -jnp.inf), zeros_BT, zeros_BT, zeros_BT)
   max_BT, sum_BT, gold_BT, total_BT = _loop(plan, body, start)
   log_z_BT = jnp.log(sum_BT) + max_BT
   loss_BT = plan.target.loss(log_z_BT, gold_BT, total_BT)
-  losses = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(jnp.float32))
+  losses = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(max_BT.dtype))
   return losses, (x_BTD, w, b_V, labels_BT, log_z_BT)
 
 
 def _backward(plan: Plan, residuals: Any, cotangents: Losses) -> tuple[Any, ...]:
   x_BTD, w, b_V, labels_BT, log_z_BT = residuals
+  dtype = log_z_BT.dtype
   split, b_sn = _split(plan, w), _split_bias(plan, b_V)
   tied = plan.letters.index('V') == 0
   from_logits = 'BTsc,scD->BTD' if tied else 'BTsc,Dsc->BTD'
@@ -226,15 +228,15 @@ def _backward(plan: Plan, residuals: Any, cotangents: Losses) -> tuple[Any, ...]
     if db_sn is not None:
       db_sn = chunk.added(db_sn, jnp.sum(g_BTsc, (0, 1)), 1)
     g_BTsc = g_BTsc.astype(x_BTD.dtype)
-    wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    wide = functools.partial(jnp.einsum, preferred_element_type=dtype)
     dx_BTD += wide(from_logits, g_BTsc, chunk.weight(split))
     operands = (g_BTsc, x_BTD) if tied else (x_BTD, g_BTsc)
     dw_chunk = jnp.einsum(to_weight, *operands, preferred_element_type=w.dtype)
     dw = chunk.added(dw, constrained(dw_chunk, _split_letters(plan)), chunk.axis)
     return dx_BTD, dw, db_sn
 
-  db_sn = None if b_sn is None else jnp.zeros(b_sn.shape, jnp.float32)
-  start = (jnp.zeros(x_BTD.shape, jnp.float32), jnp.zeros_like(split), db_sn)
+  db_sn = None if b_sn is None else jnp.zeros(b_sn.shape, dtype)
+  start = (jnp.zeros(x_BTD.shape, dtype), jnp.zeros_like(split), db_sn)
   dx_BTD, dw, db_sn = _loop(plan, body, start)
   db_V = None if b_V is None else jnp.reshape(db_sn, b_V.shape).astype(b_V.dtype)
   return dx_BTD.astype(x_BTD.dtype), dw.reshape(w.shape), db_V, None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 class CrossEntropy(NamedTuple):
-  """The cross-entropy of each position, float32 [B, T].
+  """The cross-entropy of each position [B, T], in float32 or wider.
 
   Attributes:
     loss: The minimised loss, with label smoothing and z-loss.
@@ -66,7 +66,7 @@ class Target(NamedTuple):
     """Return the gradient of the loss.
 
     Args:
-      logits: Logits in float32, with any number of axes after B and T.
+      logits: Logits in float32 or wider, with any number of axes after B and T.
       log_z_BT: log sum exp of all logits.
       is_label: Where the entry is the label.
 
@@ -87,9 +87,10 @@ def cross_entropy(
   smooth_gold: bool = True,
   z_loss: float = 0.0,
 ) -> CrossEntropy:
-  """Return -sum_v target_v log p_v + z_loss * log^2 Z for each position, in float32.
+  """Return -sum_v target_v log p_v + z_loss * log^2 Z for each position.
 
-  Gradients flow through `loss` only. They are computed in one pass over the logits.
+  It is computed in float32, or in the wider dtype of the logits. Gradients flow through `loss`
+  only. They are computed in one pass over the logits.
 
   Args:
     logits_BTV: The logits, in any float dtype.
@@ -119,27 +120,34 @@ def _cross_entropy(target: Target, logits_BTV: jax.Array, labels_BT: jax.Array) 
 def _forward(
   target: Target, logits_BTV: jax.Array, labels_BT: jax.Array
 ) -> tuple[Losses, Residuals]:
-  max_BT = jnp.max(logits_BTV, -1).astype(jnp.float32)
+  dtype = at_least_float32(logits_BTV.dtype)
+  max_BT = jnp.max(logits_BTV, -1).astype(dtype)
   # If V is sharded, XLA turns this gather into a masked local gather and a sum, and communicates
   # only [B, T].
-  gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(jnp.float32)
-  sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(jnp.float32) - max_BT[..., None]), -1)
+  gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(dtype)
+  sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(dtype) - max_BT[..., None]), -1)
   log_z_BT = jnp.log(sum_BT) + max_BT
-  total_BT = jnp.sum(logits_BTV, -1, dtype=jnp.float32) if target.off else log_z_BT
+  total_BT = jnp.sum(logits_BTV, -1, dtype=dtype) if target.off else log_z_BT
   loss_BT = target.loss(log_z_BT, gold_BT, total_BT)
-  out = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(jnp.float32))
+  out = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(dtype))
   return out, (logits_BTV, labels_BT, log_z_BT)
 
 
 def _backward(target: Target, residuals: Residuals, cotangents: Losses) -> tuple[jax.Array, None]:
   logits_BTV, labels_BT, log_z_BT = residuals
   is_label_BTV = _is_label(logits_BTV, labels_BT)
-  grad_BTV = target.gradient(logits_BTV.astype(jnp.float32), log_z_BT, is_label_BTV)
+  logits_BTV = logits_BTV.astype(log_z_BT.dtype)
+  grad_BTV = target.gradient(logits_BTV, log_z_BT, is_label_BTV)
   grad_BTV *= cotangents[0][..., None]
-  return grad_BTV.astype(logits_BTV.dtype), None
+  return grad_BTV.astype(residuals[0].dtype), None
 
 
 _cross_entropy.defvjp(_forward, _backward)
+
+
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+  """Return float32, or `dtype` if it is wider."""
+  return jnp.promote_types(dtype, jnp.float32)
 
 
 def _is_label(logits_BTV: jax.Array, labels_BT: jax.Array) -> jax.Array:
