@@ -11,7 +11,7 @@ from tfm.core.errors import UserError, unknown
 from tfm.data import stateless_rng
 from tfm.data.dataset import Raw
 from tfm.data.framing import Framing, prompt_frame
-from tfm.data.layout import Layout, Packed, Stream
+from tfm.data.layout import Layout, Packing, layout
 from tfm.data.store import Store
 from tfm.data.tokenizer import Vocabulary
 
@@ -30,7 +30,7 @@ class Corpus:
     overlap: Tokens that consecutive sequences of a stream share: 1 if the last token of a
       sequence is only a label.
     batch: The size of the global batch.
-    isolate: Pack whole documents, which cannot attend to each other.
+    packing: How documents fill sequences.
   """
 
   def __init__(
@@ -41,11 +41,29 @@ class Corpus:
     overlap: int = 0,
     *,
     batch: int = 1,
-    isolate: bool = False,
+    packing: Packing = 'stream',
   ):
     assert 0 <= overlap < window
     self.store, self.vocabulary = store, vocabulary
-    self.window, self.overlap, self.batch_size, self.isolate = window, overlap, batch, isolate
+    self.window, self.overlap, self.batch_size, self.packing = window, overlap, batch, packing
+
+  @property
+  def isolate(self) -> bool:
+    """Whether documents of a sequence cannot attend to each other."""
+    return self.packing != 'stream'
+
+  @property
+  def packing_efficiency(self) -> float:
+    """The share of the tokens of training sequences that are not padding."""
+    return self._layout('train').filled
+
+  @property
+  def notes(self) -> list[str]:
+    """What a run reports about the data at its start."""
+    if self.packing == 'stream':
+      return []
+    share = f'{self.packing_efficiency:.1%} of the tokens of its sequences are text'
+    return [f'data: packing {self.packing}: {share}, the rest is padding.']
 
   @property
   def vocab(self) -> int:
@@ -163,5 +181,4 @@ class Corpus:
   def _layout(self, split: str) -> Layout:
     if split not in self.store.splits:
       raise UserError(f'data: {unknown("split", split, self.splits)}')
-    kind = Packed if self.isolate else Stream
-    return kind(self.store.splits[split], self.window, self.overlap)
+    return layout(self.packing, self.store.splits[split], self.window, self.overlap)

@@ -1,8 +1,9 @@
 """The interface of an open dataset."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tfm.data.tokenizer.base import Vocabulary
@@ -87,3 +88,48 @@ class Dataset(Protocol):
   def eval_steps(self, split: str, batch: int) -> int:
     """Return the number of batches of `eval_batches` with `every=1`."""
     ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+  """A dataset whose evaluation has metrics for each of its parts."""
+
+  def eval_parts(self, split: str, batch: int) -> Mapping[str, int]:
+    """Return the number of evaluation batches of each part, by name.
+
+    `eval_batches` yields the batches of one part after those of another, in this order. With
+    `every`, it yields the first batch of each part and each `every`-th batch of it after that.
+    """
+    ...
+
+
+def notes(dataset: Dataset) -> list[str]:
+  """Return what a run reports about a dataset at its start."""
+  return list(getattr(dataset, 'notes', ()))
+
+
+def example_range(
+  dataset: Dataset, batch: int, split: str, seed: int, first: int, count: int
+) -> Raw:
+  """Return consecutive training examples, which may span batches.
+
+  Args:
+    dataset: The dataset.
+    batch: The size of its batches.
+    split: Name of the split.
+    seed: The seed of the order.
+    first: The number of the first example.
+    count: The number of examples, at least 1.
+
+  Returns:
+    The raw examples.
+  """
+  pieces, stop = [], first + count
+  while first < stop:
+    step, start = divmod(first, batch)
+    end = min(batch, start + stop - first)
+    pieces.append(dataset.batch(split, seed, step, slice(start, end)))
+    first += end - start
+  if len(pieces) == 1:
+    return pieces[0]
+  return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -1,7 +1,7 @@
 """How tokens form sequences: windows of a stream, packed documents, or document pieces."""
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from tfm.data.store import Split
 
 Ints = NDArray[np.int64]
+
+#: How documents fill sequences. 'stream' and 'stream_segments' are windows of all documents one
+#: after the other. 'best_fit' packs whole documents, and 'none' puts one into each sequence.
+#: Documents can attend to each other in a 'stream' only.
+Packing = Literal['stream', 'stream_segments', 'best_fit', 'none']
 
 
 class Sequences(NamedTuple):
@@ -34,6 +39,7 @@ class Layout(Protocol):
     train_size: The number of sequences of a training epoch.
     eval_size: The number of sequences of an evaluation.
     phases: The number of phases.
+    filled: The share of the tokens of training sequences that are not padding.
   """
 
   @property
@@ -44,6 +50,9 @@ class Layout(Protocol):
 
   @property
   def phases(self) -> int: ...
+
+  @property
+  def filled(self) -> float: ...
 
   def sequences(self, index: Ints, phase: Ints) -> Sequences:
     """Return the sequences `index`, each shifted by its `phase` in [0, phases)."""
@@ -65,33 +74,80 @@ class Stream:
   split: Split
   window: int
   overlap: int
-
-  @property
-  def stride(self) -> int:
-    return self.window - self.overlap
+  filled: float = 1.0
 
   @property
   def train_size(self) -> int:
-    """The number of sequences that are full at every phase, or at phase 0 if the text is short."""
-    whole = (len(self.split.tokens) - self.window) // self.stride + 1
-    return max(min(whole, 1), whole - 1)
+    return windows(len(self.split.tokens), self.window, self.overlap).train
 
   @property
   def eval_size(self) -> int:
-    return max(0, -(-(len(self.split.tokens) - self.overlap) // self.stride))
+    return windows(len(self.split.tokens), self.window, self.overlap).eval
 
   @property
   def phases(self) -> int:
-    slack = len(self.split.tokens) - self.window - (self.train_size - 1) * self.stride
-    return max(1, min(self.stride, slack + 1))
+    return windows(len(self.split.tokens), self.window, self.overlap).phases
 
   def sequences(self, index: Ints, phase: Ints) -> Sequences:
     offset = np.arange(self.window)
-    places = (index * self.stride + phase)[:, None] + offset
+    places = (index * (self.window - self.overlap) + phase)[:, None] + offset
     inside = places < len(self.split.tokens)
     tokens = self.split.tokens[np.minimum(places, len(self.split.tokens) - 1)]
     tokens = np.where(inside, tokens, 0).astype(np.int32)
     return Sequences(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentedStream:
+  """Windows of the whole text whose documents are different segments.
+
+  Sequence i is a window of all documents one after the other, like `Stream`. A document in several
+  windows is a new segment in each, with positions from 0. If sequences overlap and an end token
+  precedes a document, the document begins with it, so that its first token is predicted too.
+
+  Args:
+    split: The tokens.
+    window: Tokens of a sequence.
+    overlap: Tokens that consecutive sequences share.
+  """
+
+  split: Split
+  window: int
+  overlap: int
+  filled: float = 1.0
+  #: The start of each document among the tokens of the split, and among those of all sequences.
+  begin: Ints = dataclasses.field(init=False)
+  start: Ints = dataclasses.field(init=False)
+
+  def __post_init__(self) -> None:
+    begin, end = document_bounds(self.split.starts, self.overlap)
+    object.__setattr__(self, 'begin', begin)
+    object.__setattr__(self, 'start', np.concatenate([[0], np.cumsum(end - begin)]))
+
+  @property
+  def train_size(self) -> int:
+    return windows(int(self.start[-1]), self.window, self.overlap).train
+
+  @property
+  def eval_size(self) -> int:
+    return windows(int(self.start[-1]), self.window, self.overlap).eval
+
+  @property
+  def phases(self) -> int:
+    return windows(int(self.start[-1]), self.window, self.overlap).phases
+
+  def sequences(self, index: Ints, phase: Ints) -> Sequences:
+    first = (index * (self.window - self.overlap) + phase)[:, None]
+    places = first + np.arange(self.window)
+    inside = places < self.start[-1]
+    places = np.minimum(places, self.start[-1] - 1)
+    document = np.searchsorted(self.start, places, 'right') - 1
+    tokens = self.split.tokens[self.begin[document] + places - self.start[document]]
+    segments = document - document[:, :1] + 1
+    positions = places - np.maximum(self.start[document], first)
+    return Sequences(
+      *(np.where(inside, x, 0).astype(np.int32) for x in (tokens, segments, positions))
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +163,13 @@ class Packed:
     split: The tokens.
     window: Tokens of a sequence.
     overlap: Tokens that consecutive pieces of a document share.
+    together: Whether a sequence may hold several pieces. Otherwise it holds one, and padding.
   """
 
   split: Split
   window: int
   overlap: int
+  together: bool = True
   first: Ints = dataclasses.field(init=False)
   start: Ints = dataclasses.field(init=False)
   length: Ints = dataclasses.field(init=False)
@@ -119,7 +177,10 @@ class Packed:
 
   def __post_init__(self) -> None:
     start, length = split_documents(self.split.starts, self.window, self.overlap)
-    order, first = pack(length, self.window)
+    if self.together:
+      order, first = pack(length, self.window)
+    else:
+      order, first = np.arange(len(length)), np.arange(len(length) + 1)
     for name, value in (('first', first), ('start', start[order]), ('length', length[order])):
       object.__setattr__(self, name, value)
 
@@ -130,6 +191,10 @@ class Packed:
   @property
   def eval_size(self) -> int:
     return len(self.first) - 1
+
+  @property
+  def filled(self) -> float:
+    return float(self.length.sum()) / max(1, self.train_size * self.window)
 
   def sequences(self, index: Ints, phase: Ints) -> Sequences:
     del phase
@@ -185,6 +250,10 @@ class Pieces:
   def eval_size(self) -> int:
     return len(self.start)
 
+  @property
+  def filled(self) -> float:
+    return float(self.length.sum()) / max(1, self.train_size * self.window)
+
   def sequences(self, index: Ints, phase: Ints) -> Sequences:
     del phase
     offset = np.arange(self.window)
@@ -194,11 +263,78 @@ class Pieces:
     return Sequences(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
 
 
+def layout(packing: Packing, split: Split, window: int, overlap: int) -> Layout:
+  """Return the sequences of a split.
+
+  Args:
+    packing: How documents fill sequences.
+    split: The tokens.
+    window: Tokens of a sequence.
+    overlap: Tokens that consecutive sequences of a document or stream share.
+
+  Returns:
+    The numbered sequences.
+  """
+  match packing:
+    case 'stream':
+      return Stream(split, window, overlap)
+    case 'stream_segments':
+      return SegmentedStream(split, window, overlap)
+    case _:
+      return Packed(split, window, overlap, together=packing == 'best_fit')
+
+
+class Windows(NamedTuple):
+  """The numbers of windows of a stream.
+
+  Attributes:
+    train: Windows that are full at every phase, or at phase 0 if the text is short.
+    eval: Windows that cover all tokens. The last one may be short.
+    phases: The number of phases.
+  """
+
+  train: int
+  eval: int
+  phases: int
+
+
+def windows(tokens: int, window: int, overlap: int) -> Windows:
+  """Return the numbers of windows of a stream.
+
+  Args:
+    tokens: Tokens of the stream.
+    window: Tokens of a window.
+    overlap: Tokens that consecutive windows share.
+
+  Returns:
+    The numbers.
+  """
+  stride = window - overlap
+  whole = (tokens - window) // stride + 1
+  train = max(min(whole, 1), whole - 1)
+  slack = tokens - window - (train - 1) * stride
+  return Windows(train, max(0, -(-(tokens - overlap) // stride)), max(1, min(stride, slack + 1)))
+
+
+def document_bounds(starts: Ints, overlap: int) -> tuple[Ints, Ints]:
+  """Return where documents begin and end.
+
+  Args:
+    starts: The start of each document, and the end of the last one. Tokens before the first
+      document are end tokens, which then precede every document.
+    overlap: Tokens that consecutive sequences share. Documents begin with as many of the end tokens
+      before them.
+
+  Returns:
+    (begin, end), each int64 [documents].
+  """
+  return starts[:-1] - min(overlap, starts[0]), starts[1:]
+
+
 def split_documents(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
   """Split documents into pieces of at most `window` tokens.
 
-  Pieces without a token to predict are left out. Tokens before the first document are end tokens,
-  which then precede every document.
+  Pieces without a token to predict are left out.
 
   Args:
     starts: The start of each document, and the end of the last one.
@@ -208,7 +344,7 @@ def split_documents(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints
   Returns:
     The start and the length of every piece, in order.
   """
-  begin, end = starts[:-1] - min(overlap, starts[0]), starts[1:]
+  begin, end = document_bounds(starts, overlap)
   stride = window - overlap
   count = np.maximum(-(-(end - begin - overlap) // stride), 0)
   start = np.repeat(begin, count) + _ranges(count) * stride

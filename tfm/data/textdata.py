@@ -16,6 +16,7 @@ from tfm.data.base import Data
 from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Choice, Framing
+from tfm.data.layout import Packing
 from tfm.data.store import Store, default_cache, open_store, write_store
 from tfm.data.tokenizer import Bpe, Tokenizer, Vocabulary
 
@@ -27,8 +28,12 @@ class TextData(Data):
   Attributes:
     tokenizer: Learns a vocabulary from the text, or reads a published one.
     length: Tokens of a model sequence.
-    isolate: Pack whole documents into each sequence, which cannot attend to each other. Otherwise
-      sequences are windows of the concatenated text.
+    isolate: The earlier form of `packing`: true is 'best_fit'.
+    packing: How documents fill sequences. 'stream': windows of the concatenated text.
+      'stream_segments': the same windows, but documents cannot attend to each other. 'best_fit':
+      whole documents, which cannot attend to each other, in the fewest sequences. 'none': one
+      document, or one piece of a long document, in each sequence, and padding. 'auto' is 'best_fit'
+      if `isolate`, else 'stream'.
     begin: Whether documents start with the begin tokens of a published tokenizer. 'auto' follows
       its prompts.
     end: Whether documents end with the end token. 'auto' adds it if there are several documents.
@@ -42,6 +47,19 @@ class TextData(Data):
   begin: Choice = 'auto'
   end: Choice = 'auto'
   new_tokens: Literal['refuse', 'add'] = 'refuse'
+  packing: Literal['auto', Packing] = 'auto'
+
+  @property
+  def packed(self) -> Packing:
+    """How documents fill sequences, without 'auto'."""
+    if self.packing == 'auto':
+      return 'best_fit' if self.isolate else 'stream'
+    return self.packing
+
+  @property
+  def isolated(self) -> bool:
+    """Whether documents of a sequence cannot attend to each other."""
+    return self.packed != 'stream'
 
   def documents(self, split: str) -> Iterator[str]:
     """Yield the documents of 'train' or 'val', always in the same order."""
@@ -109,7 +127,7 @@ class TextData(Data):
       vocabulary = framing_lib.with_new_tokens(known, tuple(specials), self.new_tokens)
       if new := framing_lib.new_tokens(published, vocabulary):
         logging.getLogger(__name__).warning('%s', framing_lib.new_tokens_line(new))
-    return Corpus(store, vocabulary, window, overlap, batch=self.batch, isolate=self.isolate)
+    return Corpus(store, vocabulary, window, overlap, batch=self.batch, packing=self.packed)
 
   def framing(self, vocabulary: Vocabulary) -> Framing:
     """Return the tokens around each document for a published vocabulary."""
@@ -119,6 +137,11 @@ class TextData(Data):
     yield from super().check()
     if self.length < 1:
       yield f'length: is {self.length}. Expected 1 or more.'
+    if self.isolate and self.packing != 'auto':
+      yield (
+        f'isolate: is true, and packing is {self.packing}. Expected only packing, as in '
+        'packing=best_fit.'
+      )
 
   def _published(self) -> Vocabulary | None:
     """Return the vocabulary of a published tokenizer, else None."""

@@ -133,10 +133,11 @@ class SpanCorruption(TextTask):
     yield from super().fits_data(data)
     if not isinstance(data, TextData):
       return
-    if data.isolate:
+    if data.packed in ('stream_segments', 'best_fit'):
+      field = 'isolate: is True' if data.isolate else f'packing: is {data.packing}'
       yield (
-        'data.isolate: is True, but span_corruption cannot isolate the documents of a sequence. '
-        'Expected False.'
+        f'data.{field}, but span_corruption cannot isolate the documents of a sequence. Expected '
+        'packing=stream or none.'
       )
     if data.length < 4:
       yield (

@@ -204,7 +204,7 @@ def documents(raw: RawBatch, isolate: bool) -> Features:
 def document_specs(data: TextData) -> dict[str, ArraySpec]:
   """Return the arrays of `documents`."""
   tokens = ArraySpec((data.batch, data.length), np.int32, 'BT')
-  return {'segment_ids': tokens, 'position_ids': tokens} if data.isolate else {}
+  return {'segment_ids': tokens, 'position_ids': tokens} if data.isolated else {}
 
 
 def with_head(task: str, model: TaskModel) -> Iterator[str]:

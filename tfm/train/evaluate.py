@@ -1,6 +1,6 @@
 """Evaluate a model on a whole split, each example once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
 from pathlib import Path
@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.data.base import Data
-from tfm.data.dataset import Dataset
+from tfm.data.dataset import Dataset, Grouped
 from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
@@ -57,7 +57,11 @@ def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, replicated: NamedSha
 
 
 def evaluate(
-  task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch]
+  task: Task,
+  eval_fn: EvalFn,
+  params: Any,
+  batches: Iterator[Batch],
+  parts: Sequence[str] = (),
 ) -> dict[str, float | None]:
   """Return the metrics of a task over all batches.
 
@@ -66,32 +70,40 @@ def evaluate(
     eval_fn: `(params, batch) -> ratios`.
     params: The parameters of the model.
     batches: The batches of a split.
+    parts: The part of the data of each batch, from `parts`. Empty for data without parts.
 
   Returns:
-    The metrics by name, with the prefix `val_`. None where a metric is unknown.
+    The metrics by name, with the prefix `val_`, and those of each part, as in `val_loss_nats/web`.
+    None where a metric is unknown.
 
   Raises:
     UserError: No example has weight.
   """
-  total: dict[str, tuple[float, float]] = {}
-  in_flight: list[Ratios] = []
+  totals: dict[str, dict[str, tuple[float, float]]] = {part: {} for part in ('', *parts)}
+  total = totals['']
+  in_flight: list[tuple[str, Ratios]] = []
 
-  def add(ratios: Ratios) -> None:
+  def add(part: str, ratios: Ratios) -> None:
     for name, ratio in jax.device_get(ratios).items():
-      before = total.get(name, (0.0, 0.0))
-      total[name] = before[0] + float(ratio.sum), before[1] + float(ratio.weight)
+      for sums in [total, totals[part]] if part else [total]:
+        before = sums.get(name, (0.0, 0.0))
+        sums[name] = before[0] + float(ratio.sum), before[1] + float(ratio.weight)
 
-  for batch in batches:
-    in_flight.append(eval_fn(params, batch))
+  for i, batch in enumerate(batches):
+    in_flight.append((parts[i] if parts else '', eval_fn(params, batch)))
     if len(in_flight) > _IN_FLIGHT:
-      add(in_flight.pop(0))
-  for ratios in in_flight:
-    add(ratios)
+      add(*in_flight.pop(0))
+  for part, ratios in in_flight:
+    add(part, ratios)
   if not total or not total['loss'][1]:
     raise errors.UserError(
       'eval: the split has no labels. Expected at least one example, or a text of two tokens.'
     )
-  return {f'val_{name}': value for name, value in task.score(total).items()}
+  scores: dict[str, float | None] = {}
+  for part, sums in totals.items():
+    suffix = f'/{part}' if part else ''
+    scores |= {f'val_{name}{suffix}': value for name, value in task.score(sums).items()}
+  return scores
 
 
 def batches(
@@ -140,7 +152,30 @@ def count(
   if most is None:
     return n, 1
   stride = max(1, n // most)
+  if isinstance(dataset, Grouped):
+    return len(parts(x, dataset, split, most)), stride
   return min(-(-n // stride), most), stride
+
+
+def parts(
+  x: Experiment, dataset: Dataset, split: str = 'val', most: int | None = None
+) -> list[str]:
+  """Return the part of the data of each batch of `batches`.
+
+  Args:
+    x: The experiment.
+    dataset: The open data of `x`.
+    split: Name of the split.
+    most: The maximum number of batches. Each part has one or more in any case. Defaults to all.
+
+  Returns:
+    The name of the part of each batch. Empty for data without parts.
+  """
+  if not isinstance(dataset, Grouped):
+    return []
+  sizes = dataset.eval_parts(split, x.data.batch)
+  stride = 1 if most is None else max(1, sum(sizes.values()) // most)
+  return [name for name, n in sizes.items() for _ in range(0, n, stride)]
 
 
 def evaluate_checkpoint(
@@ -196,7 +231,8 @@ def evaluate_checkpoint(
   eval_fn = measured(eval_fn, x.task, dataset, replicated)
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
     scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
-    scores = evaluate(x.task, eval_fn, loaded.params, scored)
+    of_parts = parts(x, dataset, split, most)
+    scores = evaluate(x.task, eval_fn, loaded.params, scored, of_parts)
   return {'step': loaded.step, **scores}
 
 
@@ -262,4 +298,4 @@ def _open_text(
 
 def _source(data: TextData) -> TextData:
   """Return the source of a text and its tokenizer, without lengths and batch sizes."""
-  return dataclasses.replace(data, length=1, batch=1, isolate=False, cache='')
+  return dataclasses.replace(data, length=1, batch=1, isolate=False, packing='auto', cache='')

@@ -14,6 +14,7 @@ import numpy as np
 from tfm.core import errors
 from tfm.data import TextData
 from tfm.data.dataset import Dataset
+from tfm.data.dataset import notes as data_notes
 from tfm.data.prefetch import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
@@ -121,7 +122,7 @@ def train(
     closing.callback(checkpoints.close)
     closing.callback(clock.write)
     audit = Audit(workdir)
-    notes, trained = [*built.notes], None
+    notes, trained = [*built.notes, *data_notes(dataset)], None
     while trained is None:
       state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
       first = int(state['step'])
@@ -310,7 +311,8 @@ class _Loop:
     batches = evaluate.batches(x, dataset, self.built.batch, self.built.batch_axis, most=most)
     batches = map(self.clock.tick, batches)
     scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
-    scores = evaluate.evaluate(x.task, self.eval_fn, params, scored)
+    parts = evaluate.parts(x, dataset, most=most)
+    scores = evaluate.evaluate(x.task, self.eval_fn, params, scored, parts)
     self.metrics.eval(step, scores)
     vocabulary = dataset.vocabulary
     if (
