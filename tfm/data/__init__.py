@@ -10,6 +10,7 @@ from tfm.data.folders import Folders
 from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
+from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
@@ -17,7 +18,7 @@ from tfm.data.tfds import Tfds
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
-  'ListOps', 'Mixture', 'RawBatch', 'Stdlib',
+  'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib',
   'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
@@ -28,6 +29,7 @@ TABLE = Table(
   images=Images,
   listops=ListOps,
   mixture=Mixture,
+  several=SeveralSources,
   text=Text,
   stdlib=Stdlib,
   tfds=Tfds,

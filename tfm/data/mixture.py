@@ -4,18 +4,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 from tfm.core.errors import UserError
+from tfm.data import joint_vocabulary
 from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
-from tfm.data.fixed_vocabulary import FixedVocabulary
-from tfm.data.framing import Framing
 from tfm.data.mixed import MixedCorpus
-from tfm.data.store import default_cache, open_store, write_store
 from tfm.data.textdata import TextData
-from tfm.data.tokenizer import Tokenizer, Vocabulary
+from tfm.data.tokenizer import Tokenizer
 
 #: The fields that the mixture sets for all its parts.
 _SHARED = ('tokenizer', 'length', 'batch', 'packing', 'isolate', 'new_tokens', 'cache')
@@ -62,15 +59,10 @@ class Mixture(TextData):
     return {'data': 'mixture', 'parts': [part.identity() for part in self.parts]}
 
   def separated(self) -> bool:
-    for part in self.parts:
-      if part.end == 'always' or (part.end == 'auto' and part.separated()):
-        return True
-    return False
+    return joint_vocabulary.any_separated(self.parts)
 
   def total_bytes(self) -> int | None:
-    sizes = [part.total_bytes() for part in self.parts]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
+    return joint_vocabulary.total_bytes(self.parts)
 
   def check_sources(self) -> None:
     for part in self.parts:
@@ -80,7 +72,7 @@ class Mixture(TextData):
     return self._part(self.parts[0], self.tokenizer).specs() if self.parts else super().specs()
 
   def corpus(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> MixedCorpus:
-    tokenizer = self._joint_tokenizer()
+    tokenizer = joint_vocabulary.joint_tokenizer(self.parts, self.tokenizer, self.cache)
     corpora: dict[str, Corpus] = {}
     for name, part in zip(self.part_names(), self.parts, strict=True):
       corpora[name] = self._part(part, tokenizer).corpus(window, overlap, specials)
@@ -171,22 +163,3 @@ class Mixture(TextData):
     for size, most in zip(sizes, epochs, strict=True):
       limits.append(None if most is None else max(1, round(most * size)))
     return limits
-
-  def _joint_tokenizer(self) -> Tokenizer:
-    """Return the tokenizer of all parts: the published one, or a vocabulary learnt from all."""
-    if self._published() is not None:
-      return self.tokenizer
-    separated = self.separated()
-
-    def write(folder: Path) -> None:
-      vocabulary: Vocabulary = self.tokenizer.learn(self.streams, self.total_bytes())
-      vocabulary = vocabulary.with_specials(('eos',)) if separated else vocabulary
-      write_store(folder, vocabulary, lambda split: (), Framing())
-
-    cache = Path(self.cache).expanduser() if self.cache else default_cache()
-    identity = {
-      'vocabulary of': self.identity(),
-      'tokenizer': self.tokenizer.identity(),
-      'separated': separated,
-    }
-    return FixedVocabulary(open_store(cache, identity, write).vocabulary)

@@ -134,6 +134,10 @@ class Task(Part):
     del data
     return ()
 
+  def by_task(self, data: Data) -> list[tuple['Task', Data]]:
+    """Return the tasks of a step with their data: this one, or the parts of several tasks."""
+    return [(self, data)]
+
   def per_step(self, data: Data) -> tuple[str, int]:
     """Return the unit of throughput and its number in a global step, such as ('tokens', 4096)."""
     lengths = self.sequence_lengths(data)

@@ -226,6 +226,8 @@ def evaluate_checkpoint(
     dataset: Dataset = _open_text(path, x, data, trained_on, loaded.tokenizer)
   else:
     dataset = data.open(x.task)
+    if loaded.tokenizer is not None and dataset.vocabulary is not None:
+      _check_vocabulary(path, loaded.tokenizer, dataset.vocabulary)
   layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
   eval_fn = measured(eval_fn, x.task, dataset, replicated)
@@ -285,15 +287,23 @@ def _open_text(
     corpus = data.open(x.task)
   if corpus is None or not corpus.vocabulary.same(vocabulary):
     corpus = dataclasses.replace(data, tokenizer=FixedVocabulary(vocabulary)).open(x.task)
-  if not corpus.vocabulary.same(vocabulary):
-    raise errors.UserError(
-      f'eval: {path} was trained with another vocabulary ({vocabulary.size} tokens, specials '
-      f'{", ".join(vocabulary.specials) or "none"}) than the data needs '
-      f'({corpus.vocabulary.size} tokens, specials '
-      f'{", ".join(corpus.vocabulary.specials) or "none"}). Expected the text of the training run, '
-      f'or one document.'
-    )
+  _check_vocabulary(path, vocabulary, corpus.vocabulary)
   return corpus
+
+
+def _check_vocabulary(path: str | Path, trained: Vocabulary, needed: Vocabulary) -> None:
+  """Check that data has the vocabulary of a checkpoint.
+
+  Raises:
+    UserError: They differ.
+  """
+  if not needed.same(trained):
+    raise errors.UserError(
+      f'eval: {path} was trained with another vocabulary ({trained.size} tokens, specials '
+      f'{", ".join(trained.specials) or "none"}) than the data needs '
+      f'({needed.size} tokens, specials {", ".join(needed.specials) or "none"}). Expected the text '
+      f'of the training run, or one document.'
+    )
 
 
 def _source(data: TextData) -> TextData:

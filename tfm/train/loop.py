@@ -113,6 +113,8 @@ def train(
     dataset = x.data.open(x.task)
     if wrong := list(x.task.suits(x.model, dataset)):
       raise errors.UserError('\n'.join(wrong))
+    # Data that ends before the last step is an error now, and not in that step.
+    dataset.batch('train', x.seed, x.steps - 1)
     built = build(x, devices)
     if executable_file is not None:
       with clock.within('compile'):

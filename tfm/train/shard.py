@@ -255,12 +255,16 @@ def put(
     return jax.device_put(dict(features), {name: shardings[name] for name in features})
 
   def array(name: str, value: np.ndarray) -> jax.Array:
+    # Each of several tasks has a fixed share of the rows.
+    rows = batch * len(value) // (local.stop - local.start)
+    first = local.start * rows // batch
+
     def piece(index: tuple[slice, ...] | None) -> np.ndarray:
       assert index is not None
-      start, stop, _ = index[0].indices(batch)
-      return value[(slice(start - local.start, stop - local.start), *index[1:])]
+      start, stop, _ = index[0].indices(rows)
+      return value[(slice(start - first, stop - first), *index[1:])]
 
-    return jax.make_array_from_callback((batch, *value.shape[1:]), shardings[name], piece)
+    return jax.make_array_from_callback((rows, *value.shape[1:]), shardings[name], piece)
 
   return {name: array(name, value) for name, value in features.items()}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import time
 
 import jax
@@ -67,6 +68,10 @@ def flops_per_step(x: Experiment) -> float | None:
 
   They are counted for text, and for images of the size in the model's config.
   """
+  if len(pairs := x.task.by_task(x.data)) > 1:
+    of_tasks = [flops_per_step(dataclasses.replace(x, task=t, data=d)) for t, d in pairs]
+    known = [flops for flops in of_tasks if flops is not None]
+    return sum(known) if len(known) == len(of_tasks) else None
   lengths = x.task.sequence_lengths(x.data)
   if not lengths:
     return 3 * x.data.batch * count.flops_of_document(x.model, 0) if _of_model_size(x) else None
