@@ -30,6 +30,14 @@ class ArraySpec(NamedTuple):
   letters: str
 
 
+class Batches(Protocol):
+  """Training batches as a pure function of (split, seed, step)."""
+
+  def batch(self, split: str, seed: int, step: int, examples: slice | None = None) -> Raw:
+    """Return the raw batch of a step. See `Dataset.batch`."""
+    ...
+
+
 class Dataset(Protocol):
   """Batches as a pure function of (split, seed, step). `Data.open` returns one.
 

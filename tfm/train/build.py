@@ -84,6 +84,8 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
   shard.check_batch(mesh, rules, x.data.batch, x.optim.accumulate)
   shapes = step_lib.shapes(x, tx)
   shardings, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
+  for start in x.curriculum.starts():
+    batch_layout(x.at(start), mesh, rules)
   batch = batch_layout(x, mesh, rules)
   replicated = shard.replicated(mesh)
   with_rules = lambda fn: shard.with_rules(mesh, rules, fn)

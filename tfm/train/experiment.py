@@ -16,6 +16,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.context import LOOPS, Pipeline, Run
 from tfm.parts.quantize.base import Quantize
 from tfm.tasks import CausalLM, Task
+from tfm.train.curriculum import Curriculum
 from tfm.train.mesh import Mesh
 
 
@@ -128,6 +129,7 @@ class Experiment:
       keep their dtype.
     record: Metrics, checkpoints and samples.
     recover: What the run does about losses that are not finite, and about loss spikes.
+    curriculum: Sequence lengths and batch sizes that change at given steps.
     init_from: A model folder, published or of tfm. Training starts from its matching parameters.
     init_vocab: What to do if the token ids of `init_from` differ from those of the data. 'same'
       raises an error, 'keep' keeps the rows of token tables by id, 'remap' moves them by token
@@ -151,6 +153,7 @@ class Experiment:
   quantize: Quantize = Quantize()
   record: Record = Record()
   recover: Recover = Recover()
+  curriculum: Curriculum = Curriculum()
   init_from: str = ''
   init_vocab: Literal['same', 'keep', 'remap', 'new'] = 'same'
 
@@ -166,6 +169,11 @@ class Experiment:
       pipeline=pipeline,
       quantize=self.quantize,
     )
+
+  def at(self, step: int) -> 'Experiment':
+    """Return the experiment with the length and the batch size of a step."""
+    data = self.curriculum.at(step, self.data)
+    return dataclasses.replace(self, data=data, curriculum=Curriculum())
 
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):
@@ -191,6 +199,17 @@ class Experiment:
     if not unusable:
       yield from self._lengths()
     yield from self._batch()
+    yield from self._phases()
+
+  def _phases(self) -> Iterator[str]:
+    """Yield messages about the phases of the curriculum."""
+    unusable = [*self.curriculum.check(), *self.curriculum.fits(self.data)]
+    yield from self.curriculum.fits(self.data)
+    for start in () if unusable else self.curriculum.starts():
+      x = self.at(start)
+      if x.data != self.data:
+        for message in (*x.data.check(), *x.task.fits_data(x.data), *x._batch()):
+          yield f'curriculum: from step {start}: {message}'
 
   def _lengths(self) -> Iterator[str]:
     encoder = () if self.model.encoder is None else (self.model.encoder.max_positions,)

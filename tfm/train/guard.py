@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.data.dataset import Dataset
+from tfm.data.dataset import Batches
 from tfm.train.audit import Audit, intervals
 from tfm.train.experiment import Experiment
 from tfm.train.recover import DIVERGED, Stopped
@@ -25,12 +25,12 @@ class Guard:
 
   Args:
     x: The experiment.
-    dataset: The open data, to name the samples of bad batches.
+    dataset: The batches, to name the samples of bad ones.
     audit: The audit trail of the run.
     say: Prints a message.
   """
 
-  def __init__(self, x: Experiment, dataset: Dataset, audit: Audit, say: Callable[[str], None]):
+  def __init__(self, x: Experiment, dataset: Batches, audit: Audit, say: Callable[[str], None]):
     self._x, self._dataset, self._audit, self._say = x, dataset, audit, say
 
   def check(self, step: int, metrics: Mapping[str, Any], last_saved: Callable[[], int]) -> bool:

@@ -21,6 +21,7 @@ from tfm.model.spec import Model
 from tfm.train import (
   claim,
   compile_cache,
+  curriculum,
   evaluate,
   executable,
   goodput,
@@ -113,10 +114,16 @@ def train(
     dataset = x.data.open(x.task)
     if wrong := list(x.task.suits(x.model, dataset)):
       raise errors.UserError('\n'.join(wrong))
+    phases = curriculum.Phases(x, dataset)
     # Data that ends before the last step is an error now, and not in that step.
-    dataset.batch('train', x.seed, x.steps - 1)
+    phases.batch('train', x.seed, x.steps - 1)
     built = build(x, devices)
     if executable_file is not None:
+      if x.curriculum != curriculum.Curriculum():
+        raise errors.UserError(
+          'curriculum: is set, and an executable is for batches of one shape. Expected only one of '
+          'them.'
+        )
       with clock.within('compile'):
         built = built._replace(step=executable.load(executable_file, x, built))
     checkpoints = Checkpoints(workdir, x.record.keep)
@@ -135,7 +142,7 @@ def train(
         if first >= x.steps:
           metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
         clock.step = first
-        loop = _Loop(x, built, dataset, checkpoints, audit, metrics, sample, holds, heart)
+        loop = _Loop(x, built, dataset, phases, checkpoints, audit, metrics, sample, holds, heart)
         with contextlib.suppress(Rewound), heart.naming_lost_processes():
           trained = loop.run(state)
         # Everything is on disk when this returns.
@@ -188,6 +195,7 @@ class _Loop:
   x: Experiment
   built: Built
   dataset: Dataset
+  phases: curriculum.Phases
   checkpoints: Checkpoints
   audit: Audit
   metrics: Metrics
@@ -201,11 +209,12 @@ class _Loop:
     self.eval_fn = evaluate.measured(
       self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
     )
-    self.guard = Guard(self.x, self.dataset, self.audit, self.metrics.say)
+    self.guard = Guard(self.x, self.phases, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
     # What came before the first step, and when it started. None once it is reported.
     self.first: tuple[str, float] | None = None
+    self.compiled: list[dict[str, tuple[int, ...]]] = []
 
   def run(self, state: State) -> Trained:
     """Run the remaining steps.
@@ -221,7 +230,8 @@ class _Loop:
       closing.enter_context(contextlib.closing(batches))
       self.clock.write()
       for step, batch in enumerate(self.clock.waits(batches), first + 1):
-        if step == first + 1:
+        if (shapes := {name: array.shape for name, array in batch.items()}) not in self.compiled:
+          self.compiled.append(shapes)
           self.compile(state, batch)
         state, values = self.built.step(state, batch)
         self.pending.append((step, values))
@@ -255,8 +265,10 @@ class _Loop:
     """Compile the step ahead of its first call."""
     compiled: object = 'step read from a file'
     if hasattr(self.built.step, 'lower'):
-      with self.clock.within('compile'):
+      with self.clock.within('compile'), self.speed.paused():
         compiled = compile_cache.compiled(self.built.step, state, batch)
+    if len(self.compiled) > 1:  # a later phase of the curriculum
+      return
     setup = self.clock.seconds['setup']
     self.first = f'setup {setup:.1f} s, {compiled}', time.perf_counter()
     self.clock.enter('step')
@@ -274,10 +286,12 @@ class _Loop:
   def batch(self, step: int) -> step_lib.Batch:
     """Return the batch of the update after `step` on the devices."""
     index = step + self.audit.skipped_batches(step)
-    read = lambda: self.dataset.batch('train', self.x.seed, index, self.local)
+    size = self.phases.at(index).data.batch
+    local = shard.local_slice(self.built.batch_axis, size)
+    read = lambda: self.phases.batch('train', self.x.seed, index, local)
     raw = retry.retried(read, f'data of step {step + 1}', print)
     features = self.x.task.features(raw, self.dataset)
-    return shard.put(features, self.built.batch.shardings, self.x.data.batch, self.local)
+    return shard.put(features, self.built.batch.shardings, size, local)
 
   def read(self, left: int) -> None:
     """Read and write the metrics of all steps in flight but the last `left`."""

@@ -24,10 +24,14 @@ class Speed:
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
-    self._flops = flops_per_step(x)
+    self._unit, _ = x.task.per_step(x.data)
+    # The start, the amount and the FLOPs of a step of each phase of the curriculum.
+    self._phases: list[tuple[int, int, float | None]] = []
+    for start in x.curriculum.starts():
+      phase = x.at(start)
+      self._phases.append((start, x.task.per_step(phase.data)[1], flops_per_step(phase)))
     peaks = [peak(d) or 0.0 for d in devices]
     self._peak = sum(peaks) if all(peaks) else None
-    self._unit, self._amount = x.task.per_step(x.data)
     self._since: tuple[int, float] | None = None
 
   def read(self, step: int, now: float | None = None) -> dict[str, float | None]:
@@ -45,9 +49,21 @@ class Speed:
     before, self._since = self._since, (step, now)
     if before is None or step <= before[0]:
       return {name: None, 'mfu': None}
-    rate = (step - before[0]) / (now - before[1])
-    mfu = rate * self._flops / self._peak if self._flops and self._peak else None
-    return {name: rate * self._amount, 'mfu': mfu}
+    amount, flops = self._done(before[0], step)
+    seconds = now - before[1]
+    mfu = flops / seconds / self._peak if flops and self._peak else None
+    return {name: amount / seconds, 'mfu': mfu}
+
+  def _done(self, first: int, last: int) -> tuple[int, float | None]:
+    """Return the tokens (or examples) and the FLOPs between two steps, None if unknown."""
+    total, flops = 0, 0.0
+    known = all(each is not None for _, _, each in self._phases)
+    ends = [start for start, *_ in self._phases[1:]] + [last]
+    for (start, amount, each), end in zip(self._phases, ends, strict=True):
+      steps = max(0, min(last, end) - max(first, start))
+      total += steps * amount
+      flops += steps * (each or 0.0)
+    return total, flops if known else None
 
   def started(self, step: int) -> None:
     """Start the measurement, at the end of the first step."""
