@@ -4,10 +4,12 @@ import hashlib
 import numpy as np
 import pytest
 
+from tests.data.published import vocabulary, word_pieces
 from tfm.core import config
 from tfm.core.config import from_json, parse, to_json
 from tfm.core.errors import UserError
 from tfm.data import Data, Mixture, Text
+from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.tokenizer import Char
 from tfm.tasks import CausalLM, MaskedLM
 
@@ -168,3 +170,10 @@ def test_part_with_its_own_length_or_arrays_is_an_error():
   assert arrays.startswith('parts.1: has tokens, segments, positions, labels. Expected tokens')
   (empty,) = Mixture().check()
   assert empty.startswith('parts: is empty. Expected sources')
+
+
+def test_published_tokenizer_is_shared_by_all_parts(mixture):
+  known = vocabulary(word_pieces(), cls='[CLS]', sep='[SEP]', mask='[MASK]', pad='[PAD]')
+  corpus = dataclasses.replace(mixture, tokenizer=FixedVocabulary(known)).open(MaskedLM())
+  assert corpus.vocabulary.same(known)
+  assert all(part.vocabulary.same(known) for part in corpus.corpora.values())

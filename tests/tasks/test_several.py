@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.data.published import vocabulary, word_pieces
 from tfm.core import config
 from tfm.core.config import from_json, parse, to_json
 from tfm.data import Data, Folders, SeveralSources, Text
+from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.tokenizer import Byte
 from tfm.tasks import CausalLM, Classify, MaskedLM, SeveralTasks, SpanCorruption, Task
 
@@ -181,3 +183,16 @@ def test_text_with_labels_joins_text_without(tmp_path, source):
   features = task.features(dataset.batch('train', 0, 0), dataset)
   assert features['cls/labels'].shape == (8,)
   assert features['cls/input_ids'].shape == (8, 8)
+
+
+def test_published_tokenizer_is_shared_by_framed_texts_and_others(tmp_path, source):
+  known = vocabulary(word_pieces(), cls='[CLS]', sep='[SEP]', mask='[MASK]', pad='[PAD]')
+  for label in 'xy':
+    (tmp_path / label).mkdir()
+    for i in range(4):
+      (tmp_path / label / f'{i}.txt').write_text('the cat sat. ' * 4)
+  parts = {'mlm': source.parts['mlm'], 'cls': Folders(root=str(tmp_path), length=8)}
+  both = dataclasses.replace(source, parts=parts, shares={}, tokenizer=FixedVocabulary(known))
+  dataset = both.open(SeveralTasks(parts={'mlm': MaskedLM(), 'cls': Classify()}))
+  assert dataset.vocabulary.same(known)
+  assert all(part.vocabulary.same(known) for part in dataset.datasets.values())

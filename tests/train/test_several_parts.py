@@ -135,7 +135,8 @@ def test_accumulation_of_several_tasks_is_an_error(folder):
   assert 'the loss of several needs the whole batch' in message
 
 
-def test_processes_hold_their_share_of_each_task():
+def test_processes_hold_their_share_of_each_task(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
   sharding = shard.batch_axis(
     jax.make_mesh((2,), ('data',), devices=jax.devices()[:2]), {'B': ('data',)}
   )

@@ -59,7 +59,7 @@ class Corpus:
 
   @property
   def notes(self) -> list[str]:
-    """What a run reports about the data at its start."""
+    """A line about packing, for the start of a run."""
     if self.packing == 'stream':
       return []
     share = f'{self.packing_efficiency:.1%} of the tokens of its sequences are text'

@@ -100,19 +100,19 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Grouped(Protocol):
-  """A dataset whose evaluation has metrics for each of its parts."""
+  """A dataset of several parts, with evaluation metrics for each of them."""
 
   def eval_parts(self, split: str, batch: int) -> Mapping[str, int]:
     """Return the number of evaluation batches of each part, by name.
 
-    `eval_batches` yields the batches of one part after those of another, in this order. With
-    `every`, it yields the first batch of each part and each `every`-th batch of it after that.
+    `eval_batches` yields all batches of the first part, then those of the second, and so on. With
+    `every`, it starts again with the first batch of each part.
     """
     ...
 
 
 def notes(dataset: Dataset) -> list[str]:
-  """Return what a run reports about a dataset at its start."""
+  """Return the lines that a run prints about a dataset at its start."""
   return list(getattr(dataset, 'notes', ()))
 
 

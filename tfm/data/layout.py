@@ -99,11 +99,11 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentedStream:
-  """Windows of the whole text whose documents are different segments.
+  """Windows of the whole text, with a segment for each document.
 
-  Sequence i is a window of all documents one after the other, like `Stream`. A document in several
-  windows is a new segment in each, with positions from 0. If sequences overlap and an end token
-  precedes a document, the document begins with it, so that its first token is predicted too.
+  Windows are those of `Stream`. A document that continues in the next window is a new segment
+  there, with positions from 0. If sequences overlap and an end token precedes a document, the
+  document begins with it, so that its first token is predicted too.
 
   Args:
     split: The tokens.
@@ -115,7 +115,7 @@ class SegmentedStream:
   window: int
   overlap: int
   filled: float = 1.0
-  #: The start of each document among the tokens of the split, and among those of all sequences.
+  #: The start of each document, in the tokens of the split and in the stream.
   begin: Ints = dataclasses.field(init=False)
   start: Ints = dataclasses.field(init=False)
 

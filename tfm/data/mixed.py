@@ -69,7 +69,7 @@ class MixedCorpus(Corpus):
 
   @property
   def notes(self) -> list[str]:
-    """What a run reports about the data at its start."""
+    """Lines about packing and proportions, for the start of a run."""
     total, lines = sum(self.weights), super().notes
     for (name, corpus), weight in zip(self.corpora.items(), self.weights, strict=True):
       lines.append(

@@ -85,8 +85,8 @@ class Mixture(TextData):
         )
       if corpus.names != first.names:
         raise UserError(
-          f'data.parts: {name} has the classes {", ".join(corpus.names)}. Expected those of the '
-          f'first part: {", ".join(first.names)}.'
+          f'data.parts: {name} has the classes {", ".join(corpus.names)}. Expected '
+          f'{", ".join(first.names)}, as in the first part.'
         )
       if corpus.size('train') < 1:
         raise UserError(

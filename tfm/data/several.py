@@ -110,7 +110,7 @@ class SeveralSources(Data):
 
 
 class SeveralDatasets:
-  """Open sources whose batches are joined. The array `a` of source `lm` is named `lm/a`.
+  """Open sources with joint batches. Their arrays have prefixes, as in `lm/tokens`.
 
   Args:
     datasets: The open sources by name.
@@ -141,7 +141,7 @@ class SeveralDatasets:
 
   @property
   def notes(self) -> list[str]:
-    """What a run reports about the data at its start."""
+    """Lines about all sources, for the start of a run."""
     lines = []
     for name, dataset in self.datasets.items():
       lines += [f'{name}: {line}' for line in notes(dataset)]

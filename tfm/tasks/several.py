@@ -41,7 +41,7 @@ class SeveralTasks(Task):
 
   @property
   def logged(self) -> tuple[str, ...]:  # type: ignore[override]
-    """Metrics in each line of training metrics: the main ones of each task."""
+    """The main metrics of each task, for each line of training metrics."""
     names: list[str] = []
     for name, task in self.parts.items():
       main = dict.fromkeys(('loss', task.shown.name, *task.logged))
