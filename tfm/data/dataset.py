@@ -140,4 +140,7 @@ def example_range(
     first += end - start
   if len(pieces) == 1:
     return pieces[0]
-  return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+  joined: Raw = {}
+  for name in pieces[0]:
+    joined[name] = np.concatenate([piece[name] for piece in pieces])
+  return joined

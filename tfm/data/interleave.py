@@ -44,7 +44,8 @@ class Interleaving:
 
   def __init__(self, weights: Sequence[float], limits: Sequence[int | None]):
     total = sum(weights)
-    exact = [max(1, round(w / total * _SUM)) if w else 0 for w in weights]
+    whole = lambda w: max(1, round(w / total * _SUM)) if w else 0
+    exact = list(map(whole, weights))
     start, before = 0, [0] * len(exact)
     self._phases: list[_Phase] = []
     self.end: int | None = None

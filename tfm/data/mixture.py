@@ -154,8 +154,8 @@ class Mixture(TextData):
   def _shares(self, sizes: Sequence[int]) -> tuple[float, ...]:
     if self.weights:
       return self.weights
-    counted = sizes if self.cap is None else [min(size, self.cap) for size in sizes]
-    return tuple(max(0, size) ** (1 / self.temperature) for size in counted)
+    most = math.inf if self.cap is None else self.cap
+    return tuple(min(size, most) ** (1 / self.temperature) for size in sizes)
 
   def _limits(self, sizes: Sequence[int]) -> list[int | None]:
     epochs = self.epochs or (None,) * len(sizes)

@@ -125,8 +125,9 @@ class SeveralDatasets:
   @property
   def splits(self) -> Sequence[str]:
     """The splits that every source has."""
-    first, *others = self.datasets.values()
-    return [s for s in first.splits if all(s in other.splits for other in others)]
+    splits = [dataset.splits for dataset in self.datasets.values()]
+    common = set(splits[0]).intersection(*splits)
+    return [split for split in splits[0] if split in common]
 
   @property
   def fingerprint(self) -> str:
