@@ -39,7 +39,7 @@ def test_counts_stay_exact_after_a_trillion_examples():
   assert index[part == 0].tolist() == list(range(index[part == 0][0], index[part == 0][0] + 4))
 
 
-def test_part_at_its_limit_gets_no_more_and_others_keep_their_shares():
+def test_part_at_its_limit_leaves_the_shares_of_the_others():
   mixed = Interleaving((4, 2, 1), (100, None, None))
   part, index = mixed.assign(0, 4_000)
   assert (part == 0).sum() == 100

@@ -67,7 +67,7 @@ def test_vocabulary_is_learnt_over_all_parts(opened):
 
 
 @pytest.mark.parametrize('epochs', [(), (None, 2.0), (1.5, None)])
-def test_batches_are_the_same_on_any_number_of_hosts_and_after_a_restart(mixture, epochs):
+def test_batches_are_equal_on_all_hosts_and_after_a_restart(mixture, epochs):
   mixture = dataclasses.replace(mixture, epochs=epochs)
   whole = mixture.open(CausalLM())
   expected = [_digest([whole.batch('train', 3, step)]) for step in range(40)]

@@ -185,7 +185,7 @@ def test_text_with_labels_joins_text_without(tmp_path, source):
   assert features['cls/input_ids'].shape == (8, 8)
 
 
-def test_published_tokenizer_is_shared_by_framed_texts_and_others(tmp_path, source):
+def test_framed_texts_and_others_share_a_published_tokenizer(tmp_path, source):
   known = vocabulary(word_pieces(), cls='[CLS]', sep='[SEP]', mask='[MASK]', pad='[PAD]')
   for label in 'xy':
     (tmp_path / label).mkdir()

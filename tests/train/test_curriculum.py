@@ -44,7 +44,7 @@ def test_shape_of_a_batch_is_a_function_of_the_step(x):
 
 
 @pytest.mark.parametrize('hosts', [2, 4])
-def test_batches_are_the_same_on_any_number_of_hosts_and_after_a_restart(x, hosts):
+def test_batches_are_equal_on_all_hosts_and_after_a_restart(x, hosts):
   whole, again = _phases(x), _phases(x)
   for step in (5, 0, 3, 2):
     n = whole.at(step).data.batch // hosts
