@@ -95,8 +95,9 @@ class Phase:
 class Phases:
   """Training batches that follow a curriculum, as a pure function of (seed, step).
 
-  Each length has its own endless sequence of shuffled epochs. A phase continues the sequence of its
-  length after the examples of earlier phases, from a whole batch on.
+  Each length has its own endless sequence of shuffled epochs, and its own limits of a mixture. A
+  phase continues the sequence of its length after the examples of earlier phases, from a whole
+  batch on.
 
   Args:
     x: The experiment.
@@ -104,19 +105,20 @@ class Phases:
   """
 
   def __init__(self, x: _Run, dataset: Dataset):
-    opened: dict[Data, Dataset] = {x.data: dataset}
-    examples: dict[Data, int] = {}
+    shape = lambda data: (getattr(data, 'length', None), data.batch)
+    opened: dict[tuple[int | None, int], Dataset] = {shape(x.data): dataset}
+    examples: dict[int | None, int] = {}
     starts = x.curriculum.starts()
     self.phases: list[Phase] = []
     for start, end in itertools.zip_longest(starts, starts[1:]):
       data = x.curriculum.at(start, x.data)
-      if data not in opened:
-        opened[data] = data.open(x.task)
-      of_length = dataclasses.replace(data, batch=1)
-      first = -(-examples.get(of_length, 0) // data.batch)
-      self.phases.append(Phase(start, data, opened[data], first))
+      length, batch = shape(data)
+      if (length, batch) not in opened:
+        opened[length, batch] = data.open(x.task)
+      first = -(-examples.get(length, 0) // batch)
+      self.phases.append(Phase(start, data, opened[length, batch], first))
       if end is not None:
-        examples[of_length] = (first + end - start) * data.batch
+        examples[length] = (first + end - start) * batch
 
   def at(self, step: int) -> Phase:
     """Return the phase of a step."""
