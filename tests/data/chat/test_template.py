@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from tests.data.chat.templates import CHATML, GROUNDED, LLAMA_3, QWEN_3, TEMPLATES
 from tests.data.tokenizer.compare import theirs
 from tests.data.tokenizer.folders import whole
-from tests.data.chat.templates import CHATML, GROUNDED, LLAMA_3, QWEN_3, TEMPLATES
 from tfm.core.errors import UserError
 from tfm.data.chat import ChatTemplate, no_template
 from tfm.data.chat.tool_schema import schema_of

@@ -4,7 +4,6 @@ from datetime import datetime
 import json
 from typing import Any, NoReturn
 
-
 #: Characters around a generated part: noncharacters of Unicode, which no text should have.
 START, END = '\ufdd0', '\ufdd1'
 
