@@ -8,10 +8,14 @@ import jax
 import numpy as np
 import pytest
 
+from tests.hub.folders import chat_folder
 import tfm
-from tfm.cli import main
+from tfm.cli import configfile, main
+from tfm.core import config
 from tfm.data import Conversations
+from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.tokenizer import Byte
+from tfm.hub.warm_start import warm_start
 from tfm.model.spec import Block, Model, Segment
 from tfm.model.transformer import apply, init
 from tfm.optim import AdamW
@@ -87,3 +91,23 @@ def test_model_answers_the_conversations_that_it_learnt(data, model, tmp_path, c
   m = tfm.load(tmp_path / 'run')
   again = [{'role': 'user', 'content': 'Sun?'}]
   assert m.chat(again, temperature=0) == 'yellow'
+
+
+def test_chat_config_tunes_a_published_folder(data, tmp_path):
+  folder = chat_folder(tmp_path / 'model')
+  x = configfile.load(f'chat:{folder}', '--config')
+  small = {
+    'data.files': data.files, 'data.cache': data.cache, 'data.length': 64, 'data.batch': 1,
+    'steps': 1, 'model.adapter': 'lora(rank=2)', 'optim.only': '*/lora/*',
+  }  # fmt: skip
+  for path, value in small.items():
+    x = config.override(x, path, str(value))
+  assert not config.violations(x)
+  loop.train(x, tmp_path / 'run', warm_start=warm_start, devices=jax.devices()[:1])
+  m, before = tfm.load(tmp_path / 'run'), tfm.load(folder)
+  turns = [{'role': 'user', 'content': 'Sun?'}]
+  assert m.chat_prompt(turns) == before.chat_prompt(turns)
+  assert m.chat_options([], {}) == before.chat_options([], {})
+  # `tfm eval` reads other conversations with the tokenizer of the checkpoint.
+  other = dataclasses.replace(x.data, tokenizer=FixedVocabulary(m.tokenizer), length=32)
+  assert other.open(x.task).vocabulary.same(m.tokenizer)

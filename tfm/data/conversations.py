@@ -83,7 +83,8 @@ class Conversations(TextData):
     )
     corpus.report()
     folder = self._tokenizer_folder()
-    corpus.keep_files(None if folder and not self.template else template, folder)
+    of_folder = folder is not None and self.template in ('', str(folder))
+    corpus.keep_files(None if of_folder else template, folder)
     return corpus
 
   def specs(self) -> dict[str, ArraySpec]:
