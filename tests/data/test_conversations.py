@@ -1,4 +1,4 @@
-"""Conversations: which tokens have a loss, packing, and messages about what is left out."""
+"""Conversations: tokens with a loss, counts of changed conversations, errors."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def data(tmp_path):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """A published folder whose tokenizer has the special tokens of all templates."""
+  """A published folder with the special tokens of all templates."""
   path = tmp_path_factory.mktemp('published')
   byte_level(specials=SPECIALS).save(str(path / 'tokenizer.json'))
   names = {'bos_token': '<s>', 'eos_token': '</s>', 'tokenizer_class': 'PreTrainedTokenizerFast'}
@@ -81,7 +81,7 @@ def test_loss_covers_the_answers_of_published_templates(folder, name):
   turns = [USER, ANSWER, WHY, BECAUSE]
   rendered = render_answers(template, turns)
   assert not rendered.missing
-  encoded = encode(vocabulary, rendered)
+  (encoded,) = encode(vocabulary, [rendered])
   read = lambda ids: vocabulary.inner.decode(ids.tolist(), skip_special_tokens=False)
   assert read(encoded.ids) == template.render(turns, add_generation_prompt=False)
   starts, stops = _runs(encoded.loss)
@@ -100,13 +100,13 @@ def _runs(loss):
   return edges[::2], edges[1::2]
 
 
-def test_answer_that_starts_inside_a_token_is_encoded_apart(tmp_path):
+def test_tokens_do_not_cross_the_start_of_an_answer(tmp_path):
   inner = byte_level(words=['a\n\n\nb'] * 9, specials=SPECIALS)
   inner.save(str(tmp_path / 'tokenizer.json'))
   vocabulary = File(str(tmp_path)).learn(lambda split: ())
   template = ChatTemplate({'default': TEMPLATES['chatml']})
   turns = [USER, {'role': 'assistant', 'content': '\n\nb'}]
-  encoded = encode(vocabulary, render_answers(template, turns))
+  (encoded,) = encode(vocabulary, [render_answers(template, turns)])
   prompt = vocabulary.prompt(template.render(turns[:1]), framed=False)
   np.testing.assert_array_equal(encoded.ids[: len(prompt)], prompt)
   assert len(prompt) == encoded.loss.argmax()

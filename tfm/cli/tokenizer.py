@@ -1,4 +1,4 @@
-"""Train a tokenizer on text, or show what a tokenizer does.
+"""Train a tokenizer on text, or show its tokens.
 
 Examples:
   tfm tokenizer train --files='text/*.txt' --kind=bpe --size=4096 --output=mine
@@ -141,7 +141,7 @@ def _show(path: str) -> None:
     rows.append((f'token {i}', f'{texts[i]} {names.get(int(i), "")}'.rstrip()))
   if TEXT.value:
     rows.append(('the text', _ratio(vocabulary, TEXT.value)))
-  lengths = [len(text) for text in texts] if known is None else known.tolist()
+  lengths = list(map(len, texts)) if known is None else known.tolist()
   order = sorted(set(range(vocabulary.size)) - set(special.tolist()), key=lambda i: -lengths[i])
   longest = tuple((str(i), repr(texts[i])) for i in order[:_LISTED])
   tables = [

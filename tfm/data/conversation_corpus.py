@@ -1,6 +1,6 @@
 """Tokenised conversations on disk, and their sequences with a loss on the answers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import json
@@ -23,11 +23,13 @@ from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.published.folder import read_json
 from tfm.data.tokenizer.spelling import spellings
 
+#: Conversations that are encoded together.
+_BATCH = 256
 _COUNTS = 'conversations.json'
 _GENERATION = 'generation_config.json'
 #: The folder of these files in a checkpoint. `tfm.hub.files` reads it.
 _KEPT = 'published'
-#: Reasons in `_Counts`, and what the warning says of them.
+#: The text of the warning for each reason in `_Counts`.
 _REASONS = {
   'truncated': 'are longer than {window} tokens and lose their end (data.length)',
   'without_answer': 'have no answer in {window} tokens and are left out',
@@ -50,44 +52,53 @@ class Encoded(NamedTuple):
   ends: set[int]
 
 
-def encode(vocabulary: Vocabulary, rendered: Rendered) -> Encoded:
-  """Return the tokens of a conversation, and which of them the model writes.
+def encode(vocabulary: Vocabulary, batch: Sequence[Rendered]) -> Iterator[Encoded]:
+  """Yield the tokens of each conversation, and which of them the model writes.
 
   An answer ends with its last special token. White space after that belongs to the template.
 
   Args:
     vocabulary: The vocabulary.
-    rendered: The conversation.
+    batch: The conversations.
+
+  Yields:
+    The tokens of a conversation.
   """
-  cuts = sorted({cut for answer in rendered.answers for cut in answer})
-  ids, at = _cut(vocabulary, rendered.text, cuts)
   is_special = vocabulary.is_special
-  loss, ends = np.zeros(len(ids), np.bool_), set()
-  for start, stop in rendered.answers:
-    first, last = at[start], at[stop]
-    special = first + np.flatnonzero(is_special[ids[first:last]])
-    if special.size and not vocabulary.decode(ids[special[-1] : last]).strip():
-      last = special[-1] + 1
-      ends.add(int(ids[special[-1]]))
-    loss[first:last] = True
-  return Encoded(ids, loss, ends)
+  for rendered, (ids, at) in zip(batch, _cut(vocabulary, batch), strict=True):
+    loss, ends = np.zeros(len(ids), np.bool_), set()
+    for start, stop in rendered.answers:
+      first, last = at[start], at[stop]
+      special = first + np.flatnonzero(is_special[ids[first:last]])
+      if special.size and not vocabulary.decode(ids[special[-1] : last]).strip():
+        last = special[-1] + 1
+        ends.add(int(ids[special[-1]]))
+      loss[first:last] = True
+    yield Encoded(ids, loss, ends)
 
 
 def _cut(
-  vocabulary: Vocabulary, text: str, cuts: list[int]
-) -> tuple[NDArray[np.int32], dict[int, int]]:
-  """Return the ids of a text, and the number of ids before each of its indices `cuts`."""
-  prompt = lambda part: vocabulary.prompt(part, framed=False)
-  ids = prompt(text)
-  before = {cut: prompt(text[:cut]) for cut in cuts}
-  if all(np.array_equal(ids[: len(part)], part) for part in before.values()):
-    return ids, {cut: len(part) for cut, part in before.items()}
-  # A token crosses the start of an answer. In generation the prompt ends there, so each part is
-  # encoded by itself.
-  first, *rest = (text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)]))
-  parts = [prompt(first), *(vocabulary.continuation.prompt(part, framed=False) for part in rest)]
-  counts = np.cumsum([len(part) for part in parts]).tolist()
-  return np.concatenate(parts), dict(zip(cuts, counts, strict=False))
+  vocabulary: Vocabulary, batch: Sequence[Rendered]
+) -> Iterator[tuple[NDArray[np.int32], dict[int, int]]]:
+  """Yield the ids of each text, and the number of ids before each start and end of an answer."""
+  cuts = [sorted({cut for answer in rendered.answers for cut in answer}) for rendered in batch]
+  parts: list[list[str]] = []
+  for rendered, at in zip(batch, cuts, strict=True):
+    ends = itertools.pairwise([0, *at, len(rendered.text)])
+    parts.append([rendered.text[a:b] for a, b in ends])
+  whole = vocabulary.prompt_batch([rendered.text for rendered in batch])
+  first = vocabulary.prompt_batch([texts[0] for texts in parts])
+  rest = iter(vocabulary.continuation.prompt_batch([t for texts in parts for t in texts[1:]]))
+  for rendered, at, ids, start in zip(batch, cuts, whole, first, strict=True):
+    pieces = [start, *itertools.islice(rest, len(at))]
+    joined, counts = np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces])
+    if not np.array_equal(ids, joined):
+      before = vocabulary.prompt_batch([rendered.text[:cut] for cut in at])
+      if all(np.array_equal(ids[: len(piece)], piece) for piece in before):
+        joined, counts = ids, np.array([len(piece) for piece in before])
+      # Else a token crosses the start of an answer. In generation the prompt ends there, so the
+      # parts stay separate.
+    yield joined, dict(zip(at, counts.tolist(), strict=False))
 
 
 @dataclasses.dataclass
@@ -100,9 +111,19 @@ class _Counts:
   first: dict[str, str] = dataclasses.field(default_factory=dict)
   ends: list[int] = dataclasses.field(default_factory=list)
 
-  def add(self, reason: str, where: str) -> None:
-    self.counts[reason] = self.counts.get(reason, 0) + 1
-    self.first.setdefault(reason, where)
+  def add(self, where: str, rendered: Rendered, encoded: Encoded) -> bool:
+    """Count a conversation. Return whether it has an answer."""
+    answered = bool(encoded.loss[1 : self.window].any())
+    found = {
+      'truncated': answered and len(encoded.ids) > self.window,
+      'without_answer': not answered,
+      'unplaced': rendered.missing > 0,
+    }
+    self.conversations += 1
+    for reason in filter(found.get, found):
+      self.counts[reason] = self.counts.get(reason, 0) + 1
+      self.first.setdefault(reason, where)
+    return answered
 
   def lines(self) -> Iterator[str]:
     """Yield a sentence for each reason."""
@@ -134,19 +155,14 @@ def write_conversations(
   counts, ends = _Counts(window), set[int]()
 
   def numbers(split: str) -> Iterator[tuple[NDArray[Any], int]]:
-    for where, rendered in conversations(split):
-      counts.conversations += 1
-      progress.advance(1)
-      encoded = encode(vocabulary, rendered)
-      if rendered.missing:
-        counts.add('unplaced', where)
-      if not encoded.loss[1:window].any():
-        counts.add('without_answer', where)
-        continue
-      if len(encoded.ids) > window:
-        counts.add('truncated', where)
-      ends.update(encoded.ends)
-      yield (2 * encoded.ids + encoded.loss)[:window], len(rendered.text.encode())
+    source = iter(conversations(split))
+    while batch := list(itertools.islice(source, _BATCH)):
+      texts = [rendered for _, rendered in batch]
+      for (where, rendered), encoded in zip(batch, encode(vocabulary, texts), strict=True):
+        progress.advance(1)
+        ends.update(encoded.ends)
+        if counts.add(where, rendered, encoded):
+          yield (2 * encoded.ids + encoded.loss)[:window], len(rendered.text.encode())
 
   with Progress('tokenising conversations', None, of_bytes=False) as progress:
     write_arrays(folder, vocabulary, numbers, 2 * vocabulary.size)

@@ -60,7 +60,7 @@ def _merged(word, pair):
   return tuple(out)
 
 
-def test_merges_are_those_of_the_paper():
+def test_merges_match_the_paper():
   text = ''.join(f'{word}\n' * n for word, n in WORDS.items())
   vocabulary = Bpe(256 + 8).learn(lambda split: [[text]])
   found = json.loads(vocabulary.inner.to_str())['model']['merges']

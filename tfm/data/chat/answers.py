@@ -1,4 +1,4 @@
-"""The parts of a rendered conversation that the model writes."""
+"""The answers of the model in a rendered conversation."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -16,8 +16,8 @@ class Rendered(NamedTuple):
   Attributes:
     text: The text.
     answers: The start and end of each answer in the text, with the end of its turn.
-    missing: The number of answers whose place is unknown, because the template renders them
-      differently once other messages follow.
+    missing: The number of answers without a known place. The template renders them differently once
+      other messages follow.
   """
 
   text: str
@@ -30,11 +30,11 @@ def render_answers(
   messages: Sequence[Message],
   tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> Rendered:
-  """Render a conversation, and find what the model writes.
+  """Render a conversation, and find the answers of the model in it.
 
-  An answer starts after the text that `tfm.load(...).chat` would give to the model, and ends with
-  its message. If an answer is not found this way, the marks `{% generation %}` of the template are
-  used for the whole conversation.
+  An answer starts after the prompt of `tfm.load(...).chat`, and ends with its message. If an answer
+  is not found this way, the marks `{% generation %}` of the template are used for the whole
+  conversation.
 
   Args:
     template: The chat template.

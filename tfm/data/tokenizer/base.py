@@ -121,6 +121,10 @@ class Vocabulary(abc.ABC):
     """
     return self.encode(text) if framed else self._with_added(text, self.encode)
 
+  def prompt_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """Return `prompt(text, framed=False)` for each text."""
+    return [self.prompt(text, framed=False) for text in texts]
+
   @property
   def added_texts(self) -> dict[str, int]:
     """The ids of tfm's special tokens, which follow the ids of text, by their spellings."""
@@ -131,9 +135,10 @@ class Vocabulary(abc.ABC):
     added = self.added_texts
     if not any(spelling in text for spelling in added):
       return encode(text)
-    parts = filter(None, re.split(f'({"|".join(map(re.escape, added))})', text))
-    special = lambda part: np.array([added[part]], np.int32)
-    return np.concatenate([special(part) if part in added else encode(part) for part in parts])
+    ids = []
+    for part in re.split(f'({"|".join(map(re.escape, added))})', text):
+      ids.append(np.array([added[part]], np.int32) if part in added else encode(part))
+    return np.concatenate(ids)
 
   def decode(self, ids: Iterable[int]) -> str:
     """Return the text of `ids`.

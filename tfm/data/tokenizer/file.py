@@ -1,6 +1,7 @@
 """A vocabulary over a `tokenizers.Tokenizer`, such as a `tokenizer.json`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -211,14 +212,26 @@ class FileVocabulary(Vocabulary):
       return self._prompt(text, framed and self.framed)
     return self._with_added(text, lambda part: self._prompt(part, False))
 
+  def prompt_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    if self.added_texts:
+      return super().prompt_batch(texts)
+    with self._special_texts():
+      encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
   def _prompt(self, text: str, framed: bool) -> NDArray[np.int32]:
+    with self._special_texts():
+      return np.array(self.inner.encode(text, add_special_tokens=framed).ids, np.int32)
+
+  @contextlib.contextmanager
+  def _special_texts(self) -> Iterator[None]:
+    """Match the spellings of special tokens within, unless `split_specials` is set."""
     with reported(_CANNOT_ENCODE), _LOCK:
       self.inner.encode_special_tokens = self.split_specials
       try:
-        encoding = self.inner.encode(text, add_special_tokens=framed)
+        yield
       finally:
         self.inner.encode_special_tokens = True
-      return np.array(encoding.ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:

@@ -31,7 +31,7 @@ class Learnt(Tokenizer):
   vocab: int = 2048
   sample: int = 200_000_000
 
-  #: The tokens that every vocabulary has, and what they are.
+  #: The smallest `vocab`, and the reason.
   least: ClassVar[tuple[int, str]] = (256, 'a token for every byte')
 
   def train(
@@ -77,9 +77,9 @@ class Learnt(Tokenizer):
 
 
 def byte_level(model: Any) -> tokenizers.Tokenizer:
-  """Return a tokenizer of the bytes of words, which encodes every text without loss.
+  """Return a lossless tokenizer over the bytes of words.
 
-  Words are those of GPT-2: with the space before them.
+  A word includes the space before it, as in GPT-2.
   """
   inner = tokenizers.Tokenizer(model)
   inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -88,11 +88,11 @@ def byte_level(model: Any) -> tokenizers.Tokenizer:
 
 
 def byte_alphabet() -> list[str]:
-  """Return the 256 characters that stand for bytes, sorted."""
+  """Return the 256 characters of GPT-2 for the bytes, sorted."""
   return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def plain_unknown(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-  """Return a trained tokenizer whose unknown token is no special token, so that it is decoded."""
+  """Return a trained tokenizer whose unknown token is decoded, because it is not special."""
   layout = json.loads(inner.to_str())
   return tokenizers.Tokenizer.from_str(json.dumps({**layout, 'added_tokens': []}))

@@ -40,7 +40,7 @@ class Unigram(Learnt):
     for word, count in _chunks(self.sampled(documents, total)).items():
       for part, _ in inner.pre_tokenizer.pre_tokenize_str(word):
         counts[part] += count
-    unseen = [byte for byte in byte_alphabet() if not any(byte in word for word in counts)]
+    unseen = sorted(set(byte_alphabet()) - set().union(*counts))
     pieces = self._pieces(counts, self.vocab - len(unseen)) if counts else []
     low = min((score for _, score in pieces), default=0.0) + _UNSEEN
     inner.model = models.Unigram([*pieces, *((byte, low) for byte in unseen)])
