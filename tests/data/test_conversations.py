@@ -16,6 +16,8 @@ from tfm.data.chat.answers import render_answers
 from tfm.data.conversation_corpus import encode
 from tfm.data.tokenizer import Bpe, Byte, Char, File
 from tfm.data.tokenizer.published import read_tokenizer
+from tfm.hub.export_metadata import write_files
+from tfm.hub.files import FolderFiles
 from tfm.tasks import CausalLM, MaskedLM
 
 USER = {'role': 'user', 'content': 'What is 2 < 3?'}
@@ -210,3 +212,19 @@ def test_checkpoints_keep_the_template_and_the_end_token(data, folder, tmp_path)
   (folder / 'generation_config.json').unlink()
   assert settings['top_k'] == 3
   assert settings['eos_token_id'][1] == 5
+
+
+def test_exported_chat_tokenizer_is_complete(data, tmp_path):
+  corpus = dataclasses.replace(data, tokenizer=Bpe(300)).open(CausalLM())
+  files = {name.removeprefix('published/'): text for name, text in corpus.files.items()}
+  (tmp_path / 'out').mkdir()
+  write_files(tmp_path / 'out', FolderFiles(files), corpus.vocabulary)
+  config = json.loads((tmp_path / 'out' / 'tokenizer_config.json').read_text())
+  assert config == {
+    'tokenizer_class': 'PreTrainedTokenizerFast', 'eos_token': '<|endoftext|>',
+  }  # fmt: skip
+  again, template = read_tokenizer(tmp_path / 'out'), ChatTemplate.read(tmp_path / 'out')
+  text = template.render(DIALOGUES[0])
+  expected = corpus.vocabulary.prompt(text, framed=False).tolist()
+  assert again.prompt(text, framed=False).tolist() == expected
+  assert again.eos == corpus.vocabulary.eos

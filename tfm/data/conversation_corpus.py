@@ -81,14 +81,15 @@ def _cut(
   vocabulary: Vocabulary, batch: Sequence[Rendered]
 ) -> Iterator[tuple[NDArray[np.int32], dict[int, int]]]:
   """Yield the ids of each text, and the number of ids before each start and end of an answer."""
-  cuts = [sorted({cut for answer in rendered.answers for cut in answer}) for rendered in batch]
+  cuts = [sorted({*itertools.chain(*rendered.answers)}) for rendered in batch]
   parts: list[list[str]] = []
   for rendered, at in zip(batch, cuts, strict=True):
     ends = itertools.pairwise([0, *at, len(rendered.text)])
     parts.append([rendered.text[a:b] for a, b in ends])
   whole = vocabulary.prompt_batch([rendered.text for rendered in batch])
   first = vocabulary.prompt_batch([texts[0] for texts in parts])
-  rest = iter(vocabulary.continuation.prompt_batch([t for texts in parts for t in texts[1:]]))
+  later = [text for texts in parts for text in texts[1:]]
+  rest = iter(vocabulary.continuation.prompt_batch(later))
   for rendered, at, ids, start in zip(batch, cuts, whole, first, strict=True):
     pieces = [start, *itertools.islice(rest, len(at))]
     joined, counts = np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces])
