@@ -36,6 +36,7 @@ COMMANDS = Table(
   generate=Command('tfm.cli.generate', 'continue prompts, chat, or transcribe recordings'),
   plan=Command('tfm.cli.plan', 'plan memory and time of a run, without its hardware'),
   show=Command('tfm.cli.show', 'show a config, its cost, and the available parts and models'),
+  tokenizer=Command('tfm.cli.tokenizer', 'train a tokenizer, or show its tokens'),
   train=Command('tfm.cli.train', 'train the experiment of a config, or resume it'),
 )
 

@@ -4,6 +4,7 @@ from tfm.core.registry import Table
 from tfm.data.arrays import Arrays
 from tfm.data.augment import Augment
 from tfm.data.base import Data
+from tfm.data.conversations import Conversations
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
@@ -17,14 +18,15 @@ from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
 
 __all__ = [
-  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
-  'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib',
-  'Text', 'TextData', 'Tfds',
+  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
+  'Folders', 'Images', 'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib', 'Text',
+  'TextData', 'Tfds',
 ]  # fmt: skip
 
 TABLE = Table(
   'data',
   arrays=Arrays,
+  conversations=Conversations,
   folders=Folders,
   images=Images,
   listops=ListOps,

@@ -132,6 +132,46 @@ def write_store(
         folder, name, vocabulary, documents(name), framing, dtype, digest, progress
       ):
         splits[name] = row
+  _write_meta(folder, splits, dtype, digest)
+
+
+def write_arrays(
+  folder: Path,
+  vocabulary: tokenizer.Vocabulary,
+  documents: Callable[[str], Iterable[tuple[NDArray[Any], int]]],
+  limit: int,
+) -> None:
+  """Write the vocabulary and the numbers of every split to `folder`.
+
+  Args:
+    folder: An empty folder.
+    vocabulary: The vocabulary of the text.
+    documents: Returns the documents of a split: the numbers of each, and its bytes of text.
+    limit: An upper bound: all numbers are below.
+  """
+  dtype = np.dtype('<u2' if limit <= 1 << 16 else '<u4')
+  vocabulary.save(folder)
+  splits, digest = {}, hashlib.sha256()
+  for name in SPLITS:
+    starts, text_bytes, at = array.array('q'), 0, 0
+    with open(folder / f'{name}.bin', 'wb') as file:
+      for numbers, size in documents(name):
+        block = numbers.astype(dtype).tobytes()
+        digest.update(block)
+        file.write(block)
+        starts.append(at)
+        at, text_bytes = at + len(numbers), text_bytes + size
+    if not starts:
+      (folder / f'{name}.bin').unlink()
+      continue
+    np.save(folder / f'{name}.starts.npy', np.array([*starts, at], np.int64))
+    splits[name] = {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
+  _write_meta(folder, splits, dtype, digest)
+
+
+def _write_meta(
+  folder: Path, splits: dict[str, dict[str, int]], dtype: np.dtype[Any], digest: 'hashlib._Hash'
+) -> None:
   meta = {'splits': splits, 'dtype': dtype.str, 'content': digest.hexdigest()}
   (folder / _META).write_text(json.dumps(meta, indent=1), 'utf-8')
 

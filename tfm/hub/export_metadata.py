@@ -166,6 +166,7 @@ def _tokenizer_fields(config: Mapping[str, Any], tokenizer: FileVocabulary) -> d
   for name in _SPECIAL_TOKENS:
     text = config.get(name)
     text = text.get('content') if isinstance(text, Mapping) else text
-    if isinstance(text, str) and tokenizer.inner.token_to_id(text) is not None:
+    known = text in tokenizer.added_texts
+    if isinstance(text, str) and (known or tokenizer.inner.token_to_id(text) is not None):
       found[name] = text
   return {**found, 'tokenizer_class': 'PreTrainedTokenizerFast'}

@@ -1,15 +1,20 @@
 """The files of a published folder other than its weights, kept byte for byte."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 import fnmatch
 import json
 from pathlib import Path
 import re
-from typing import Any, Self
+import tempfile
+from typing import TYPE_CHECKING, Any, Self
 
 from tfm.core import errors, json_text
 from tfm.data import processors
 from tfm.data.processors.processor import Processor
+
+if TYPE_CHECKING:
+  from tfm.data.chat import ChatTemplate
 
 CONFIG, GENERATION = 'config.json', 'generation_config.json'
 #: The subfolder of `about` with these files in a checkpoint of tfm.
@@ -99,6 +104,19 @@ class FolderFiles(Mapping[str, bytes]):
     """
     files = {name: self[name] for name in processors.FILES if name in self}
     return processors.from_files(files, self.json(CONFIG).get('model_type')) if files else None
+
+  def chat_template(self) -> 'ChatTemplate | None':
+    """Return the chat templates of the folder, None if it has none.
+
+    Raises:
+      UserError: A file cannot be read.
+    """
+    from tfm.data.chat import ChatTemplate
+
+    with tempfile.TemporaryDirectory() as folder:
+      self.only(CHAT).write(Path(folder))
+      found = ChatTemplate.read(folder)
+    return found and dataclasses.replace(found, where=str(self.folder))
 
   def with_files(self, files: Mapping[str, bytes]) -> Self:
     """Return a copy with some files added or replaced."""

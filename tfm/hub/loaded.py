@@ -11,9 +11,9 @@ from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
 
 if TYPE_CHECKING:
+  from tfm.data.chat import ChatTemplate
   from tfm.data.processors.processor import Processor
   from tfm.generate.prompts import Prompts
-  from tfm.hub.chat import ChatTemplate
 
 #: The default `max_new_tokens` of `Loaded.chat`.
 REPLY = 512
@@ -62,10 +62,8 @@ class Loaded(NamedTuple):
 
   @property
   def chat_template(self) -> 'ChatTemplate | None':
-    """The chat template (`tfm.hub.chat.ChatTemplate`), None if the folder has none."""
-    from tfm.hub.chat import ChatTemplate
-
-    return ChatTemplate.of_files(self.files)
+    """The chat template (`tfm.data.chat.ChatTemplate`), None if the folder has none."""
+    return self.files.chat_template()
 
   def settings(
     self, *, language: str | None = None, task: str | None = None, ignore: Sequence[str] = ()
@@ -183,7 +181,7 @@ class Loaded(NamedTuple):
     Raises:
       UserError: The folder has no tokenizer or chat template, or the template rejects the messages.
     """
-    from tfm.hub.chat import no_template
+    from tfm.data.chat import no_template
 
     template, where = self.chat_template, f'chat: {self.files.folder}'
     if self.tokenizer is None:

@@ -18,6 +18,7 @@ class CausalLM(TextTask):
   """
 
   overlap = 1
+  weighs_tokens = True
 
   def window(self, length: int) -> int:
     return length + 1

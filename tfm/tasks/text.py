@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,9 @@ class TextTask(Task):
   loss_chunk: int | None = None
 
   shown = Shown('loss_nats', 'loss (nats per token)')
+
+  #: Whether the loss of a token is weighted by `loss` in the raw batch, as in conversations.
+  weighs_tokens: ClassVar[bool] = False
 
   #: Tokens that consecutive raw sequences share: 1 if their last token is only a label.
   overlap = 0
@@ -133,6 +136,9 @@ class TextTask(Task):
     if not isinstance(data, TextData):
       name = self.table().name_of(self)
       yield f'task: {name} needs text. Expected a source of text, such as data=text.'
+    elif 'loss' in data.specs() and not self.weighs_tokens:
+      name = self.table().name_of(self)
+      yield f'task: {name} would train on all messages of conversations. Expected causal_lm.'
 
   def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
     assert isinstance(dataset, Corpus)
@@ -166,11 +172,15 @@ def _shifted(x_BT: jax.Array) -> jax.Array:
 def next_token(raw: RawBatch, isolate: bool) -> Features:
   """Return inputs, labels shifted by one, and weights.
 
-  The weight is 1 where the input and the label are in the same document, else 0.
+  The weight is 1 where the input and the label are in the same document, else 0. With `loss` in the
+  raw batch, it is also 0 where `loss` of the label is 0.
   """
   tokens, segments = raw['tokens'], raw['segments']
   same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-  out = {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': same.astype(np.float32)}
+  weights = same.astype(np.float32)
+  if 'loss' in raw:
+    weights *= raw['loss'][:, 1:]
+  out = {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': weights}
   return out | documents({k: raw[k][:, :-1] for k in ('segments', 'positions')}, isolate)
 
 

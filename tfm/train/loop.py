@@ -128,6 +128,7 @@ def train(
         built = built._replace(step=executable.load(executable_file, x, built))
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
+    checkpoints.data_files = getattr(dataset, 'files', {})
     closing.callback(checkpoints.close)
     closing.callback(clock.write)
     audit = Audit(workdir)

@@ -102,6 +102,7 @@ class Checkpoints:
     path: The folder of the checkpoints.
     names: The class names that every checkpoint stores.
     extra_files: The contents of files that every checkpoint stores, by name.
+    data_files: Such files of the data, which replace those of the same name.
     half_written: The names of incomplete checkpoints, which were removed.
     failed: The step that the last finished save did not store, or None.
   """
@@ -111,6 +112,7 @@ class Checkpoints:
     self.path = workdir.absolute() / FOLDER
     self.names: Sequence[str] = ()
     self.extra_files: Mapping[str, bytes] = {}
+    self.data_files: Mapping[str, bytes] = {}
     self.failed: int | None = None
     self._saving = 0
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
@@ -146,7 +148,8 @@ class Checkpoints:
     if step in self.steps:
       return
     self._end_previous(step)
-    about = _AboutSave(experiment, vocabulary, self.names, self.extra_files)
+    files = {**self.extra_files, **self.data_files}
+    about = _AboutSave(experiment, vocabulary, self.names, files)
     args = ocp.args.Composite(state=checksums.StateSave(state), about=about)
     self._saving = step
     with no_orbax_warnings():

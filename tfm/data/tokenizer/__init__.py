@@ -11,25 +11,24 @@ from tfm.data.tokenizer.byte import Byte, ByteVocabulary
 from tfm.data.tokenizer.char import Char, CharVocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.folder import File
+from tfm.data.tokenizer.greedy import Greedy
+from tfm.data.tokenizer.learnt import Learnt
 from tfm.data.tokenizer.limits import reported
 from tfm.data.tokenizer.published.refused import RefusedVocabulary
 from tfm.data.tokenizer.published.slow import SlowVocabulary
+from tfm.data.tokenizer.unigram import Unigram
+from tfm.data.tokenizer.word import Word
+from tfm.data.tokenizer.wordpiece import WordPiece
 
 __all__ = [
-  'FILE',
-  'TABLE',
-  'Bpe',
-  'Byte',
-  'Char',
-  'Documents',
-  'File',
-  'StreamDecoder',
-  'Tokenizer',
-  'Vocabulary',
-  'load',
-]
+  'FILE', 'TABLE', 'Bpe', 'Byte', 'Char', 'Documents', 'File', 'Greedy', 'Learnt', 'StreamDecoder',
+  'Tokenizer', 'Unigram', 'Vocabulary', 'Word', 'WordPiece', 'load',
+]  # fmt: skip
 
-TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
+TABLE = Table(
+  'tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File, greedy=Greedy, unigram=Unigram, word=Word,
+  wordpiece=WordPiece,
+)  # fmt: skip
 _KINDS: dict[str, type[Vocabulary]] = {
   v.kind: v
   for v in (ByteVocabulary, CharVocabulary, FileVocabulary, SlowVocabulary, RefusedVocabulary)

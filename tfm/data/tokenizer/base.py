@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
 from tfm.core.registry import Part
+from tfm.data.tokenizer.spelling import spellings
 
 FILE = 'vocabulary.json'
 #: Returns the documents of a split, each as parts of its text.
@@ -111,13 +112,33 @@ class Vocabulary(abc.ABC):
 
     Args:
       text: The text. The spelling of a special token of a published tokenizer becomes that token.
-      framed: Add the special tokens that a published tokenizer puts around a prompt.
+      framed: Add the special tokens that a published tokenizer puts around a prompt. False is for
+        text that already has them, such as a rendered chat. Then the spelling of each special token
+        becomes that token, also of learnt tokenizers.
 
     Returns:
       Token ids, int32.
     """
-    del framed
-    return self.encode(text)
+    return self.encode(text) if framed else self._with_added(text, self.encode)
+
+  def prompt_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """Return `prompt(text, framed=False)` for each text."""
+    return [self.prompt(text, framed=False) for text in texts]
+
+  @property
+  def added_texts(self) -> dict[str, int]:
+    """The ids of tfm's special tokens, which follow the ids of text, by their spellings."""
+    return {spellings(name)[0]: i for name, i in self.specials.items() if i >= self.base}
+
+  def _with_added(self, text: str, encode: Callable[[str], NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Return the ids of a text in which the spelling of an added special token is that token."""
+    added = self.added_texts
+    if not any(spelling in text for spelling in added):
+      return encode(text)
+    ids = []
+    for part in re.split(f'({"|".join(map(re.escape, added))})', text):
+      ids.append(np.array([added[part]], np.int32) if part in added else encode(part))
+    return np.concatenate(ids)
 
   def decode(self, ids: Iterable[int]) -> str:
     """Return the text of `ids`.

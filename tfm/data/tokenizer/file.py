@@ -1,6 +1,7 @@
 """A vocabulary over a `tokenizers.Tokenizer`, such as a `tokenizer.json`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -18,15 +19,9 @@ from tfm.data.tokenizer.base import Vocabulary
 from tfm.data.tokenizer.decoding import Decoding
 from tfm.data.tokenizer.limits import reported
 from tfm.data.tokenizer.literal import literal
+from tfm.data.tokenizer.spelling import spellings
 
 _SPACE = '▁'
-#: The usual spellings of special tokens. A new token gets the first one.
-NAMES = {
-  'eos': ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '[SEP]'),
-  'pad': ('<|pad|>', '<pad>', '[PAD]'),
-  'cls': ('<|cls|>', '[CLS]', '<s>', '<cls>', '<bos>'),
-  'mask': ('<|mask|>', '<mask>', '[MASK]'),
-}
 # GPT-2's pre-tokenizer never joins a space to the text before it, so text may be split here.
 _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
 _LAST_SPACE = re.compile(r'.*\S(?=[ \t\n\r\f\v])', re.DOTALL)
@@ -213,13 +208,30 @@ class FileVocabulary(Vocabulary):
     Returns:
       Token ids, int32.
     """
+    if framed or self.split_specials:
+      return self._prompt(text, framed and self.framed)
+    return self._with_added(text, lambda part: self._prompt(part, False))
+
+  def prompt_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    if self.added_texts:
+      return super().prompt_batch(texts)
+    with self._special_texts():
+      encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+  def _prompt(self, text: str, framed: bool) -> NDArray[np.int32]:
+    with self._special_texts():
+      return np.array(self.inner.encode(text, add_special_tokens=framed).ids, np.int32)
+
+  @contextlib.contextmanager
+  def _special_texts(self) -> Iterator[None]:
+    """Match the spellings of special tokens within, unless `split_specials` is set."""
     with reported(_CANNOT_ENCODE), _LOCK:
       self.inner.encode_special_tokens = self.split_specials
       try:
-        encoding = self.inner.encode(text, add_special_tokens=framed and self.framed)
+        yield
       finally:
         self.inner.encode_special_tokens = True
-      return np.array(encoding.ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:
@@ -304,7 +316,7 @@ class FileVocabulary(Vocabulary):
     whole = tokenizers.Tokenizer.from_str(self.inner.to_str())
     for name, i in sorted(self.specials.items(), key=lambda item: item[1]):
       if i >= self.base:
-        text = _spellings(name)[0]
+        text = spellings(name)[0]
         whole.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False)])
         assert whole.token_to_id(text) == i
     whole.save(str(Path(directory) / 'tokenizer.json'))
@@ -313,7 +325,7 @@ class FileVocabulary(Vocabulary):
     """Return the ids of the special tokens that the tokenizer has under a usual spelling."""
     ids: dict[str, int] = {}
     for name in names:
-      for text in reversed(_spellings(name)):
+      for text in reversed(spellings(name)):
         number = self.inner.token_to_id(text)
         if number is not None:
           ids[name] = number
@@ -351,10 +363,6 @@ def _words(inner: tokenizers.Tokenizer, text: str) -> list[str]:
   if inner.pre_tokenizer is None:
     return [text]
   return [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)]
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-  return NAMES.get(name) or (f'<extra_id_{name.removeprefix("sentinel_")}>',)
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -13,7 +13,7 @@ import tokenizers
 from tfm.core import errors
 from tfm.data.tokenizer.base import Vocabulary
 from tfm.data.tokenizer.decoding import Decoding
-from tfm.data.tokenizer.file import NAMES, FileVocabulary
+from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.limits import check_tokenizer, reported
 from tfm.data.tokenizer.published import byte_pairs, sentence_pairs, unigram, whisper, word_pieces
 from tfm.data.tokenizer.published.assemble import assemble
@@ -23,6 +23,7 @@ from tfm.data.tokenizer.published.mistral import mend_pattern
 from tfm.data.tokenizer.published.recipe import Draft, Recipe
 from tfm.data.tokenizer.published.refused import REFUSED, RefusedVocabulary
 from tfm.data.tokenizer.published.slow import SPLITTERS, read_slow
+from tfm.data.tokenizer.spelling import NAMES
 
 #: class -> how its tokenizer is built.
 RECIPES: dict[str, Recipe] = {

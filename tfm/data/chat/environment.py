@@ -4,9 +4,16 @@ from datetime import datetime
 import json
 from typing import Any, NoReturn
 
+#: Characters around a generated part: noncharacters of Unicode, which no text should have.
+START, END = '\ufdd0', '\ufdd1'
 
-def compile_template(template: str) -> Any:
+
+def compile_template(template: str, marks: bool = False) -> Any:
   """Compile a chat template.
+
+  Args:
+    template: The Jinja template.
+    marks: Whether `{% generation %}` writes `START` and `END` around its body.
 
   Raises:
     jinja2.TemplateSyntaxError: The text is not a valid template.
@@ -25,7 +32,7 @@ def compile_template(template: str) -> Any:
       return nodes.CallBlock(self.call_method('_body'), [], [], body).set_lineno(line)
 
     def _body(self, caller: Any) -> str:
-      return caller()
+      return f'{START}{caller()}{END}' if marks else caller()
 
   class Namespace(utils.Namespace):
     """A namespace that rejects attributes with a leading underscore, for the sandbox."""

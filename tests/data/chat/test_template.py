@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from tests.data.chat.templates import CHATML, GROUNDED, LLAMA_3, QWEN_3, TEMPLATES
 from tests.data.tokenizer.compare import theirs
 from tests.data.tokenizer.folders import whole
-from tests.hub.chat_templates import CHATML, GROUNDED, LLAMA_3, QWEN_3, TEMPLATES
 from tfm.core.errors import UserError
+from tfm.data.chat import ChatTemplate, no_template
+from tfm.data.chat.tool_schema import schema_of
 from tfm.data.tokenizer.published import read_tokenizer
-from tfm.hub.chat import ChatTemplate, no_template
-from tfm.hub.tool_schema import schema_of
 
 USER = {'role': 'user', 'content': '  What is 2 < 3? "Ünï" 🙂\n'}
 ANSWER = {'role': 'assistant', 'content': 'It is <b>true</b>.  '}

@@ -1,4 +1,4 @@
-"""Chat templates of published folders.
+"""Chat templates.
 
 The rendered text equals that of `apply_chat_template` in transformers 5.23.0.
 """
@@ -7,21 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from pathlib import Path
-import tempfile
+import re
 from typing import Any
 
 from tfm.core.errors import UserError
+from tfm.data.chat.environment import END, START, compile_template
+from tfm.data.chat.tool_schema import schema_of
+from tfm.data.chat.values import sanitised, with_reasoning
 from tfm.data.tokenizer.published import special_texts
 from tfm.data.tokenizer.published.folder import CONFIG, read_json
-from tfm.hub.chat_data import sanitised, with_reasoning
-from tfm.hub.chat_environment import compile_template
-from tfm.hub.files import CHAT, FolderFiles
-from tfm.hub.tool_schema import schema_of
 
 Message = Mapping[str, Any]
+#: A template for tokenizers without one (github.com/openai/openai-python/blob/v0.28.1/chatml.md).
+CHATML = (
+  '{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n'
+  '{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}'
+)
 #: Marks the end of a message that the model continues.
 _MARK = 'CONTINUE_FINAL_MESSAGE_TAG '
 _DEFAULT, _TOOLS = 'default', 'tool_use'
+_GENERATION = re.compile(r'\{%[-+]?\s*generation\s*[-+]?%\}')
 _REASONING = ('reasoning_content', 'thinking', 'reasoning')
 
 
@@ -33,11 +38,13 @@ class ChatTemplate:
     templates: Jinja templates by name. The standard one is 'default'.
     tokens: Special tokens by name, such as 'bos_token'.
     where: The folder, for errors.
+    marks: Whether to write marks around the parts in `{% generation %}` (see `generated`).
   """
 
   templates: Mapping[str, str]
   tokens: Mapping[str, str] = dataclasses.field(default_factory=dict)
   where: str = 'chat template'
+  marks: bool = False
 
   @classmethod
   def read(cls, folder: str | Path) -> 'ChatTemplate | None':
@@ -56,18 +63,6 @@ class ChatTemplate:
       or _of_config(read_json(path / 'chat_template.json'))
     )
     return cls(found, special_texts(path), str(path)) if found else None
-
-  @classmethod
-  def of_files(cls, files: FolderFiles) -> 'ChatTemplate | None':
-    """Return the chat templates in the files of a loaded model, None if it has none.
-
-    Raises:
-      UserError: A file cannot be read.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-      files.only(CHAT).write(Path(folder))
-      found = cls.read(folder)
-    return found and dataclasses.replace(found, where=str(files.folder))
 
   def render(
     self,
@@ -119,6 +114,36 @@ class ChatTemplate:
       **sanitised(values),
     )
     return text if field is None else self._cut(text, field)
+
+  def generated(
+    self,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None = None,
+  ) -> list[tuple[int, int]] | None:
+    """Return the text that the template marks as the model's with `{% generation %}`.
+
+    Args:
+      messages: The turns, as in `render`.
+      tools: See `render`.
+
+    Returns:
+      The start and end of each marked part of `render(messages, add_generation_prompt=False)`, or
+      None if the template has no marks.
+
+    Raises:
+      UserError: See `render`.
+    """
+    if not _GENERATION.search(self._template(None, tools)):
+      return None
+    text = dataclasses.replace(self, marks=True).render(
+      messages, tools=tools, add_generation_prompt=False
+    )
+    ranges, length = [], 0
+    for before, body in zip(*[iter(re.split(f'[{START}{END}]', text)[:-1])] * 2, strict=True):
+      start = length + len(before)
+      length = start + len(body)
+      ranges.append((start, length))
+    return ranges
 
   def _template(self, name: str | None, tools: Any) -> str:
     if name is None:
@@ -194,7 +219,7 @@ class ChatTemplate:
     import jinja2
 
     try:
-      return _compiled(template).render(**values)
+      return _compiled(template, self.marks).render(**values)
     except jinja2.exceptions.TemplateSyntaxError as error:
       raise UserError(
         f'{self.where}: invalid chat template: {error.message} (line {error.lineno}). Expected '
@@ -211,8 +236,8 @@ class ChatTemplate:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(template: str) -> Any:
-  return compile_template(template)
+def _compiled(template: str, marks: bool) -> Any:
+  return compile_template(template, marks)
 
 
 def no_template(where: str) -> UserError:
@@ -246,6 +271,3 @@ def _of_config(config: Mapping[str, Any]) -> dict[str, str]:
   if isinstance(templates, list):
     return {entry['name']: entry['template'] for entry in templates}
   return dict(templates or {})
-
-
-__all__ = ['ChatTemplate', 'Message', 'no_template']
