@@ -12,7 +12,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tfm.data import text_chunks
 from tfm.data.framing import Framing
-from tfm.data.store import Store, write_store
+from tfm.data.store import Store
+from tfm.data.store_writer import write_store
 from tfm.data.tokenizer import Bpe, Byte, Char, file
 
 WORDS = [
@@ -198,7 +199,7 @@ def test_document_in_chunks_is_one_document(tmp_path, monkeypatch, vocabulary):
   documents = {'train': [[TEXT], ['x'], [TEXT[50:]]], 'val': []}
   stores = []
   for name, size in (('whole', 1 << 20), ('cut', 100)):
-    monkeypatch.setattr('tfm.data.store._CHUNK', size)
+    monkeypatch.setattr('tfm.data.store_writer._CHUNK', size)
     (tmp_path / name).mkdir()
     ended = vocabulary.with_specials(('eos',))
     write_store(tmp_path / name, ended, documents.__getitem__, Framing(end=(ended.eos,)))
