@@ -24,11 +24,8 @@ def _write_parquet(path, texts=TEXTS, kind=None):
   parquet.write_table(_table(texts, kind), path, row_group_size=3)
 
 
-def _write_stream(path, texts=TEXTS):
-  with (
-    pyarrow.OSFile(str(path), 'wb') as file,
-    pyarrow.ipc.new_stream(file, _table().schema) as out,
-  ):
+def _write_stream(path, texts=TEXTS, new=pyarrow.ipc.new_stream):
+  with pyarrow.OSFile(str(path), 'wb') as file, new(file, _table().schema) as out:
     out.write_table(_table(texts))
 
 
@@ -162,9 +159,7 @@ def test_invalid_bytes_of_text_are_counted_in_any_block(tmp_path, monkeypatch, b
 def test_rows_without_text_are_an_error_or_skipped(tmp_path, write):
   path = tmp_path / ('a.parquet' if write is _write_parquet else 'a.arrow')
   write(path, ['a', None, 'b'])
-  with pytest.raises(
-    UserError, match=r"data.files: .*: row 2: field 'text' is null. Expect"
-  ):
+  with pytest.raises(UserError, match=r"data.files: .*: row 2: field 'text' is null. Expect"):
     _read(path)
   assert _counted(path, invalid='skip')[0] == ['a', 'b']
   with pytest.raises(UserError, match=r"data.field: .*unknown column 'tex'. Did you mean 'text'"):
@@ -218,9 +213,7 @@ def test_rejects_are_reported_and_kept_in_the_store(tmp_path, caplog):
     f'data: 1 invalid documents skipped in {tmp_path}/a.jsonl in the val split.',
   ]
   (tmp_path / 'b.jsonl').write_text('{}\n' * 3)
-  with pytest.raises(
-    UserError, match=r'no text to train on \(3 invalid documents skipped'
-  ):
+  with pytest.raises(UserError, match=r'no text to train on \(3 invalid documents skipped'):
     Text(files=f'{tmp_path}/b.jsonl', **fields).corpus(2)
 
 

@@ -7,6 +7,7 @@ from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
+from tfm.data.hf_dataset import HfDataset
 from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.stdlib import Stdlib
@@ -15,9 +16,8 @@ from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
 
 __all__ = [
-  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
-  'ListOps',
-  'RawBatch', 'Stdlib',
+  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'HfDataset',
+  'Images', 'ListOps', 'RawBatch', 'Stdlib',
   'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
@@ -25,6 +25,7 @@ TABLE = Table(
   'data',
   arrays=Arrays,
   folders=Folders,
+  hf_dataset=HfDataset,
   images=Images,
   listops=ListOps,
   text=Text,

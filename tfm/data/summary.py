@@ -1,0 +1,49 @@
+"""Sizes of an open dataset, for `tfm data`."""
+
+from typing import Any
+
+from tfm.data import rejects
+from tfm.data.corpus import Corpus
+from tfm.data.dataset import Dataset
+
+
+def summary(dataset: Dataset) -> dict[str, dict[str, Any]]:
+  """Return the sizes of each split as JSON.
+
+  Args:
+    dataset: The dataset.
+
+  Returns:
+    For text, by split: documents, characters, bytes, tokens, bytes per token, sequences of a
+    training epoch, and what was skipped or replaced (`tfm.data.rejects`). `characters` is None for
+    stores of earlier versions. For other datasets, the number of examples.
+  """
+  if not isinstance(dataset, Corpus):
+    return {split: {'examples': dataset.eval_steps(split, 1)} for split in dataset.splits}
+  meta, rows = dataset.store.meta, {}
+  for split, row in meta['splits'].items():
+    rows[split] = {
+      'documents': row['documents'],
+      'characters': row.get('characters'),
+      'bytes': row['bytes'],
+      'tokens': row['tokens'],
+      'bytes per token': row['bytes'] / row['tokens'],
+      'sequences per epoch': dataset.size(split),
+      'rejected': meta.get('rejected', {}).get(split, {}),
+    }
+  return rows
+
+
+def first_text(dataset: Dataset, split: str = 'train') -> str | None:
+  """Return the decoded text of the first sequence of a split, or None without text."""
+  if dataset.vocabulary is None:
+    return None
+  raw = next(iter(dataset.eval_batches(split, 1)))
+  if not {'tokens', 'segments'} <= set(raw):
+    return None
+  return dataset.vocabulary.decode(raw['tokens'][0][raw['segments'][0] > 0])
+
+
+def rejected_lines(row: dict[str, Any]) -> list[str]:
+  """Return a sentence for each reason for which text of a split was skipped or replaced."""
+  return list(rejects.lines(row.get('rejected', {})))
