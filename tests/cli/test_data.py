@@ -22,7 +22,9 @@ def run(tmp_path, monkeypatch, capsys):
 def test_data_prints_sizes_of_each_split_and_the_first_text(run):
   status, printed = run()
   assert status == 0
-  rows = {line.split('  ')[0].strip(): line.split()[-2:] for line in printed.out.splitlines() if line}
+  rows = {
+    line.split('  ')[0].strip(): line.split()[-2:] for line in printed.out.splitlines() if line
+  }
   assert rows['documents'] == ['37', '3']
   assert rows['characters'] == ['323', '27']
   assert rows['bytes'] == ['360', '30']

@@ -17,9 +17,9 @@ def _save(folder, shards):
   names = [f'data-{i:05}-of-{len(shards):05}.arrow' for i in range(len(shards))]
   for name, texts in zip(names, shards, strict=True):
     table = pyarrow.table({'text': texts, 'n': list(range(len(texts)))})
-    with pyarrow.OSFile(str(folder / name), 'wb') as file:
-      with pyarrow.ipc.new_stream(file, table.schema) as out:
-        out.write_table(table)
+    file = pyarrow.OSFile(str(folder / name), 'wb')
+    with file, pyarrow.ipc.new_stream(file, table.schema) as out:
+      out.write_table(table)
   files = [{'filename': name} for name in names]
   state = {'_data_files': files, '_fingerprint': 'f00', '_split': None}
   (folder / 'state.json').write_text(json.dumps(state))
