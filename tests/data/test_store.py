@@ -128,7 +128,7 @@ def _identity(**changes):
     ({'tokenizer': 'char'}, 'tokenizer.tokenizer: "bpe" -> "char".'),
   ],
 )
-def test_new_store_says_what_changed(tmp_path, caplog, changes, sentence):
+def test_new_store_lists_the_changes(tmp_path, caplog, changes, sentence):
   open_store(tmp_path, _identity(), _write)
   assert 'tokenised again' not in caplog.text
   open_store(tmp_path, _identity(**changes), _write)

@@ -150,6 +150,15 @@ def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
 
 
+@pytest.mark.parametrize('cores', [1, 64])
+def test_tokens_do_not_depend_on_the_number_of_cores(monkeypatch, cores):
+  vocabulary = Bpe(vocab=400).learn(lambda split: [[TEXT]])
+  monkeypatch.setattr(file, '_cores', lambda: cores)
+  texts = [TEXT, TEXT[5:], ' a', '']
+  whole = [vocabulary.inner.encode(text).ids for text in texts]
+  assert [ids.tolist() for ids in vocabulary.encode_batch(texts)] == whole
+
+
 def test_prose_is_split(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_CONTEXT', 40)
   text = "The cat isn't 12345 x.\nÜber (the) cat! " * 50

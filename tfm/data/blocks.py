@@ -44,7 +44,7 @@ def lines(content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def package(name: str, needs: str) -> Any:
-  """Return an optional package; `needs` says what needs it.
+  """Return an optional package. `needs` begins the error, as in 'a.zst needs'.
 
   Raises:
     UserError: It is not installed.

@@ -24,7 +24,7 @@ class Place:
 
   Attributes:
     split: Name of the split.
-    documents: Documents that have begun. Empty documents do not count.
+    documents: Documents that have begun, without empty ones.
     done: Characters of the last of them that are written.
     tokens: Tokens written.
     characters: Characters of text written.
@@ -51,8 +51,8 @@ class Journal:
     folder: The folder of the store.
     dtype: The dtype of tokens.
     place: The place in the current split.
-    splits: The rows of finished splits by name.
-    digest: The hash of all tokens so far.
+    splits: The sizes of finished splits by name.
+    digest: The hash of the tokens of all splits.
   """
 
   folder: Path

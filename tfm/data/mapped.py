@@ -1,4 +1,4 @@
-"""A memory-mapped array whose pages do not pile up in the memory of the process."""
+"""A memory-mapped array that releases the pages of its file from time to time."""
 
 import mmap
 from typing import Any

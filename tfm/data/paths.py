@@ -20,10 +20,10 @@ def file_stamp(path: Path) -> list[Any]:
 
 
 def expand(text: str, where: str) -> list[Path]:
-  """Return the files of paths, globs and folders, which commas separate.
+  """Return the files of a list of paths, globs and folders.
 
   Args:
-    text: The paths. A folder stands for all files below it, except hidden ones.
+    text: The list, with commas. A folder is all files below it, without hidden files.
     where: The field in errors, such as 'data.files'.
 
   Raises:

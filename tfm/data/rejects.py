@@ -64,7 +64,7 @@ def collected(rejects: Rejects | None) -> Iterator[None]:
 
 
 def reject(reason: str, file: str = '', n: int = 1) -> None:
-  """Count `n` cases of a reason, in a file if it is known; without a collection, do nothing."""
+  """Count `n` cases of a reason in the current collection, if there is one."""
   rejects = _CURRENT.get()
   if rejects is not None and n:
     rejects.add(reason, file, n)

@@ -99,7 +99,7 @@ class Store:
     return self.meta['content']
 
   def check(self) -> None:
-    """Compare the hash of every file with the one that its writer noted.
+    """Compare the hash of every file with the hash in `meta.json`.
 
     Raises:
       UserError: The content of a file has changed.

@@ -14,9 +14,9 @@ def summary(dataset: Dataset) -> dict[str, dict[str, Any]]:
     dataset: The dataset.
 
   Returns:
-    For text, by split: documents, characters, bytes, tokens, bytes per token, sequences of a
-    training epoch, and what was skipped or replaced (`tfm.data.rejects`). `characters` is None for
-    stores of earlier versions. For other datasets, the number of examples.
+    The sizes by split. Text has documents, characters, bytes, tokens, bytes per token, sequences
+    of a training epoch, and the counts of rejected text. `characters` is None in stores of earlier
+    versions. Other datasets have the number of examples.
   """
   if not isinstance(dataset, Corpus):
     return {split: {'examples': dataset.eval_steps(split, 1)} for split in dataset.splits}

@@ -1,7 +1,7 @@
 """Split the documents of files: the last fraction of all characters is for validation.
 
-A text file is split within its text, as in nanoGPT. Documents of other formats are never split:
-those that start before the cut are for training.
+A text file is split within its text, as in nanoGPT. Other documents stay whole, and a document that
+starts before the cut is for training.
 """
 
 from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ _STRING, _STRINGS, _NA = 9, 16, -1
 
 
 class JaneAusten(tfds.core.GeneratorBasedBuilder):
-  """The novels. The last one of the file is for testing, so that no book is in both splits."""
+  """The novels. The last novel of the file is for testing, so no book is in both splits."""
 
   VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = f'manual_dir has Rdata.rdb of {SOURCE}.'

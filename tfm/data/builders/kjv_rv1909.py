@@ -73,7 +73,7 @@ class KjvRv1909(tfds.core.GeneratorBasedBuilder):
 
 
 def _pairs(english: list[Verse], spanish: list[Verse]) -> Iterator[dict[str, Any]]:
-  """Yield the pairs with text in both languages; both modules number verses alike."""
+  """Yield the pairs with text in both languages. Both modules have the same entries."""
   books: dict[tuple[str, int], int] = {}
   for a, b in zip(english, spanish, strict=True):
     if a.text and b.text:
