@@ -127,7 +127,7 @@ def test_invalid_line_is_an_error_or_skipped(tmp_path, line, message):
   assert _counted(path, invalid='skip') == (['x', 'y'], {'invalid documents skipped': 1})
 
 
-def test_invalid_bytes_of_a_line_are_an_error_replaced_or_skipped(tmp_path):
+def test_invalid_bytes_of_a_line_are_replaced_or_skipped(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_bytes('{"text": "x\ufffd"}\n{"text": "caf'.encode() + b'\xe9 \xff"}\n')
   with pytest.raises(UserError, match=r'a.jsonl:2: the line is not UTF-8 \(invalid continuation'):

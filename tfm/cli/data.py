@@ -58,9 +58,11 @@ def _sheet(rows: dict[str, dict[str, Any]]) -> Any:
   from tfm.cli.sheets import Sheet
 
   first = next(iter(rows.values()))
-  names = [name for name in first if name != 'rejected']
-  table = tuple((name, *(_text(row[name]) for row in rows.values())) for name in names)
-  return Sheet('data', ('', *rows), table)
+  table = []
+  for name in first:
+    if name != 'rejected':
+      table.append((name, *(_text(row[name]) for row in rows.values())))
+  return Sheet('data', ('', *rows), tuple(table))
 
 
 def _text(value: float | int | None) -> str:

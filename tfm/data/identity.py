@@ -63,12 +63,13 @@ def _differences(name: str, a: Any, b: Any) -> Iterator[str]:
   if a == b:
     return
   if isinstance(a, dict) and isinstance(b, dict):
-    for key in [*a, *(key for key in b if key not in a)]:
+    for key in dict.fromkeys([*a, *b]):
       path = f'{name}.{key}' if name else key
       yield from _differences(path, a.get(key), b.get(key))
   elif _is_list_of_stamps(a) and _is_list_of_stamps(b):
-    old, new = ({row[0]: row[1:] for row in rows} for rows in (a, b))
-    for path in [*old, *(path for path in new if path not in old)]:
+    old = {row[0]: row[1:] for row in a}
+    new = {row[0]: row[1:] for row in b}
+    for path in dict.fromkeys([*old, *new]):
       if path not in new:
         yield f'{path} is gone'
       elif path not in old:
