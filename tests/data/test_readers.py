@@ -112,10 +112,10 @@ def test_truncated_compression_is_an_error(tmp_path, suffix, keep):
   [
     ('{"text": ', 'the line is not JSON'),
     ('[' * 100_000, 'the line is not JSON'),
-    ('"text"', r'the line is a str\. Expected an object'),
+    ('"text"', r'the line is of type str\. Expected an object'),
     ('{"txt": "a"}', r"the line lacks data.field: unknown field 'text'. Did you mean 'txt'"),
     ('{"text": null}', r"field 'text' is null\. Expected text"),
-    ('{"text": 3}', r"field 'text' is a int\. Expected text"),
+    ('{"text": 3}', r"field 'text' is of type int\. Expected text"),
     ('{"text": "\\ud800"}', r"field 'text' is not UTF-8"),
   ],
 )

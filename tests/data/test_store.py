@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tfm.core.errors import UserError
+from tfm.data import mapped, store_writer
 from tfm.data import store as store_lib
-from tfm.data import store_writer
 from tfm.data.framing import Framing
 from tfm.data.store import default_cache, open_store
 from tfm.data.store_writer import write_store
@@ -88,6 +88,21 @@ def test_damaged_store_is_an_error_until_rebuilt(tmp_path, name, damage):
   with store_lib.rebuilding():
     open_store(tmp_path, {}, _write).check()
   assert file.read_bytes() == content
+
+
+def test_tokens_are_the_same_after_pages_are_released(tmp_path, monkeypatch):
+  monkeypatch.setattr(mapped, '_LIMIT', 1)
+  released = []
+  release = mapped.Mapped._release
+  monkeypatch.setattr(
+    mapped.Mapped, '_release', lambda self: released.append(len(self)) or release(self)
+  )
+  tokens = open_store(tmp_path, {}, _write).splits['train'].tokens
+  for _ in range(3):
+    found = tokens[np.array([[1, 2, 3], [5, 6, 7]])]
+    assert type(found) is np.ndarray
+    assert found.tolist() == [[*b'abc'], [*b'de', 256]]
+  assert released == [8] * 3
 
 
 def test_damaged_description_is_an_error(tmp_path):
@@ -207,7 +222,7 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from tfm.data import store_writer
+from tfm.data import mapped, store_writer
 from tfm.data.framing import Framing
 from tfm.data.store import open_store
 from tfm.data.tokenizer import Bpe

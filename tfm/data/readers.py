@@ -107,7 +107,9 @@ def _json_value(line: bytes, path: Path, reading: Reading) -> Any:
   except (ValueError, RecursionError) as error:
     return InvalidText(f'the line is not JSON ({error}). Expected an object on each line.')
   if not isinstance(row, dict):
-    return InvalidText(f'the line is a {type(row).__name__}. Expected an object on each line.')
+    return InvalidText(
+      f'the line is of type {type(row).__name__}. Expected an object on each line.'
+    )
   if reading.field not in row:
     return InvalidText(f'the line lacks data.field: {errors.unknown("field", reading.field, row)}')
   return row[reading.field]

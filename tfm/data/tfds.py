@@ -99,7 +99,9 @@ class Tfds(TextData):
       config.manual_dir = os.path.expanduser(self.manual_dir)
     try:
       builder.download_and_prepare(download_config=config)
-    except AssertionError as error:  # TFDS found no manual_dir
+    except AssertionError as error:
+      if 'manual' not in str(error).lower():
+        raise
       raise UserError(
         f'data.manual_dir: {self.name} is made of files that you download '
         f'({builder.MANUAL_DOWNLOAD_INSTRUCTIONS}) Expected their folder.'

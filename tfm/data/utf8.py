@@ -83,7 +83,7 @@ def document(value: object, subject: str, path: Path, invalid: Invalid) -> str:
     # JSON may hold halves of surrogate pairs, which no tokenizer accepts.
     value = value.encode('utf-8', 'surrogatepass')
   if not isinstance(value, bytes):
-    kind = 'null' if value is None else f'a {type(value).__name__}'
+    kind = 'null' if value is None else f'of type {type(value).__name__}'
     raise InvalidText(f'{subject} is {kind}. Expected text.')
   try:
     return value.decode('utf-8')
