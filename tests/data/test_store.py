@@ -1,5 +1,7 @@
 import errno
+import json
 import multiprocessing
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 
 from tfm.core.errors import UserError
+from tfm.data import mapped, store_writer
 from tfm.data import store as store_lib
 from tfm.data.framing import Framing
-from tfm.data.store import default_cache, open_store, write_store
+from tfm.data.store import default_cache, open_store
+from tfm.data.store_writer import write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 
 TEXTS = {'train': [['a', 'bc'], [''], [], ['de']], 'val': [['f']]}
@@ -67,20 +71,86 @@ def test_writer_that_fails_leaves_nothing(tmp_path):
   open_store(tmp_path, {}, _write)
 
 
-def test_files_of_a_killed_writer_are_removed(tmp_path):
+@pytest.mark.parametrize('name', ['train.bin', 'train.starts.npy', 'vocabulary.json'])
+@pytest.mark.parametrize('damage', ['truncated', 'missing', 'changed'])
+def test_damaged_store_is_an_error_until_rebuilt(tmp_path, name, damage):
   open_store(tmp_path, {}, _write)
-  (path,) = (p for p in tmp_path.iterdir() if p.is_dir())
-  path.rename(tmp_path / f'.{path.name}.killed')
-  (tmp_path / f'.{path.name}.killed' / 'meta.json').unlink()
-  open_store(tmp_path, {}, _write)
-  assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [path.name]
+  (file,) = tmp_path.glob(f'*/{name}')
+  content = file.read_bytes()
+  if damage == 'missing':
+    file.unlink()
+  elif damage == 'truncated':
+    file.write_bytes(content[:-1])
+  else:
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+  with pytest.raises(UserError, match=rf'{name} is damaged .*`tfm data --config=... --rebuild`'):
+    open_store(tmp_path, {}, _write).check()
+  with store_lib.rebuilding():
+    open_store(tmp_path, {}, _write).check()
+  assert file.read_bytes() == content
 
 
-def test_truncated_store_is_written_again(tmp_path):
+def test_tokens_are_the_same_after_pages_are_released(tmp_path, monkeypatch):
+  monkeypatch.setattr(mapped, '_LIMIT', 1)
+  released = []
+  release = mapped.Mapped._release
+  monkeypatch.setattr(
+    mapped.Mapped, '_release', lambda self: released.append(len(self)) or release(self)
+  )
+  tokens = open_store(tmp_path, {}, _write).splits['train'].tokens
+  for _ in range(3):
+    found = tokens[np.array([[1, 2, 3], [5, 6, 7]])]
+    assert type(found) is np.ndarray
+    assert found.tolist() == [[*b'abc'], [*b'de', 256]]
+  assert released == [8] * 3
+
+
+def test_damaged_description_is_an_error(tmp_path):
   open_store(tmp_path, {}, _write)
-  (file,) = tmp_path.glob('*/train.bin')
-  file.write_bytes(b'')
-  assert len(open_store(tmp_path, {}, _write).splits['train'].tokens) == 8
+  (file,) = tmp_path.glob('*/meta.json')
+  for content in ('{', '[]', '{"splits": {}}', '{"splits": {"train": 1}, "dtype": "<u2"}'):
+    file.write_text(content)
+    with pytest.raises(UserError, match=r'meta.json is damaged \(is not the description'):
+      open_store(tmp_path, {}, _write)
+
+
+def test_store_of_an_earlier_version_opens(tmp_path):
+  store = open_store(tmp_path, {}, _write)
+  meta = {'splits': {}, 'dtype': '<u2', 'content': store.content}
+  for name, row in store.meta['splits'].items():
+    meta['splits'][name] = {key: row[key] for key in ('tokens', 'documents', 'bytes')}
+  (store.path / 'meta.json').write_text(json.dumps(meta))
+  again = open_store(tmp_path, {}, _write)
+  again.check()
+  assert again.splits['train'].tokens.tolist() == store.splits['train'].tokens.tolist()
+
+
+def _identity(**changes):
+  source = {'data': 'text', 'val_tail': 0.1, 'files': [['/a', 3, 5], ['/b', 3, 5]]}
+  tokenizer = {'tokenizer': 'bpe', 'vocab': 9}
+  for name, value in changes.items():
+    (source if name in source else tokenizer)[name] = value
+  return {'source': source, 'tokenizer': tokenizer, 'separated': True}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'sentence'),
+  [
+    ({'vocab': 10}, 'tokenizer.vocab: 9 -> 10.'),
+    ({'val_tail': 0.2}, 'source.val_tail: 0.1 -> 0.2.'),
+    ({'files': [['/a', 4, 6], ['/c', 3, 5]]}, '/a changed, /b is gone, /c is new.'),
+    ({'files': [['/z', 4, 6]]}, None),
+    ({'tokenizer': 'char'}, 'tokenizer.tokenizer: "bpe" -> "char".'),
+  ],
+)
+def test_new_store_lists_the_changes(tmp_path, caplog, changes, sentence):
+  open_store(tmp_path, _identity(), _write)
+  assert 'tokenised again' not in caplog.text
+  open_store(tmp_path, _identity(**changes), _write)
+  if sentence is None:
+    assert 'tokenised again' not in caplog.text
+  else:
+    assert f'data: the text is tokenised again: {sentence}' in caplog.text
 
 
 def _open(path, queue):
@@ -117,7 +187,8 @@ def test_file_size_limit_is_an_error(tmp_path):
 import resource, signal
 from pathlib import Path
 from tfm.data.framing import Framing
-from tfm.data.store import open_store, write_store
+from tfm.data.store import open_store
+from tfm.data.store_writer import write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -148,25 +219,120 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
   assert default_cache() == Path.home() / '.cache' / 'tfm'
 
 
-def test_next_writer_removes_files_of_a_killed_process(tmp_path):
-  program = f"""
-import itertools
+WRITER = """
+import sys, time
 from pathlib import Path
+from tfm.data import mapped, store_writer
 from tfm.data.framing import Framing
-from tfm.data.store import open_store, write_store
-from tfm.data.tokenizer.byte import ByteVocabulary
-endless = lambda split: [itertools.repeat('x' * 100_000)]
-write = lambda folder: write_store(folder, ByteVocabulary(), endless, Framing())
-open_store(Path({str(tmp_path)!r}), {{}}, write)
+from tfm.data.store import open_store
+from tfm.data.tokenizer import Bpe
+from tests.data.test_store import long_documents
+
+store_writer._SAVE = store_writer._BATCH = 20_000
+store_writer._CHUNK = 3_000
+encode = store_writer._encoded
+
+def slow(*args):
+  time.sleep(float(sys.argv[2]))
+  return encode(*args)
+
+def write(folder):
+  found = store_writer.saved_vocabulary(folder)
+  print('continued' if found else 'begun', flush=True)
+  vocabulary = found or Bpe(vocab=300).learn(long_documents).with_specials(('eos',))
+  store_writer.write_store(folder, vocabulary, long_documents, Framing(end=(vocabulary.eos,)))
+
+store_writer._encoded = slow
+open_store(Path(sys.argv[1]), {}, write)
 """
-  writer = subprocess.Popen([sys.executable, '-c', program])
-  try:
-    while not any(file.stat().st_size for file in tmp_path.glob('.*/train.bin')):
-      assert writer.poll() is None
-      time.sleep(0.02)
-  finally:
-    writer.kill()
-    writer.wait()
-  assert not list(tmp_path.glob('[!.]*/'))
-  assert len(open_store(tmp_path, {}, _write).splits['train'].tokens) == 8
-  assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1
+
+
+def long_documents(split):
+  if split == 'train':
+    yield [f'a long document, é {i}\n' * 10 for i in range(900)]
+  for i in range(60 if split == 'train' else 40):
+    yield ['' if i % 9 == 4 else f'{split} {i} words and more words ' * (i * 7 % 50)]
+
+
+def _files(cache):
+  (folder,) = (p for p in cache.iterdir() if p.is_dir())
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _start(cache, delay):
+  env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+  command = [sys.executable, '-c', WRITER, str(cache), str(delay)]
+  return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_writer_continues_with_the_same_bytes(tmp_path):
+  with _start(tmp_path / 'whole', 0) as whole:
+    whole.communicate()
+  begun = []
+  # The first is killed while it learns the vocabulary, the last within the validation split.
+  for name, size in (('', 0), ('train.bin', 60_000), ('val.bin', 1)):
+    with _start(tmp_path / 'killed', 0.03) as writer:
+      begun.append(writer.stdout.readline().strip())
+      while name and not any(
+        f.stat().st_size > size for f in tmp_path.glob(f'*/.*.partial/{name}')
+      ):
+        assert writer.poll() is None
+        time.sleep(0.001)
+      writer.kill()
+    assert not list((tmp_path / 'killed').glob('[!.]*/'))
+  with _start(tmp_path / 'killed', 0) as last:
+    begun.append(last.communicate()[0].strip())
+  assert begun[2:] == ['continued'] * 2
+  assert _files(tmp_path / 'killed') == _files(tmp_path / 'whole')
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+  for name, value in (('_SAVE', 1), ('_BATCH', 2), ('_CHUNK', 3)):
+    monkeypatch.setattr(store_writer, name, value)
+
+
+def _interrupted(cache, text, at):
+  """Leave the files of a writer that is interrupted in the document with number `at`."""
+
+  def documents(split):
+    for i, part in enumerate(text[split]):
+      if i == at:
+        raise KeyboardInterrupt
+      yield part
+
+  vocabulary = ByteVocabulary().with_specials(('eos',))
+  with pytest.raises(KeyboardInterrupt):
+    open_store(cache, {}, lambda f: write_store(f, vocabulary, documents, Framing(end=(256,))))
+
+
+def test_interrupted_writer_encodes_only_the_rest(tmp_path, small_steps, monkeypatch):
+  _interrupted(tmp_path, TEXTS, at=3)
+  encoded = []
+  encode = ByteVocabulary.encode_batch
+  monkeypatch.setattr(
+    ByteVocabulary, 'encode_batch', lambda self, texts: encoded.extend(texts) or encode(self, texts)
+  )
+  store = open_store(tmp_path, {}, _write)
+  assert ''.join(encoded) == 'def'
+  assert store.splits['train'].starts.tolist() == [1, 5, 8]
+  empty = {'count': 2, 'files': 1, 'first': ['']}
+  assert store.meta['rejected']['train'] == {'empty documents skipped': empty}
+  store.check()
+
+
+@pytest.mark.parametrize('harm', ['tokens', 'journal', 'text'])
+def test_unusable_files_of_a_writer_are_written_again(tmp_path, small_steps, harm):
+  if harm == 'text':
+    longer = {'train': [['abcdef'], ['ghi'], ['j'], ['k'], ['l']], 'val': []}
+    _interrupted(tmp_path, longer, at=4)
+  else:
+    _interrupted(tmp_path, TEXTS, at=3)
+  (folder,) = tmp_path.glob('.*.partial')
+  if harm == 'tokens':
+    (folder / 'train.bin').write_bytes(bytes(2 * 8))
+  elif harm == 'journal':
+    (folder / 'journal.json').write_text('{')
+  store = open_store(tmp_path, {}, _write)
+  assert store.splits['train'].tokens.tolist() == [256, *b'abc', 256, *b'de', 256]
+  store.check()

@@ -10,8 +10,7 @@ import pytest
 
 from tfm.core.config import validate
 from tfm.core.errors import ConfigError, UserError
-from tfm.data import Text
-from tfm.data import text as text_lib
+from tfm.data import Text, blocks, tail
 
 
 def _docs(data, split):
@@ -69,7 +68,7 @@ def test_invalid_utf8_is_an_error_that_names_the_byte(tmp_path):
 
 def test_empty_file_is_an_error(tmp_path):
   (tmp_path / 'x').touch()
-  with pytest.raises(UserError, match=r'data.files: .*x is empty'):
+  with pytest.raises(UserError, match=r'no text to train on \(1 empty documents skipped\)'):
     Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c')).corpus(4)
 
 
@@ -134,7 +133,7 @@ def test_reading_by_block_matches_reading_the_whole(tmp_path_factory, texts, tai
   train = [text[: max(0, cut - start)] for text, start in zip(texts, starts, strict=True)]
   val = [text[max(0, cut - start) :] for text, start in zip(texts, starts, strict=True)]
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(text_lib, '_BLOCK', block)
+    patch.setattr(blocks, '_BLOCK', block)
     data = Text(files=str(folder), val_tail=tail)
     assert _docs(data, 'train') == [part for part in train if part]
     assert _docs(data, 'val') == [part for part in val if part]
@@ -152,18 +151,18 @@ def test_reading_by_block_matches_reading_the_whole(tmp_path_factory, texts, tai
   ],
 )
 def test_invalid_utf8_is_located_in_any_block(tmp_path, monkeypatch, content, message):
-  monkeypatch.setattr(text_lib, '_BLOCK', 4)
+  monkeypatch.setattr(blocks, '_BLOCK', 4)
   (tmp_path / 'x').write_bytes(content)
-  for tail in (0.0, 0.5):
+  for val_tail in (0.0, 0.5):
     with pytest.raises(UserError, match=rf'data.files: .*x is not UTF-8: {message}'):
-      _docs(Text(files=f'{tmp_path}/x', val_tail=tail), 'train')
+      _docs(Text(files=f'{tmp_path}/x', val_tail=val_tail), 'train')
 
 
 def test_file_is_counted_once_until_it_changes(tmp_path, monkeypatch):
   (tmp_path / 'x').write_text('a' * 50)
   data = Text(files=f'{tmp_path}/x', val_tail=0.5)
   assert _docs(data, 'train') == ['a' * 25]
-  monkeypatch.setattr(text_lib, 'Progress', None)
+  monkeypatch.setattr(tail, 'Progress', None)
   assert _docs(data, 'val') == ['a' * 25]
   monkeypatch.undo()
   (tmp_path / 'x').write_text('b' * 60)

@@ -12,7 +12,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tfm.data import text_chunks
 from tfm.data.framing import Framing
-from tfm.data.store import Store, write_store
+from tfm.data.store import Store
+from tfm.data.store_writer import write_store
 from tfm.data.tokenizer import Bpe, Byte, Char, file
 
 WORDS = [
@@ -149,6 +150,15 @@ def test_chunks_have_the_tokens_of_the_whole_text(vocabulary, text, places, size
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
 
 
+@pytest.mark.parametrize('cores', [1, 64])
+def test_tokens_do_not_depend_on_the_number_of_cores(monkeypatch, cores):
+  vocabulary = Bpe(vocab=400).learn(lambda split: [[TEXT]])
+  monkeypatch.setattr(file, '_cores', lambda: cores)
+  texts = [TEXT, TEXT[5:], ' a', '']
+  whole = [vocabulary.inner.encode(text).ids for text in texts]
+  assert [ids.tolist() for ids in vocabulary.encode_batch(texts)] == whole
+
+
 def test_prose_is_split(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_CONTEXT', 40)
   text = "The cat isn't 12345 x.\nÜber (the) cat! " * 50
@@ -198,7 +208,7 @@ def test_document_in_chunks_is_one_document(tmp_path, monkeypatch, vocabulary):
   documents = {'train': [[TEXT], ['x'], [TEXT[50:]]], 'val': []}
   stores = []
   for name, size in (('whole', 1 << 20), ('cut', 100)):
-    monkeypatch.setattr('tfm.data.store._CHUNK', size)
+    monkeypatch.setattr('tfm.data.store_writer._CHUNK', size)
     (tmp_path / name).mkdir()
     ended = vocabulary.with_specials(('eos',))
     write_store(tmp_path / name, ended, documents.__getitem__, Framing(end=(ended.eos,)))

@@ -31,6 +31,7 @@ class Command(NamedTuple):
 COMMANDS = Table(
   'command',
   convert=Command('tfm.cli.convert', 'convert between tfm and Hugging Face checkpoints'),
+  data=Command('tfm.cli.data', 'prepare the data of a config, and show its sizes'),
   eval=Command('tfm.cli.eval', 'score a checkpoint on held-out data'),
   export=Command('tfm.cli.export', 'export a model as programs that run with jax alone'),
   generate=Command('tfm.cli.generate', 'continue prompts, chat, or transcribe recordings'),

@@ -8,6 +8,7 @@ from tfm.data.conversations import Conversations
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
+from tfm.data.hf_dataset import HfDataset
 from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
@@ -19,8 +20,8 @@ from tfm.data.tfds import Tfds
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
-  'Folders', 'Images', 'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib', 'Text',
-  'TextData', 'Tfds',
+  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib',
+  'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -28,6 +29,7 @@ TABLE = Table(
   arrays=Arrays,
   conversations=Conversations,
   folders=Folders,
+  hf_dataset=HfDataset,
   images=Images,
   listops=ListOps,
   mixture=Mixture,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
+from tfm.data.array_store import write_arrays
 from tfm.data.chat import ChatTemplate
 from tfm.data.chat.answers import Rendered
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.layout import Layout
 from tfm.data.progress import Progress
-from tfm.data.store import write_arrays
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.published.folder import read_json

@@ -10,19 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
+from tfm.data import readers
 from tfm.data.classfolders import ClassFolders
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
-from tfm.data.text import file_stamp, read
+from tfm.data.paths import file_stamp
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class Folders(TextData):
-  """UTF-8 files below `root/CLASS`, each a document of that class.
+  """UTF-8 files below `root/CLASS`, each a document of that class; `.gz` and `.zst` are unpacked.
 
   An example is a piece of a document with up to `length` tokens.
 
@@ -45,7 +46,7 @@ class Folders(TextData):
     return map(''.join, self.streams(split))
 
   def streams(self, split: str) -> Iterator[Iterator[str]]:
-    return (read(path) for path, _ in self._files(split))
+    return (readers.text(path) for path, _ in self._files(split))
 
   def framing(self, vocabulary: Vocabulary) -> Framing:
     """Return no tokens: the task adds special tokens to the pieces of documents."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.framing import Framing
-from tfm.data.store import default_cache, open_store, write_store
+from tfm.data.store import default_cache, open_store
+from tfm.data.store_writer import write_store
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Tokenizer
 

@@ -11,7 +11,7 @@ import sysconfig
 import tokenize
 from typing import Any
 
-from tfm.data.text import file_stamp
+from tfm.data.paths import file_stamp
 from tfm.data.textdata import TextData
 
 _EXCLUDED = frozenset(

@@ -1,33 +1,31 @@
 """Tokenised text on disk: a folder of memory-mapped token files, written atomically."""
 
-import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 import contextlib
+import contextvars
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
-import secrets
 import shutil
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
-from tfm.data import text_chunks, tokenizer
-from tfm.data.framing import Framing
-from tfm.data.progress import Progress
+from tfm.data import identity as identity_lib
+from tfm.data import tokenizer
+from tfm.data.mapped import Mapped
+from tfm.data.store_writer import META, file_row
 
-SPLITS = ('train', 'val')
-_META = 'meta.json'
 _FORMAT = 1
-# Characters of a batch, and of a chunk of it. The chunks of a batch are encoded in parallel.
-_BATCH = 1 << 22
-_CHUNK = 1 << 17
+_logger = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,24 +50,90 @@ class Store:
 
   Attributes:
     path: Its folder.
-    vocabulary: The vocabulary of the text.
     splits: Each split that has text.
-    content: A hash of all tokens.
+    meta: The content of its `meta.json`.
   """
 
   path: Path
-  vocabulary: tokenizer.Vocabulary
   splits: dict[str, Split]
-  content: str
+  meta: dict[str, Any]
 
   @classmethod
   def read(cls, path: Path) -> 'Store':
-    meta = json.loads((path / _META).read_text('utf-8'))
-    splits = {}
-    for name, row in meta['splits'].items():
-      tokens = np.memmap(path / f'{name}.bin', np.dtype(meta['dtype']), 'r', shape=(row['tokens'],))
-      splits[name] = Split(tokens, np.load(path / f'{name}.starts.npy'), row['bytes'])
-    return cls(path, tokenizer.load(path), splits, meta['content'])
+    """Return the store of a folder. The sizes of its files are checked.
+
+    Raises:
+      UserError: A file is missing or has another size.
+    """
+    try:
+      meta = json.loads((path / META).read_text('utf-8'))
+      dtype = np.dtype(meta['dtype'])
+      sizes = {
+        f'{name}.bin': row['tokens'] * dtype.itemsize for name, row in meta['splits'].items()
+      }
+      sizes |= {name: row['size'] for name, row in meta.get('files', {}).items()}
+      for name, size in sizes.items():
+        if (found := (path / name).stat().st_size) != size:
+          raise _damaged(path / name, f'has {found} bytes instead of {size}')
+      splits = {}
+      for name, row in meta['splits'].items():
+        tokens = Mapped(path / f'{name}.bin', dtype, 'r', shape=(row['tokens'],))
+        starts = np.load(path / f'{name}.starts.npy', mmap_mode='r')
+        splits[name] = Split(tokens, starts, row['bytes'])
+    except OSError as error:
+      raise _damaged(Path(error.filename or path), error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      if isinstance(error, UserError):
+        raise
+      raise _damaged(path / META, f'is not the description of a store: {error!r}') from error
+    return cls(path, splits, meta)
+
+  @functools.cached_property
+  def vocabulary(self) -> tokenizer.Vocabulary:
+    """The vocabulary of the text."""
+    return tokenizer.load(self.path)
+
+  @property
+  def content(self) -> str:
+    """A hash of all tokens."""
+    return self.meta['content']
+
+  def check(self) -> None:
+    """Compare the hash of every file with the hash in `meta.json`.
+
+    Raises:
+      UserError: The content of a file has changed.
+    """
+    for name, row in self.meta.get('files', {}).items():
+      if file_row(self.path / name) != row:
+        raise _damaged(self.path / name, 'has another SHA-256 than when it was written')
+    digest = hashlib.sha256()
+    for name in self.splits:
+      with open(self.path / f'{name}.bin', 'rb') as file:
+        while block := file.read(1 << 22):
+          digest.update(block)
+    if digest.hexdigest() != self.content:
+      raise _damaged(self.path / META, 'has another hash than the tokens')
+
+
+def _damaged(file: Path, problem: str) -> UserError:
+  return UserError(
+    f'data.cache: {file} is damaged ({problem}). Expected an unchanged token store. Rebuild it '
+    f'with `tfm data --config=... --rebuild`, or delete {file.parent}.'
+  )
+
+
+_REBUILD = contextvars.ContextVar('rebuild', default=False)
+
+
+@contextlib.contextmanager
+def rebuilding(rebuild: bool = True) -> Iterator[None]:
+  """Delete each store that is opened within the context, and write it again."""
+  token = _REBUILD.set(rebuild)
+  try:
+    yield
+  finally:
+    _REBUILD.reset(token)
 
 
 def default_cache() -> Path:
@@ -83,191 +147,52 @@ def open_store(cache: Path, identity: dict[str, Any], write: Callable[[Path], No
   """Open a token store, which is written first if needed.
 
   A store is written under a temporary name and renamed, so readers never open an incomplete one.
-  Processes that need the same store take turns by a lock: the first writes, the others read.
+  The files of a killed writer are kept, and the next writer continues them. Processes that need the
+  same store take turns by a lock: the first writes, the others read.
 
   Args:
     cache: The folder of all stores.
     identity: JSON that identifies the store.
-    write: Writes the store into an empty folder.
+    write: Writes the store into a folder, or continues it there.
 
   Returns:
     The open store.
 
   Raises:
-    UserError: The cache cannot be written.
+    UserError: The cache cannot be written, or the store is damaged.
   """
-  content = json.dumps({'format': _FORMAT, **identity}, sort_keys=True)
+  identity = {'format': _FORMAT, **identity}
+  content = json.dumps(identity, sort_keys=True)
   key = hashlib.sha256(content.encode()).hexdigest()[:24]
   path = cache / key
-  if not _complete(path):
+  if _REBUILD.get() or not path.is_dir():
     with _report_full_disk(cache), _locked(cache, key):
-      if not _complete(path):
-        _write(cache, key, write)
+      if _REBUILD.get():
+        shutil.rmtree(path, ignore_errors=True)
+      if not path.is_dir():
+        _write(cache, key, identity, write)
   return Store.read(path)
 
 
-def write_store(
-  folder: Path,
-  vocabulary: tokenizer.Vocabulary,
-  documents: tokenizer.Documents,
-  framing: Framing,
-  total: int | None = None,
-) -> None:
-  """Write the vocabulary and the tokens of every split to `folder`.
-
-  Args:
-    folder: An empty folder.
-    vocabulary: Encodes the text.
-    documents: The documents of a split, in parts of their text.
-    framing: Tokens around each document. Without begin tokens, the end tokens also precede the
-      first document, so that the first token of every document is predicted.
-    total: Bytes of text, for the remaining time. None if unknown.
-  """
-  dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
-  vocabulary.save(folder)
-  splits, digest = {}, hashlib.sha256()
-  with Progress('tokenising', total) as progress:
-    for name in SPLITS:
-      if row := _write_split(
-        folder, name, vocabulary, documents(name), framing, dtype, digest, progress
-      ):
-        splits[name] = row
-  _write_meta(folder, splits, dtype, digest)
-
-
-def write_arrays(
-  folder: Path,
-  vocabulary: tokenizer.Vocabulary,
-  documents: Callable[[str], Iterable[tuple[NDArray[Any], int]]],
-  limit: int,
-) -> None:
-  """Write the vocabulary and the numbers of every split to `folder`.
-
-  Args:
-    folder: An empty folder.
-    vocabulary: The vocabulary of the text.
-    documents: Returns the documents of a split: the numbers of each, and its bytes of text.
-    limit: An upper bound: all numbers are below.
-  """
-  dtype = np.dtype('<u2' if limit <= 1 << 16 else '<u4')
-  vocabulary.save(folder)
-  splits, digest = {}, hashlib.sha256()
-  for name in SPLITS:
-    starts, text_bytes, at = array.array('q'), 0, 0
-    with open(folder / f'{name}.bin', 'wb') as file:
-      for numbers, size in documents(name):
-        block = numbers.astype(dtype).tobytes()
-        digest.update(block)
-        file.write(block)
-        starts.append(at)
-        at, text_bytes = at + len(numbers), text_bytes + size
-    if not starts:
-      (folder / f'{name}.bin').unlink()
-      continue
-    np.save(folder / f'{name}.starts.npy', np.array([*starts, at], np.int64))
-    splits[name] = {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
-  _write_meta(folder, splits, dtype, digest)
-
-
-def _write_meta(
-  folder: Path, splits: dict[str, dict[str, int]], dtype: np.dtype[Any], digest: 'hashlib._Hash'
-) -> None:
-  meta = {'splits': splits, 'dtype': dtype.str, 'content': digest.hexdigest()}
-  (folder / _META).write_text(json.dumps(meta, indent=1), 'utf-8')
-
-
-def _write_split(
-  folder: Path,
-  name: str,
-  vocabulary: tokenizer.Vocabulary,
-  documents: Iterable[Iterable[str]],
-  framing: Framing,
-  dtype: np.dtype[Any],
-  digest: 'hashlib._Hash',
-  progress: Progress,
-) -> dict[str, int] | None:
-  begin, end = (np.array(ids, dtype) for ids in framing)
-  starts = array.array('q')
-  text_bytes, at = 0, 0
-
-  def put(file: IO[bytes], ids: NDArray[Any]) -> int:
-    block = ids.astype(dtype).tobytes()
-    digest.update(block)
-    file.write(block)
-    return len(ids)
-
-  with open(folder / f'{name}.bin', 'wb') as file:
-    for batch in _batches(documents, vocabulary.split_point):
-      for (text, begins), ids in zip(batch, _encoded(vocabulary, batch), strict=True):
-        if begins:
-          if starts or not begin.size:
-            at += put(file, end)
-          starts.append(at)
-          at += put(file, begin)
-        at += put(file, ids)
-        text_bytes += (size := len(text.encode('utf-8', 'surrogatepass')))
-        progress.advance(size)
-    if starts:
-      at += put(file, end)
-  if not starts:
-    (folder / f'{name}.bin').unlink()
-    return None
-  np.save(folder / f'{name}.starts.npy', np.array([*starts, at], np.int64))
-  return {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
-
-
-def _batches(
-  documents: Iterable[Iterable[str]], split_point: Callable[[str], int]
-) -> Iterator[list[tuple[str, bool]]]:
-  """Yield batches of (chunk of text, whether it begins a document)."""
-  batch, size = [], 0
-  for document in documents:
-    begins = True
-    for text in text_chunks.chunks(document, split_point, _CHUNK):
-      batch.append((text, begins))
-      begins = False
-      if (size := size + len(text)) >= _BATCH:
-        yield batch
-        batch, size = [], 0
-  if batch:
-    yield batch
-
-
-def _encoded(
-  vocabulary: tokenizer.Vocabulary, batch: list[tuple[str, bool]]
-) -> Iterator[NDArray[np.int32]]:
-  first = iter(vocabulary.encode_batch([text for text, begins in batch if begins]))
-  rest = [text for text, begins in batch if not begins]
-  continued = iter(vocabulary.continuation.encode_batch(rest))
-  for _, begins in batch:
-    yield next(first if begins else continued)
-
-
-def _complete(path: Path) -> bool:
-  try:
-    meta = json.loads((path / _META).read_text('utf-8'))
-    width = np.dtype(meta['dtype']).itemsize
-    sizes = {name: row['tokens'] * width for name, row in meta['splits'].items()}
-    return all((path / f'{name}.bin').stat().st_size == size for name, size in sizes.items())
-  except (OSError, ValueError, KeyError):
-    return False
-
-
-def _write(cache: Path, key: str, write: Callable[[Path], None]) -> None:
-  # This process holds the lock of the key, so other folders are left from interrupted writers.
-  for stale in [cache / key, *cache.glob(f'.{key}.*')]:
-    if stale.is_dir():
+def _write(cache: Path, key: str, identity: dict[str, Any], write: Callable[[Path], None]) -> None:
+  # This process holds the lock of the key. A partial folder is left from a killed writer.
+  folder = cache / f'.{key}.partial'
+  for stale in cache.glob(f'.{key}.*'):
+    if stale != folder:
       shutil.rmtree(stale)
-  folder = cache / f'.{key}.{secrets.token_hex(4)}'
-  folder.mkdir()
+  if changes := identity_lib.changes(cache, identity):
+    _logger.warning('data: the text is tokenised again: %s.', changes)
+  folder.mkdir(exist_ok=True)
   try:
     write(folder)
+    (folder / identity_lib.FILE).write_text(json.dumps(identity), 'utf-8')
     for file in folder.iterdir():
       with open(file, 'rb+') as f:
         os.fsync(f.fileno())
     folder.rename(cache / key)
-  finally:
+  except Exception:
     shutil.rmtree(folder, ignore_errors=True)
+    raise
 
 
 @contextlib.contextmanager

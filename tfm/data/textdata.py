@@ -12,12 +12,14 @@ import numpy as np
 
 from tfm.core.errors import UserError
 from tfm.data import framing as framing_lib
+from tfm.data import rejects
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Choice, Framing
 from tfm.data.layout import Packing
-from tfm.data.store import Store, default_cache, open_store, write_store
+from tfm.data.store import Store, default_cache, open_store
+from tfm.data.store_writer import saved_vocabulary, write_store
 from tfm.data.tokenizer import Bpe, Tokenizer, Vocabulary
 
 
@@ -186,7 +188,7 @@ class TextData(Data):
     """
 
     def write(folder: Path) -> None:
-      vocabulary = learn()
+      vocabulary = saved_vocabulary(folder) or learn()
       around = Framing(end=(vocabulary.special('eos'),)) if framing is None else framing
       write_store(folder, vocabulary, self.streams, around, self.total_bytes())
 
@@ -194,8 +196,10 @@ class TextData(Data):
     cache = Path(self.cache).expanduser() if self.cache else default_cache()
     store = open_store(cache, identity, write)
     if 'train' not in store.splits:
+      found = '; '.join(rejects.lines(store.meta.get('rejected', {}).get('train', {})))
+      reason = f' ({found})' if found else ''
       raise UserError(
-        f'data: {type(self).__name__.lower()} has no text to train on. Expected some text.'
+        f'data: {type(self).__name__.lower()} has no text to train on{reason}. Expected some text.'
       )
     return store
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 import dataclasses
+import importlib
+import os
 from typing import Any
 
 from tfm.core.errors import UserError
+from tfm.data import builders
 from tfm.data.textdata import TextData
 
 _BATCH = 1024
@@ -20,6 +23,8 @@ class Tfds(TextData):
     val_split: The validation split. Empty holds out nothing.
     feature: The text feature.
     data_dir: The folder of prepared datasets. Defaults to that of TFDS.
+    manual_dir: The folder of the files that you downloaded, for datasets that need them, such as
+      those of `tfm/data/builders`.
   """
 
   name: str = ''
@@ -27,6 +32,7 @@ class Tfds(TextData):
   val_split: str = 'test'
   feature: str = 'text'
   data_dir: str = ''
+  manual_dir: str = ''
 
   def documents(self, split: str) -> Iterator[str]:
     chosen = self.split if split == 'train' else self.val_split
@@ -70,6 +76,8 @@ class Tfds(TextData):
 
   def _builder(self) -> Any:
     library = _library()
+    if (own := self.name.partition(':')[0]) in builders.MODULES:
+      importlib.import_module(builders.MODULES[own])
     try:
       builder = library.builder(
         self.name, data_dir=self.data_dir or None, file_format='array_record'
@@ -81,8 +89,23 @@ class Tfds(TextData):
     except ValueError as error:
       raise self._not_array_record(error) from error
     if not builder.is_prepared():
-      builder.download_and_prepare()
+      self._prepare(library, builder)
     return builder
+
+  def _prepare(self, library: Any, builder: Any) -> None:
+    """Download and convert the dataset, or convert the files of `manual_dir`."""
+    config = library.download.DownloadConfig()
+    if self.manual_dir:
+      config.manual_dir = os.path.expanduser(self.manual_dir)
+    try:
+      builder.download_and_prepare(download_config=config)
+    except AssertionError as error:
+      if 'manual' not in str(error).lower():
+        raise
+      raise UserError(
+        f'data.manual_dir: {self.name} is made of files that you download '
+        f'({builder.MANUAL_DOWNLOAD_INSTRUCTIONS}) Expected their folder.'
+      ) from error
 
   def _not_array_record(self, error: Exception) -> UserError:
     return UserError(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tfm.core import json_text
 from tfm.core.errors import UserError
-from tfm.data.text import read
+from tfm.data import readers
 
 #: The names of roles in files with "from" and "value" (ShareGPT).
 _ROLES = {'human': 'user', 'gpt': 'assistant', 'bing': 'assistant', 'chatgpt': 'assistant'}
@@ -39,7 +39,7 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
   Raises:
     UserError: The file cannot be read, or a line is no conversation. The message has its number.
   """
-  for number, line in enumerate(_lines(read(path)), 1):
+  for number, line in enumerate(_lines(readers.text(path)), 1):
     if line.strip():
       yield _dialogue(line, f'data.files: {path} line {number}')
 
