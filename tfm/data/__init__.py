@@ -9,6 +9,7 @@ from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.images import Images
 from tfm.data.listops import ListOps
+from tfm.data.pairs import PairCorpus, Pairs
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
@@ -16,8 +17,7 @@ from tfm.data.tfds import Tfds
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
-  'ListOps',
-  'RawBatch', 'Stdlib',
+  'ListOps', 'PairCorpus', 'Pairs', 'RawBatch', 'Stdlib',
   'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
@@ -27,6 +27,7 @@ TABLE = Table(
   folders=Folders,
   images=Images,
   listops=ListOps,
+  pairs=Pairs,
   text=Text,
   stdlib=Stdlib,
   tfds=Tfds,

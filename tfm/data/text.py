@@ -85,7 +85,7 @@ class Text(TextData):
     paths = []
     for item in getattr(self, name).split(','):
       if item.strip():
-        paths += _expand(name, item.strip())
+        paths += expand(name, item.strip())
     return paths
 
 
@@ -167,7 +167,19 @@ def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, in
   return number, byte + len(text[: cut - before].encode())
 
 
-def _expand(name: str, item: str) -> list[Path]:
+def expand(name: str, item: str) -> list[Path]:
+  """Return the files of a path, a glob or a folder, sorted.
+
+  Args:
+    name: The field of the data source, for errors.
+    item: The path, glob or folder.
+
+  Returns:
+    The files. A path without magic characters is returned unchecked.
+
+  Raises:
+    UserError: No file matches.
+  """
   path = Path(item).expanduser()
   if path.is_dir():
     hidden = lambda p: any(part.startswith('.') for part in p.relative_to(path).parts)

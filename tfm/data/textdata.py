@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class TextData(Data):
   begin: Choice = 'auto'
   end: Choice = 'auto'
   new_tokens: Literal['refuse', 'add'] = 'refuse'
+
+  #: Whether examples are pairs of source and target in place of documents.
+  paired: ClassVar[bool] = False
 
   def documents(self, split: str) -> Iterator[str]:
     """Yield the documents of 'train' or 'val', always in the same order."""
