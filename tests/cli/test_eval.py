@@ -88,4 +88,4 @@ def test_eval_ranks_choices_or_votes(monkeypatch, tmp_path, capsys):
   assert votes[2:] == (3, evaluate.FewShot(2, form='{}\n{}'))
   assert options == {'marker': '', 'temperature': 0.7}
   assert main.run([*flags, '--metrics=bleu']) == 2
-  assert 'are both set. Expected one of them' in capsys.readouterr().err
+  assert 'is set together with --choices. Expected one of them' in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -9,12 +10,13 @@ from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
 from tfm.data import Pairs, Text
 from tfm.data.tokenizer import Char
-from tfm.evaluate import Outputs, evaluate_outputs
+from tfm.evaluate import Outputs, evaluate_losses, evaluate_outputs
 from tfm.evaluate.outputs import batches, examples, generate_all
 from tfm.generate import generate
 from tfm.hub.loaded import Loaded
 from tfm.tasks import Seq2Seq
 from tfm.train import Experiment
+from tfm.train.evaluate import evaluate_checkpoint
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def _opened(data, name):
 
 
 @pytest.mark.parametrize('name', ['encdec', 'learned'])
-def test_outputs_equal_those_of_single_prompts(data, name):
+def test_outputs_equal_outputs_of_single_prompts(data, name):
   loaded, x = _opened(data, name)
   sources = ['ab', 'abababab', 'ab' * 20, 'b', 'a']
   texts = generate_all(loaded, x, sources)
@@ -90,3 +92,16 @@ def test_metrics_need_pairs(data):
       evaluate_outputs(loaded, wrong, ['bleu'])
   with pytest.raises(UserError, match='unknown metric'):
     evaluate_outputs(loaded, x, ['blue'])
+
+
+def test_loss_intervals_surround_the_metrics_of_a_checkpoint(data):
+  loaded, _ = _opened(data, 'encdec')
+  load = lambda path: loaded
+  plain = evaluate_checkpoint('there', 'train', load=load)
+  found = evaluate_losses('there', 'train', load=load)
+  assert plain.pop('step') == 0
+  assert {name: score.value for name, score in found.items()} == pytest.approx(plain, rel=1e-5)
+  assert plain['val_perplexity'] == pytest.approx(math.exp(plain['val_loss_nats']))
+  for score in found.values():
+    assert score.low <= score.value <= score.high
+  assert found['val_loss_nats'].low < found['val_loss_nats'].high

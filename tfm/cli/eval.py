@@ -28,6 +28,9 @@ BATCHES = flags.DEFINE_integer(
   lower_bound=1,
   flag_values=FLAGS,
 )
+INTERVALS = flags.DEFINE_bool(
+  'intervals', False, 'add 95% intervals over sequences', flag_values=FLAGS
+)
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object', flag_values=FLAGS)
 FLAGS.group('Generated texts')
 METRICS = flags.DEFINE_list(
@@ -90,13 +93,19 @@ def main() -> None:
       f'--config: is {CONFIG.file!r}, but checkpoints have configs. Expected --config.PATH=VALUE.'
     )
   if METRICS.value and CHOICES.value:
-    raise errors.UserError('--metrics, --choices: are both set. Expected one of them.')
+    raise errors.UserError('--metrics: is set together with --choices. Expected one of them.')
   from tfm.hub import load
 
   read = lambda path: load(path, ignore=IGNORED.value, adapter=ADAPTER.value)
   change = lambda experiment: CONFIG.resolve(experiment).config
   if METRICS.value or CHOICES.value:
     _print_scores(_choices(read) if CHOICES.value else _outputs(read, change))
+    return
+  if INTERVALS.value:
+    from tfm.evaluate import evaluate_losses
+
+    path, most = CHECKPOINT.value, BATCHES.value
+    _print_scores(evaluate_losses(path, SPLIT.value, change, most, read, SEED.value), 4)
     return
   from tfm.train.evaluate import evaluate_checkpoint
 
@@ -143,10 +152,11 @@ def _generation() -> dict[str, Any]:
   return {flag.name: flag.value for flag in given if flag.value is not None}
 
 
-def _print_scores(scores: dict[str, Any]) -> None:
+def _print_scores(scores: dict[str, Any], digits: int = 2) -> None:
   if JSON.value:
     print(json.dumps({name: score._asdict() for name, score in scores.items()}))
     return
   for name, score in scores.items():
     note = f'  {score.note}' if score.note else ''
-    print(f'{name:>20}  {score.value:.2f}  [{score.low:.2f}, {score.high:.2f}]{note}')
+    value, low, high = (f'{x:.{digits}f}' for x in score[:3])
+    print(f'{name:>20}  {value}  [{low}, {high}]{note}')

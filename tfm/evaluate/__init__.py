@@ -6,10 +6,11 @@ choices of questions, and `tfm.evaluate.lm_eval` runs the tasks of the package l
 
 from tfm.evaluate.bootstrap import Score, interval, measure, score
 from tfm.evaluate.choices import FewShot, Question, evaluate_choices, evaluate_votes
+from tfm.evaluate.losses import evaluate_losses
 from tfm.evaluate.metrics import TABLE, Measured
 from tfm.evaluate.outputs import Example, Outputs, evaluate_outputs
 
 __all__ = [
   'TABLE', 'Example', 'FewShot', 'Measured', 'Outputs', 'Question', 'Score', 'evaluate_choices',
-  'evaluate_outputs', 'evaluate_votes', 'interval', 'measure', 'score',
+  'evaluate_losses', 'evaluate_outputs', 'evaluate_votes', 'interval', 'measure', 'score',
 ]  # fmt: skip

@@ -91,7 +91,7 @@ class Requests:
     for number, request in enumerate(requests):
       ids = [self.eot_token_id, *self._encode(request.args[0])]
       for start in range(1, len(ids), self.length):
-        # The first token of a window follows the last one of the window before.
+        # The context of a window is the token before it.
         windows.append((ids[start - 1 : start], ids[start : start + self.length]))
         texts.append(number)
     totals = [0.0] * len(requests)
@@ -100,7 +100,7 @@ class Requests:
     return totals
 
   def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-    """Return the continuation of each context up to one of its `until` texts."""
+    """Return the continuation of each context, without its first `until` text and the rest."""
     del disable_tqdm
     texts = [''] * len(requests)
     for options, group in _groups(requests):
@@ -155,7 +155,7 @@ def _groups(requests: Sequence[Any]) -> list[tuple[dict[str, Any], list[int]]]:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-  """Return options of `tfm.generate` from those of lm-eval."""
+  """Return options of `tfm.generate` for the options of a request."""
   until = given.get('until', ())
   stop = [until] if isinstance(until, str) else list(until)
   temperature = float(given.get('temperature', 0.0)) if given.get('do_sample') else 0.0

@@ -209,12 +209,7 @@ def evaluate_checkpoint(
       or its tokenizer.
   """
   loaded, x, stored = open_checkpoint(path, change, load)
-  data = x.data
-  if isinstance(data, TextData):
-    trained_on = stored.data if loaded.experiment else None
-    dataset: Dataset = _open_text(path, x, data, trained_on, loaded.tokenizer)
-  else:
-    dataset = data.open(x.task)
+  dataset = open_dataset(path, loaded, x, stored)
   layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
   eval_fn = measured(eval_fn, x.task, dataset, replicated)
@@ -224,6 +219,27 @@ def evaluate_checkpoint(
   if (nats := scores.get('val_loss_nats')) is not None:
     scores['val_perplexity'] = math.exp(nats) if nats < 700 else math.inf
   return {'step': loaded.step, **scores}
+
+
+def open_dataset(path: str | Path, loaded: Any, x: Experiment, stored: Experiment) -> Dataset:
+  """Open the data of an experiment, with the vocabulary of the model for text.
+
+  Args:
+    path: The checkpoint, for errors.
+    loaded: The model, from `open_checkpoint`.
+    x: The changed experiment.
+    stored: The experiment of the checkpoint.
+
+  Returns:
+    The dataset.
+
+  Raises:
+    UserError: The model has no vocabulary, or the text needs another one.
+  """
+  if not isinstance(x.data, TextData):
+    return x.data.open(x.task)
+  trained_on = stored.data if loaded.experiment else None
+  return _open_text(path, x, x.data, trained_on, loaded.tokenizer)
 
 
 def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
