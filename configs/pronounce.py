@@ -13,7 +13,6 @@ from tfm.data.tokenizer import Char
 from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
-from tfm.parts.absolute import Sinusoidal
 from tfm.parts.act import Gelu
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed.tokens import Tokens
@@ -21,6 +20,7 @@ from tfm.parts.ffn import Mlp
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
+from tfm.parts.relative import RoPE
 from tfm.tasks import Seq2Seq
 from tfm.train import Experiment, Record
 
@@ -28,13 +28,11 @@ from tfm.train import Experiment, Record
 def get_config() -> Experiment:
   """Return 3 + 3 layers of width 128; about six words are packed into each row."""
   norm, ffn = LayerNorm(), Mlp(512, Gelu())
-  reader = Block(Attention(4, mask=Mask()), ffn, norm, dropout=0.1)
-  writer = Block(Attention(4), ffn, norm, cross=CrossAttention(4), dropout=0.1)
-  encoder = Tower(segments=(Segment((reader,), 3),), absolute=Sinusoidal(), norm=norm)
+  reader = Block(Attention(4, mask=Mask(), relative=RoPE()), ffn, norm, dropout=0.1)
+  writer = Block(Attention(4, relative=RoPE()), ffn, norm, cross=CrossAttention(4), dropout=0.1)
+  encoder = Tower(segments=(Segment((reader,), 3),), norm=norm)
   return Experiment(
-    model=Model(
-      Tokens(48), 128, (Segment((writer,), 3),), Sinusoidal(), norm, towers={'encoder': encoder}
-    ),
+    model=Model(Tokens(48), 128, (Segment((writer,), 3),), norm=norm, towers={'encoder': encoder}),
     data=Pairs(tokenizer=Char(), length=64, target_length=160, isolate=True, batch=16),
     task=Seq2Seq(label_smoothing=0.1),
     optim=AdamW(lr=2e-3, schedule=Cosine(warmup=100, floor=0.05), b2=0.98, decay=0.01),

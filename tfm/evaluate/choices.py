@@ -11,7 +11,7 @@ import numpy as np
 from tfm.core.errors import UserError
 from tfm.data import stateless_rng
 from tfm.evaluate.bootstrap import Score, measure
-from tfm.evaluate.metrics import Measured
+from tfm.evaluate.metrics import mean
 from tfm.generate import voting
 from tfm.generate.likelihood import rank
 from tfm.generate.prompts import decoding_problems
@@ -126,7 +126,7 @@ def evaluate_choices(
     decoder_start=start,
   )  # fmt: skip
   right = [q.choices[r.best] == q.answer for q, r in zip(questions, ranked, strict=True)]
-  return _accuracy(right, few_shot.seed)
+  return {'accuracy': measure(mean(right), few_shot.seed)}
 
 
 def evaluate_votes(
@@ -166,13 +166,7 @@ def evaluate_votes(
       model.spec, model.params, part, n=n, parse=parse, tokenizer=model.tokenizer, **given
     )
   right = [a == q.answer.strip() for q, a in zip(questions, answers, strict=True)]
-  return _accuracy(right, few_shot.seed)
-
-
-def _accuracy(right: Sequence[bool], seed: int) -> dict[str, Score]:
-  rows = np.array([(value, 1.0) for value in right], np.float64)
-  value = lambda sums: 100 * float(sums[0] / sums[1])
-  return {'accuracy': measure(Measured(rows, value), seed)}
+  return {'accuracy': measure(mean(right), few_shot.seed)}
 
 
 def _first_line(text: str) -> str | None:

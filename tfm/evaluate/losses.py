@@ -1,6 +1,7 @@
 """The metrics of a task with 95% intervals over examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,21 @@ def evaluate_losses(
     for batch in progress.track(batches(x, dataset, layout, batch_axis, split, most)):
       found.append(jax.device_get(each(loaded.params, batch)))
   names = list(found[0]) if found else []
-  columns = [np.concatenate([part[name][i] for part in found]) for name in names for i in (0, 1)]
-  rows = np.stack(columns, 1).astype(np.float64) if columns else np.zeros((0, 2))
+  rows = _rows(found, names)
   counted = rows[rows[:, 2 * names.index('loss') + 1] > 0] if names else rows
   if not len(counted):
     raise UserError('eval: the split has no labels. Expected at least one example.')
   known = list(_scores(x.task, names, counted.sum(0)))
   value = lambda name: lambda sums: _scores(x.task, names, sums)[name]
   return {f'val_{name}': measure(Measured(counted, value(name)), seed) for name in known}
+
+
+def _rows(found: Sequence[Any], names: Sequence[str]) -> Floats:
+  """Return sum and weight of each ratio for each example, float64 [examples, 2 ratios]."""
+  columns = []
+  for name, part in itertools.product(names, (0, 1)):
+    columns.append(np.concatenate([ratios[name][part] for ratios in found]))
+  return np.stack(columns, 1).astype(np.float64) if columns else np.zeros((0, 2))
 
 
 def _scores(task: Task, names: list[str], sums: Floats) -> dict[str, float]:

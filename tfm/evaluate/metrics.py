@@ -47,8 +47,7 @@ def chrf(outputs: Sequence[str], references: References) -> Measured:
 
 def exact_match(outputs: Sequence[str], references: References) -> Measured:
   """Percentage of outputs that equal a reference, without outer spaces."""
-  pairs = zip(outputs, references, strict=True)
-  return _mean(output.strip() in {text.strip() for text in texts} for output, texts in pairs)
+  return _best(lambda output, text: float(output.strip() == text.strip()), outputs, references)
 
 
 def f1(outputs: Sequence[str], references: References) -> Measured:
@@ -56,8 +55,7 @@ def f1(outputs: Sequence[str], references: References) -> Measured:
 
   Case, punctuation and English articles are ignored.
   """
-  pairs = zip(outputs, references, strict=True)
-  return _mean(max(_word_f1(output, text) for text in texts) for output, texts in pairs)
+  return _best(_word_f1, outputs, references)
 
 
 def wer(outputs: Sequence[str], references: References) -> Measured:
@@ -84,9 +82,8 @@ def rouge(outputs: Sequence[str], references: References) -> Measured:
   Each example uses the reference with the highest score.
   """
   scorer = _library('rouge_score.rouge_scorer').RougeScorer(['rougeL'], use_stemmer=True)
-  of = lambda output, text: scorer.score(text, output)['rougeL'].fmeasure
-  pairs = zip(outputs, references, strict=True)
-  return _mean(max(of(output, text) for text in texts) for output, texts in pairs)
+  of = lambda output, text: float(scorer.score(text, output)['rougeL'].fmeasure)
+  return _best(of, outputs, references)
 
 
 TABLE = Table(
@@ -95,9 +92,20 @@ TABLE = Table(
 )  # fmt: skip
 
 
-def _mean(values: Iterable[float]) -> Measured:
+def mean(values: Iterable[float]) -> Measured:
+  """Return the mean of a value for each example, in percent."""
   rows = np.array([(value, 1.0) for value in values], np.float64)
   return Measured(rows, lambda sums: 100 * float(sums[0] / sums[1]))
+
+
+def _best(
+  of: Callable[[str, str], float], outputs: Sequence[str], references: References
+) -> Measured:
+  """Return the mean of `of(output, reference)` for the best reference of each output."""
+  values = []
+  for output, texts in zip(outputs, references, strict=True):
+    values.append(max(of(output, text) for text in texts))
+  return mean(values)
 
 
 def _sacrebleu(name: str, outputs: Sequence[str], references: References) -> Measured:
