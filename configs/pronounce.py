@@ -5,7 +5,10 @@
   tfm train --config=pronounce --config.data.files=pronounce.tsv --workdir=runs/pronounce
   tfm eval --checkpoint=runs/pronounce --metrics=per,exact_match --merge_sources
 
-An encoder-decoder of 1.4M parameters for a CPU. All variants of a word are in one split.
+An encoder-decoder of 1.4M parameters for a CPU. All variants of a word are in one split. After 530
+steps of a short run (--config.steps=600 --config.data.batch=12; 15 minutes on 2 busy CPU cores),
+500 held-out words have a phoneme error rate of 29.5% and 24.8% exact matches. The full run is not
+measured yet.
 """
 
 from tfm.data import Pairs
