@@ -30,6 +30,7 @@ _BELOW = {
   'generate': {'model', 'parts', 'data', 'core'},
   'plan': {'train', 'generate', 'model', 'parts', 'tasks', 'data', 'optim', 'core'},
   'hub': {'zoo', 'train', 'generate', 'model', 'parts', 'data', 'core'},
+  'evaluate': {'hub', 'train', 'tasks', 'generate', 'model', 'parts', 'data', 'core'},
 }
 
 

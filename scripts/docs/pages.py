@@ -16,7 +16,8 @@ SECTIONS = {
   'Rooms': (
     'tfm/core/README.md', 'tfm/model/README.md', 'tfm/zoo/README.md', 'tfm/data/README.md',
     'tfm/tasks/README.md', 'tfm/optim/README.md', 'tfm/train/README.md', 'tfm/generate/README.md',
-    'tfm/plan/README.md', 'tfm/hub/README.md', 'tfm/cli/README.md', 'tfm/formal/README.md',
+    'tfm/plan/README.md', 'tfm/hub/README.md', 'tfm/evaluate/README.md', 'tfm/cli/README.md',
+    'tfm/formal/README.md',
   ),
   'Add to tfm': (
     'tfm/parts/ADDING.md', 'tfm/zoo/ADDING.md', 'tfm/data/ADDING.md', 'tfm/tasks/ADDING.md',
@@ -40,6 +41,7 @@ ROOMS = (
   'generate',
   'plan',
   'hub',
+  'evaluate',
 )
 #: Modules of families are listed in MODELS.md: one page for each would hide the others.
 CORE_OF_ZOO = ('entry', 'fields', 'rotary', 'bookkeeping', 'llama', 'weights', 'weights.family')

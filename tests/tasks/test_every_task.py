@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfm.core.config import from_json, to_json
-from tfm.data import Folders
+from tfm.data import Folders, Pairs
 from tfm.data.tokenizer import Byte
 from tfm.tasks import TABLE, Classify, Task, TextTask, mean
 
@@ -19,8 +19,23 @@ TEXT = sorted(name for name, cls in TABLE.items() if issubclass(cls, (TextTask, 
 def opened(request, data, tmp_path_factory):
   task = TABLE[request.param]()
   if list(task.fits_data(data)):
-    data = _labelled(tmp_path_factory.mktemp('classes'), data)
+    make = _paired if request.param == 'seq2seq' else _labelled
+    data = make(tmp_path_factory.mktemp('examples'), data)
   return task, data.open(task), data
+
+
+def _paired(folder, data):
+  """Return pairs of numbers and their digits, with the length and batch size of `data`."""
+  lines = [f'{i}\t{" ".join(str(i))}' for i in range(400)]
+  (folder / 'pairs.tsv').write_text('\n'.join(lines))
+  return Pairs(
+    files=str(folder / 'pairs.tsv'),
+    val_every=4,
+    tokenizer=Byte(),
+    length=data.length,
+    batch=data.batch,
+    cache=str(folder / 'cache'),
+  )
 
 
 def _labelled(folder, data):

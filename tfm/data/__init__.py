@@ -12,6 +12,7 @@ from tfm.data.hf_dataset import HfDataset
 from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
+from tfm.data.pairs import PairCorpus, Pairs
 from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
@@ -20,7 +21,8 @@ from tfm.data.tfds import Tfds
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
-  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'RawBatch', 'SeveralSources', 'Stdlib',
+  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
+  'SeveralSources', 'Stdlib',
   'Text', 'TextData', 'Tfds',
 ]  # fmt: skip
 
@@ -33,6 +35,7 @@ TABLE = Table(
   images=Images,
   listops=ListOps,
   mixture=Mixture,
+  pairs=Pairs,
   several=SeveralSources,
   text=Text,
   stdlib=Stdlib,

@@ -146,7 +146,7 @@ class Conversations(TextData):
   def check_sources(self) -> None:
     self._source().check_sources()
 
-  def total_bytes(self) -> int:
+  def total_bytes(self) -> int | None:
     return self._source().total_bytes()
 
   def check(self) -> Iterator[str]:

@@ -199,12 +199,12 @@ class Packed:
   def sequences(self, index: Ints, phase: Ints) -> Sequences:
     del phase
     count = self.first[index + 1] - self.first[index]
-    nth = _ranges(count)
+    nth = ranges(count)
     piece = np.repeat(self.first[index], count) + nth
     length, row = self.length[piece], np.repeat(np.arange(len(index)), count)
     begin = np.cumsum(length) - length
     column = begin - np.repeat(begin[np.cumsum(count) - count], count)
-    position = _ranges(length)
+    position = ranges(length)
     flat = np.repeat(row * self.window + column, length) + position
     out = np.zeros((3, len(index) * self.window), np.int32)
     out[0, flat] = self.split.tokens[np.repeat(self.start[piece], length) + position]
@@ -236,7 +236,7 @@ class Pieces:
     starts = self.split.starts
     sizes = np.diff(starts) - starts[0]
     count = np.maximum(-(-sizes // self.window), 1)
-    start = np.repeat(starts[:-1], count) + _ranges(count) * self.window
+    start = np.repeat(starts[:-1], count) + ranges(count) * self.window
     end = np.repeat(starts[:-1] + sizes, count)
     for name, value in (('start', start), ('length', np.minimum(end - start, self.window))):
       object.__setattr__(self, name, value)
@@ -347,7 +347,7 @@ def split_documents(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints
   begin, end = document_bounds(starts, overlap)
   stride = window - overlap
   count = np.maximum(-(-(end - begin - overlap) // stride), 0)
-  start = np.repeat(begin, count) + _ranges(count) * stride
+  start = np.repeat(begin, count) + ranges(count) * stride
   return start, np.minimum(np.repeat(end, count) - start, window)
 
 
@@ -384,7 +384,7 @@ def pack(length: Ints, window: int) -> tuple[Ints, Ints]:
   return order, np.searchsorted(row_of[order], np.arange(rows + 1))
 
 
-def _ranges(counts: NDArray[Any]) -> Ints:
+def ranges(counts: NDArray[Any]) -> Ints:
   """Return 0..c-1 for every count c, concatenated."""
   total = int(counts.sum())
   return np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)

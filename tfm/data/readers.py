@@ -48,7 +48,7 @@ def documents(path: Path, reading: Reading = Reading()) -> Iterator[Document]:
     UserError: The file cannot be read, a package is missing, or a document is invalid and the
       choice does not permit it.
   """
-  reader = READERS.get(_suffix(path))
+  reader = READERS.get(suffix(path))
   if reader is None:
     yield text(path, reading.invalid)
     return
@@ -68,23 +68,23 @@ def text(path: Path, invalid: Invalid = 'refuse') -> Iterator[str]:
 
 def is_text(path: Path) -> bool:
   """Return whether a file is one document of text."""
-  return _suffix(path) not in READERS
+  return suffix(path) not in READERS
 
 
 def is_plain(path: Path) -> bool:
   """Return whether the size of a file is about the size of its text."""
-  return path.suffix.lower() not in blocks.OPENERS and _suffix(path) not in _TABLES
+  return path.suffix.lower() not in blocks.OPENERS and suffix(path) not in _TABLES
 
 
 def check_packages(path: Path) -> None:
   """Raise a UserError if a package that the format of a file needs is not installed."""
   if path.suffix.lower() == '.zst':
     blocks.zstandard(path)
-  if _suffix(path) in _TABLES:
+  if suffix(path) in _TABLES:
     _pyarrow(path)
 
 
-def _suffix(path: Path) -> str:
+def suffix(path: Path) -> str:
   """Return the suffix of the format, which may precede that of the compression."""
   suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
   if suffixes and suffixes[-1] in blocks.OPENERS:

@@ -21,13 +21,14 @@ def summary(dataset: Dataset) -> dict[str, dict[str, Any]]:
     counted. The parts of a mixture are `SPLIT:NAME`. Other datasets have the number of examples.
   """
   if isinstance(dataset, MixedCorpus):
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, corpus in dataset.corpora.items():
       rows |= {f'{split}:{name}': row for split, row in summary(corpus).items()}
     return rows
   if not isinstance(dataset, Corpus):
     return {split: {'examples': dataset.eval_steps(split, 1)} for split in dataset.splits}
-  meta, rows = dataset.store.meta, {}
+  meta = dataset.store.meta
+  rows = {}
   for split, row in meta['splits'].items():
     rows[split] = {
       'documents': row['documents'],

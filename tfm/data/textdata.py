@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -62,6 +62,9 @@ class TextData(Data):
   def isolated(self) -> bool:
     """Whether documents of a sequence cannot attend to each other."""
     return self.packed != 'stream'
+
+  #: Whether examples are pairs of source and target in place of documents.
+  paired: ClassVar[bool] = False
 
   def documents(self, split: str) -> Iterator[str]:
     """Yield the documents of 'train' or 'val', always in the same order."""

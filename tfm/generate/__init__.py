@@ -2,7 +2,7 @@
 
 `generate` decodes a batch of prompts, `stream` yields its tokens step by step, and `prepare` lays
 out parameters once for many calls. `few_shot` writes prompts with worked examples, and `vote`
-takes the majority answer of several samples.
+takes the majority answer of several samples. `rank` compares choices by their log-probability.
 """
 
 import sys
@@ -17,6 +17,8 @@ from tfm.generate.drafts import LookupDraft as LookupDraft
 from tfm.generate.drafts import ModelDraft as ModelDraft
 from tfm.generate.drafts import MTPDraft as MTPDraft
 from tfm.generate.language import detect_language as detect_language
+from tfm.generate.likelihood import log_likelihoods as log_likelihoods
+from tfm.generate.likelihood import rank as rank
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling

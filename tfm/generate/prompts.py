@@ -93,9 +93,9 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   arrays = _arrays(spec, prompts)
   sequences: list[list[int]] = []
   if not arrays:
-    sequences = [
-      prompt_ids.encode(i, p, tokenizer) for i, p in enumerate(prompt_ids.listed(prompts))
-    ]
+    listed = prompt_ids.listed(prompts)
+    end = source_end(spec, tokenizer) if isinstance(listed[0], str) else ()
+    sequences = [[*prompt_ids.encode(i, p, tokenizer), *end] for i, p in enumerate(listed)]
   reader = spec.tower('encoder' if spec.encoder is not None else MAIN)
   for i, sequence in enumerate(sequences):
     _check_ids(reader, sequence, f'prompt {i}')
@@ -233,6 +233,15 @@ def _slots(spec: Model, length: int, i: int, options: Options) -> tuple[int, int
     )
   slots = bucket(bucket(length) + new)
   return slots if limit is None else min(slots, limit), bucket(new)
+
+
+def source_end(spec: Model, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+  """Return the end token of the texts of an encoder, with which tfm trains encoder-decoders.
+
+  Published tokenizers add the special tokens of their prompts.
+  """
+  learnt = spec.encoder is not None and not getattr(tokenizer, 'published', True)
+  return several(getattr(tokenizer, 'eos', None)) if learnt else ()
 
 
 def _source(limit: int | None, sequences: list[list[int]]) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
 from tfm.tasks.prefix_lm import PrefixLM
 from tfm.tasks.regress import Regress
+from tfm.tasks.seq2seq import Seq2Seq
 from tfm.tasks.several import SeveralTasks
 from tfm.tasks.span_corruption import SpanCorruption
 from tfm.tasks.text import TextTask
@@ -28,6 +29,7 @@ __all__ = [
   'PrefixLM',
   'Ratio',
   'Regress',
+  'Seq2Seq',
   'SeveralTasks',
   'Shown',
   'SpanCorruption',
@@ -47,6 +49,7 @@ TABLE = Table(
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,
   regress=Regress,
+  seq2seq=Seq2Seq,
   several=SeveralTasks,
   span_corruption=SpanCorruption,
 )

@@ -133,12 +133,13 @@ class TextTask(Task):
     return chunked_cross_entropy(logits, labels_BT, Target.of(logits.vocab, *smoothing), chunk)
 
   def fits_data(self, data: Data) -> Iterator[str]:
+    name = self.table().name_of(self)
     if not isinstance(data, TextData):
-      name = self.table().name_of(self)
       yield f'task: {name} needs text. Expected a source of text, such as data=text.'
     elif 'loss' in data.specs() and not self.weighs_tokens:
-      name = self.table().name_of(self)
       yield f'task: {name} would train on all messages of conversations. Expected causal_lm.'
+    elif data.paired:
+      yield f'task: {name} needs documents, and the data has pairs. Expected task=seq2seq.'
 
   def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
     assert isinstance(dataset, Corpus)

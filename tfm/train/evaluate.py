@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -178,33 +179,26 @@ def parts(
   return [name for name, n in sizes.items() for _ in range(0, n, stride)]
 
 
-def evaluate_checkpoint(
+def open_checkpoint(
   path: str | Path,
-  split: str = 'val',
   change: Callable[[Experiment], Experiment] = lambda x: x,
-  most: int | None = None,
   load: Callable[[str | Path], Any] | None = None,
-) -> dict[str, Any]:
-  """Evaluate a model on a split of data.
-
-  Text is read with the tokenizer of the model.
+) -> tuple[Any, Experiment, Experiment]:
+  """Return a model and the experiment to evaluate it with.
 
   Args:
     path: The workdir of a run, or the folder of a checkpoint. With `tfm.load` as `load`, also a
       published folder.
-    split: Name of the split.
     change: Returns the experiment to evaluate with, for example one with other data. A published
       model has no data.
-    most: The maximum number of batches, spread evenly over the split. Defaults to all.
     load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). Defaults to the
       reader of tfm's checkpoints.
 
   Returns:
-    `step`, and the metrics of the task named `val_...`. None where a metric is unknown.
+    The loaded model, the changed experiment, and the experiment of the checkpoint.
 
   Raises:
-    UserError: There is no checkpoint, no data is given, or the change would replace the model
-      or its tokenizer.
+    UserError: There is no checkpoint, no data is given, or the change would replace the model.
   """
   from tfm.train import checkpoint  # imported here, because Orbax takes long to import
 
@@ -220,14 +214,37 @@ def evaluate_checkpoint(
     )
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
-  data = x.data
-  if isinstance(data, TextData):
-    trained_on = stored.data if loaded.experiment else None
-    dataset: Dataset = _open_text(path, x, data, trained_on, loaded.tokenizer)
-  else:
-    dataset = data.open(x.task)
-    if loaded.tokenizer is not None and dataset.vocabulary is not None:
-      _check_vocabulary(path, loaded.tokenizer, dataset.vocabulary)
+  return loaded, x, stored
+
+
+def evaluate_checkpoint(
+  path: str | Path,
+  split: str = 'val',
+  change: Callable[[Experiment], Experiment] = lambda x: x,
+  most: int | None = None,
+  load: Callable[[str | Path], Any] | None = None,
+) -> dict[str, Any]:
+  """Evaluate a model on a split of data.
+
+  Text is read with the tokenizer of the model.
+
+  Args:
+    path: See `open_checkpoint`.
+    split: Name of the split.
+    change: See `open_checkpoint`.
+    most: The maximum number of batches, spread evenly over the split. Defaults to all.
+    load: See `open_checkpoint`.
+
+  Returns:
+    `step`, and the metrics of the task named `val_...`. None where a metric is unknown. Tasks with
+    a loss in nats per token also have `val_perplexity`.
+
+  Raises:
+    UserError: There is no checkpoint, no data is given, or the change would replace the model
+      or its tokenizer.
+  """
+  loaded, x, stored = open_checkpoint(path, change, load)
+  dataset = open_dataset(path, loaded, x, stored)
   layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
   eval_fn = measured(eval_fn, x.task, dataset, replicated)
@@ -235,7 +252,33 @@ def evaluate_checkpoint(
     scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
     of_parts = parts(x, dataset, split, most)
     scores = evaluate(x.task, eval_fn, loaded.params, scored, of_parts)
+  if (nats := scores.get('val_loss_nats')) is not None:
+    scores['val_perplexity'] = math.exp(nats) if nats < 700 else math.inf
   return {'step': loaded.step, **scores}
+
+
+def open_dataset(path: str | Path, loaded: Any, x: Experiment, stored: Experiment) -> Dataset:
+  """Open the data of an experiment, with the vocabulary of the model for text.
+
+  Args:
+    path: The checkpoint, for errors.
+    loaded: The model, from `open_checkpoint`.
+    x: The changed experiment.
+    stored: The experiment of the checkpoint.
+
+  Returns:
+    The dataset.
+
+  Raises:
+    UserError: The model has no vocabulary, or the text needs another one.
+  """
+  if not isinstance(x.data, TextData):
+    dataset = x.data.open(x.task)
+    if loaded.tokenizer is not None and dataset.vocabulary is not None:
+      _check_vocabulary(path, loaded.tokenizer, dataset.vocabulary)
+    return dataset
+  trained_on = stored.data if loaded.experiment else None
+  return _open_text(path, x, x.data, trained_on, loaded.tokenizer)
 
 
 def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
