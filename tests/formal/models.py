@@ -76,66 +76,17 @@ def probabilities(spec, params, **inputs):
 
 def theta_of(spec, params):
   """Return the parameters of a model in the notation of the paper."""
-  tables = params['embed']['table'].T, params['absolute']['table'].T
-  W_u = params['head']['head']['kernel'].T
-  if spec in (ENCODER_DECODER, PRE_NORM_ENCODER_DECODER):
-    own = params['encoder']
-    # Both sequences have the same position table in the paper.
-    assert spec.encoder.absolute == spec.absolute
-    body = formal.EncoderDecoder(
-      *tables, layers(own, encoder_layer), layers(params, decoder_layer), W_u
-    )
-    if spec is ENCODER_DECODER:
-      return body
-    return formal.PreNormEncoderDecoder(body, scale(own['norm']), scale(params['norm']))
   if spec is DECODER:
-    return formal.DecoderOnly(*tables, layers(params, encoder_layer), scale(params['norm']), W_u)
-  head = params['head']
-  W_f, b_f = head['transform']['kernel'].T, head['transform']['bias']
-  return formal.EncoderOnly(
-    *tables, layers(params, encoder_layer), W_f, b_f, scale(head['norm']), W_u
+    return formal.decoder_only(params)
+  if spec is ENCODER:
+    return formal.encoder_only(params)
+  # Both sequences have the same position table in the paper.
+  assert spec.encoder.absolute == spec.absolute
+  body = formal.encoder_decoder(params)
+  if spec is ENCODER_DECODER:
+    return body
+  norms = (
+    formal.Scale(tower['norm']['scale'], tower['norm']['bias'])
+    for tower in (params['encoder'], params)
   )
-
-
-def layers(params, convert):
-  stacked = params['segment_0']['block_0']
-  return tuple(convert(jax.tree.map(lambda a, i=i: a[i], stacked)) for i in range(LAYERS))
-
-
-def encoder_layer(block):
-  return formal.EncoderLayer(
-    heads(block['mixer']),
-    scale(block['mixer_norm']),
-    mlp(block['ffn']),
-    scale(block['ffn_norm']),
-  )
-
-
-def decoder_layer(block):
-  return formal.DecoderLayer(
-    heads(block['mixer']),
-    scale(block['mixer_norm']),
-    heads(block['cross']),
-    scale(block['cross_norm']),
-    mlp(block['ffn']),
-    scale(block['ffn_norm']),
-  )
-
-
-def heads(params):
-  count = params['q']['kernel'].shape[1]
-  each = []
-  for h in range(count):
-    weights = [(params[n]['kernel'][:, h].T, params[n]['bias'][h]) for n in 'qkv']
-    each.append(formal.AttentionWeights(*(array for pair in weights for array in pair)))
-  W_o = params['o']['kernel'].reshape(-1, WIDTH).T
-  return formal.Heads(tuple(each), W_o, params['o']['bias'])
-
-
-def mlp(params):
-  up, down = params['up'], params['down']
-  return formal.Mlp(up['kernel'].T, up['bias'], down['kernel'].T, down['bias'])
-
-
-def scale(params):
-  return formal.Scale(params['scale'], params['bias'])
+  return formal.PreNormEncoderDecoder(body, *norms)

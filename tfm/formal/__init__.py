@@ -7,6 +7,7 @@ and the tests compare them in float64.
 
 from tfm.formal.architectures import DTransformer, EDTransformer, ETransformer
 from tfm.formal.attention import Attention, BasicAttention, MHAttention, causal, ones
+from tfm.formal.convert import decoder_only, encoder_decoder, encoder_only
 from tfm.formal.elements import layer_norm, position_embedding, token_embedding, unembedding
 from tfm.formal.inference import DInference, EDInference
 from tfm.formal.parameters import (
@@ -21,7 +22,7 @@ from tfm.formal.parameters import (
   Scale,
 )
 from tfm.formal.pre_norm import PreNormEncoderDecoder, pre_norm_transformer
-from tfm.formal.training import DTraining, EDTraining, ETraining
+from tfm.formal.training import DTraining, EDTraining, ETraining, d_loss, e_loss, ed_loss
 
 __all__ = [
   'Attention',
@@ -46,6 +47,12 @@ __all__ = [
   'PreNormEncoderDecoder',
   'Scale',
   'causal',
+  'd_loss',
+  'decoder_only',
+  'e_loss',
+  'ed_loss',
+  'encoder_decoder',
+  'encoder_only',
   'layer_norm',
   'ones',
   'position_embedding',

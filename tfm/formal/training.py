@@ -1,7 +1,8 @@
 """Algorithms 11, 12 and 13: training by gradient descent, one sequence at a time."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +32,15 @@ def EDTraining(
   """
   for _ in range(N_epochs):  # 1
     for z_n, x_n in pairs:  # 2
-
-      def loss(theta: EncoderDecoder, z_n: jax.Array = z_n, x_n: jax.Array = x_n) -> jax.Array:
-        l = len(x_n)  # 3
-        P = EDTransformer(z_n, x_n, theta)  # 4
-        return -sum_of(jnp.log(P[x_n[t + 1], t]) for t in range(l - 1))  # 5
-
-      theta = descend(loss, theta, eta)  # 6, 7, 8
+      theta = descend(ed_loss, theta, eta, z_n, x_n)  # 3 to 8
   return theta  # 9
+
+
+def ed_loss(theta: EncoderDecoder, z_n: jax.Array, x_n: jax.Array) -> jax.Array:
+  """Return the loss of lines 3 to 5 of algorithm 11."""
+  l = len(x_n)  # 3
+  P = EDTransformer(z_n, x_n, theta)  # 4
+  return -jnp.sum(jnp.log(P[x_n[1:], jnp.arange(l - 1)]))  # 5
 
 
 def ETraining(
@@ -70,21 +72,16 @@ def ETraining(
     for x_n in sequences:  # 2
       l = len(x_n)  # 3
       key, draw = jax.random.split(key)
-      masked = jax.random.uniform(draw, (l,)) < p_mask
-      x_ = jnp.where(masked, mask_token, x_n)  # 4, 5
-      T_ = [t for t in range(l) if masked[t]]  # 6
-
-      def loss(
-        theta: EncoderOnly,
-        x_n: jax.Array = x_n,
-        x_: jax.Array = x_,
-        T_: Sequence[int] = T_,
-      ) -> jax.Array:
-        P = ETransformer(x_, theta)  # 7
-        return -sum_of(jnp.log(P[x_n[t], t]) for t in T_)  # 8
-
-      theta = descend(loss, theta, eta)  # 9, 10, 11
+      T_ = jax.random.uniform(draw, (l,)) < p_mask  # 6
+      x_ = jnp.where(T_, mask_token, x_n)  # 4, 5
+      theta = descend(e_loss, theta, eta, x_n, x_, T_)  # 7 to 11
   return theta  # 12
+
+
+def e_loss(theta: EncoderOnly, x_n: jax.Array, x_: jax.Array, T_: jax.Array) -> jax.Array:
+  """Return the loss of lines 7 and 8 of algorithm 12. `T_` marks the masked tokens."""
+  P = ETransformer(x_, theta)  # 7
+  return -jnp.sum(jnp.log(P[x_n, jnp.arange(len(x_n))]), where=T_)  # 8
 
 
 def DTraining(
@@ -103,21 +100,26 @@ def DTraining(
   """
   for _ in range(N_epochs):  # 1
     for x_n in sequences:  # 2
-
-      def loss(theta: DecoderOnly, x_n: jax.Array = x_n) -> jax.Array:
-        l = len(x_n)  # 3
-        P = DTransformer(x_n, theta)  # 4
-        return -sum_of(jnp.log(P[x_n[t + 1], t]) for t in range(l - 1))  # 5
-
-      theta = descend(loss, theta, eta)  # 6, 7, 8
+      theta = descend(d_loss, theta, eta, x_n)  # 3 to 8
   return theta  # 9
 
 
-def descend(loss: Callable[[Theta], jax.Array], theta: Theta, eta: float) -> Theta:
-  """Return theta - eta grad(loss)(theta)."""
-  return jax.tree.map(lambda p, g: p - eta * g, theta, jax.jit(jax.grad(loss))(theta))
+def d_loss(theta: DecoderOnly, x_n: jax.Array) -> jax.Array:
+  """Return the loss of lines 3 to 5 of algorithm 13."""
+  l = len(x_n)  # 3
+  P = DTransformer(x_n, theta)  # 4
+  return -jnp.sum(jnp.log(P[x_n[1:], jnp.arange(l - 1)]))  # 5
 
 
-def sum_of(terms: Any) -> jax.Array:
-  """Return the sum of scalars, 0 for none."""
-  return sum(terms, start=jnp.zeros(()))
+def descend(
+  loss: Callable[..., jax.Array], theta: Theta, eta: float, *sequences: jax.Array
+) -> Theta:
+  """Return theta - eta grad(loss), with the gradient by theta."""
+  gradient = _gradient(loss)(theta, *sequences)
+  return jax.tree.map(lambda p, g: p - eta * g, theta, gradient)
+
+
+@functools.cache
+def _gradient(loss: Callable[..., jax.Array]) -> Callable[..., Theta]:
+  """Return the compiled gradient of a loss, one function for all steps."""
+  return jax.jit(jax.grad(loss))
