@@ -42,9 +42,10 @@ def test_train_commands_resolve(words, tmp_path, monkeypatch):
   (tmp_path / 'all-MiniLM-L6-v2').mkdir()
   values, _ = hub.class_of(zoo.get('bert-base').with_heads(lm=None))
   (tmp_path / 'all-MiniLM-L6-v2' / 'config.json').write_text(json.dumps(values))
-  (tmp_path / 'SmolLM2-135M').mkdir()
   values, _ = hub.class_of(zoo.get('smollm2-135m'))
-  (tmp_path / 'SmolLM2-135M' / 'config.json').write_text(json.dumps(values))
+  for name in ('SmolLM2-135M', 'SmolLM2-135M-Instruct'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'config.json').write_text(json.dumps(values))
   flags.parse(train.FLAGS, words)
   assert train.CONFIG.resolve().config.steps > 0
 
@@ -61,6 +62,8 @@ def test_show_commands_print(words, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['convert', 'eval', 'export', 'generate'])
 def test_checkpoint_commands_need_the_checkpoint(name, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
+  question = {'question': '1+1', 'choices': ['2', '3'], 'answer': 0}
+  (tmp_path / 'questions.jsonl').write_text(8 * (json.dumps(question) + '\n'))
   for words in commands(name):
     assert main.run([name, *words]) == 2
     assert 'holds no checkpoint' in capsys.readouterr().err
