@@ -56,6 +56,7 @@ def main() -> int:
       WORKDIR.value,
       sample=write,
       warm_start=warm_start,
+      read_model=read_model,
       executable_file=EXECUTABLE.value,
     )
   except Stopped as e:
@@ -73,6 +74,13 @@ def warm_start(
   from tfm import hub
 
   return hub.warm_start(experiment, vocabulary, where, say)
+
+
+def read_model(folder: str, dtype: Any = None, where: Any = None) -> Any:
+  """Return a further model of a task (`hub.read_model`)."""
+  from tfm import hub
+
+  return hub.read_model(folder, dtype, where)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:

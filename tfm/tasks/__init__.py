@@ -6,6 +6,7 @@ from tfm.tasks.causal_lm import CausalLM
 from tfm.tasks.classify import Classify
 from tfm.tasks.contrastive import Contrastive
 from tfm.tasks.ctc import Ctc
+from tfm.tasks.distill import Distill
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
@@ -22,6 +23,7 @@ __all__ = [
   'Classify',
   'Contrastive',
   'Ctc',
+  'Distill',
   'Features',
   'Forward',
   'MaskedLM',
@@ -45,6 +47,7 @@ TABLE = Table(
   classify=Classify,
   contrastive=Contrastive,
   ctc=Ctc,
+  distill=Distill,
   masked_lm=MaskedLM,
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,

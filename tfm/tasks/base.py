@@ -1,8 +1,8 @@
 """The interface of a training task: the features of a batch, its losses and metrics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,18 @@ from tfm.tasks.model import TaskModel
 Features = dict[str, NDArray[Any]]
 Batch = dict[str, jax.Array]
 Outputs = dict[str, Any]
-Forward = Callable[..., Outputs]
+
+
+class Forward(Protocol):
+  """The forward passes of a step. `tfm.train.forward.Forward` is one."""
+
+  def __call__(self, **inputs: Any) -> Outputs:
+    """Return the outputs of `tfm.apply` for the trained model."""
+    ...
+
+  def model(self, name: str) -> Callable[..., Outputs]:
+    """Return the forward pass of a model of `Task.models`, without dropout or gradient."""
+    ...
 
 
 class Ratio(NamedTuple):
@@ -67,6 +78,29 @@ class Task(Part):
   #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an
   #: evaluation batch.
   picture: ClassVar[Callable[..., list[tuple[NDArray[Any], str]]] | None] = None
+
+  def models(self, init_from: str) -> dict[str, str]:
+    """Return the folders of further models by name. `forward.model(name)` calls them.
+
+    Their parameters are constants of the run: they have no gradient and are not in checkpoints.
+
+    Args:
+      init_from: The folder of the model that training starts from, or ''.
+
+    Returns:
+      The folder of each model, '' where none is given. Empty by default.
+    """
+    del init_from
+    return {}
+
+  def fits_models(self, model: TaskModel, models: Mapping[str, TaskModel]) -> Iterator[str]:
+    """Yield a message for each reason why the task cannot use one of its further `models`."""
+    for name, other in models.items():
+      if other.vocab != model.vocab:
+        yield (
+          f'task.{name}: has a table of {other.vocab} tokens, and the model has {model.vocab}. '
+          'Expected models of one vocabulary.'
+        )
 
   @property
   def adds_special_tokens(self) -> bool:

@@ -29,8 +29,8 @@ from tfm.tasks import (
   SpanCorruption,
   Task,
 )
-from tfm.train import shard
-from tfm.train.build import BatchLayout, build_eval
+from tfm.train import constants, shard
+from tfm.train.build import BatchLayout, Built, build_eval, constant_shapes
 from tfm.train.experiment import Experiment
 from tfm.train.step import Batch
 
@@ -41,20 +41,27 @@ Ratios = dict[str, Ratio]
 EvalFn = Callable[[Any, Batch], Ratios]
 
 
-def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, replicated: NamedSharding) -> EvalFn:
+def measured(
+  eval_fn: Callable[..., Ratios],
+  task: Task,
+  dataset: Dataset,
+  replicated: NamedSharding,
+  extra: tuple[Any, ...] = (),
+) -> EvalFn:
   """Extend `eval_fn` by the metrics of `Task.measures`.
 
   Args:
-    eval_fn: `(params, batch) -> ratios`.
+    eval_fn: `(params, batch, *extra) -> ratios`.
     task: The task.
     dataset: The open data.
     replicated: The sharding of the ratios.
+    extra: The further models of the task, from `Built.extra`.
 
   Returns:
     `(params, batch) -> ratios` with the additional ratios.
   """
   measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=replicated)
-  return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
+  return lambda params, batch: {**eval_fn(params, batch, *extra), **measures(batch)}
 
 
 def evaluate(
@@ -223,6 +230,7 @@ def evaluate_checkpoint(
   change: Callable[[Experiment], Experiment] = lambda x: x,
   most: int | None = None,
   load: Callable[[str | Path], Any] | None = None,
+  read_model: constants.ReadModel | None = None,
 ) -> dict[str, Any]:
   """Evaluate a model on a split of data.
 
@@ -234,6 +242,7 @@ def evaluate_checkpoint(
     change: See `open_checkpoint`.
     most: The maximum number of batches, spread evenly over the split. Defaults to all.
     load: See `open_checkpoint`.
+    read_model: Reads the further models of the task, such as a teacher.
 
   Returns:
     `step`, and the metrics of the task named `val_...`. None where a metric is unknown. Tasks with
@@ -245,9 +254,13 @@ def evaluate_checkpoint(
   """
   loaded, x, stored = open_checkpoint(path, change, load)
   dataset = open_dataset(path, loaded, x, stored)
+  x = constants.described(x, read_model)
   layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
+  assert isinstance(batch_axis.mesh, jax.sharding.Mesh)
+  shapes = constant_shapes(x, batch_axis.mesh)
+  extra = Built.extra(constants.read(x, shapes, dataset, read_model))
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
-  eval_fn = measured(eval_fn, x.task, dataset, replicated)
+  eval_fn = measured(eval_fn, x.task, dataset, replicated, extra)
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
     scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
     of_parts = parts(x, dataset, split, most)

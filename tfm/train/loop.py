@@ -21,6 +21,7 @@ from tfm.model.spec import Model
 from tfm.train import (
   claim,
   compile_cache,
+  constants,
   curriculum,
   evaluate,
   executable,
@@ -78,6 +79,7 @@ def train(
   devices: Sequence[jax.Device] | None = None,
   warm_start: WarmStart | None = None,
   executable_file: str | Path | None = None,
+  read_model: constants.ReadModel | None = None,
 ) -> Trained:
   """Train a model for `x.steps` updates in total.
 
@@ -91,6 +93,7 @@ def train(
     devices: The devices of the mesh. Defaults to all devices.
     warm_start: Reads the parameters of `x.init_from`.
     executable_file: The compiled step of `executable.save`. None compiles it here.
+    read_model: Reads the further models of the task, such as a teacher.
 
   Returns:
     The final state, and the metrics of the last evaluation.
@@ -102,6 +105,7 @@ def train(
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
+  x = constants.described(x, read_model)
   workdir = workdir_of(workdir)
 
   clock = goodput.Goodput(workdir)
@@ -129,6 +133,8 @@ def train(
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
     checkpoints.data_files = getattr(dataset, 'files', {})
+    models = constants.read(x, built.constants, dataset, read_model)
+    checkpoints.models = constants.fingerprints(models)
     closing.callback(checkpoints.close)
     closing.callback(clock.write)
     audit = Audit(workdir)
@@ -143,7 +149,9 @@ def train(
         if first >= x.steps:
           metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
         clock.step = first
-        loop = _Loop(x, built, dataset, phases, checkpoints, audit, metrics, sample, holds, heart)
+        loop = _Loop(
+          x, built, dataset, phases, models, checkpoints, audit, metrics, sample, holds, heart
+        )
         with contextlib.suppress(Rewound), heart.naming_lost_processes():
           trained = loop.run(state)
         # Everything is on disk when this returns.
@@ -197,6 +205,7 @@ class _Loop:
   built: Built
   dataset: Dataset
   phases: curriculum.Phases
+  models: dict[str, Any]
   checkpoints: Checkpoints
   audit: Audit
   metrics: Metrics
@@ -207,8 +216,9 @@ class _Loop:
   def __post_init__(self) -> None:
     self.clock = self.heart.clock
     self.local = shard.local_slice(self.built.batch_axis, self.x.data.batch)
+    self.constants = self.built.extra(self.models)
     self.eval_fn = evaluate.measured(
-      self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
+      self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh), self.constants
     )
     self.guard = Guard(self.x, self.phases, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
@@ -234,7 +244,7 @@ class _Loop:
         if (shapes := {name: array.shape for name, array in batch.items()}) not in self.compiled:
           self.compiled.append(shapes)
           self.compile(state, batch)
-        state, values = self.built.step(state, batch)
+        state, values = self.built.step(state, batch, *self.constants)
         self.pending.append((step, values))
         self.read(_IN_FLIGHT)
         self.clock.write(now=False)
@@ -270,6 +280,8 @@ class _Loop:
         compiled = compile_cache.compiled(self.built.step, state, batch)
     if len(self.compiled) > 1:  # a later phase of the curriculum
       return
+      with self.clock.within('compile'):
+        compiled = compile_cache.compiled(self.built.step, state, batch, *self.constants)
     setup = self.clock.seconds['setup']
     self.first = f'setup {setup:.1f} s, {compiled}', time.perf_counter()
     self.clock.enter('step')

@@ -1,7 +1,8 @@
 """The train step: a pure function of state and batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,11 +16,14 @@ from tfm.optim.letters import state_letters
 from tfm.optim.subset import merged
 from tfm.tasks import Ratio
 from tfm.train.experiment import Experiment
-from tfm.train.forward import Forward
+from tfm.train.forward import Forward, Models
 
 #: `step` (updates made), `params`, `opt`, and `ema` if the optimizer keeps an average.
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
+#: The parameters of the further models of a task, by name.
+Constants = Mapping[str, Any]
+NONE: Constants = MappingProxyType({})
 
 
 def make_init(x: Experiment, tx: optax.GradientTransformation) -> Callable[[jax.Array], State]:
@@ -58,8 +62,10 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
 
 def make_step(
   x: Experiment, tx: optax.GradientTransformation
-) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
   """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
+
+  If the task has further models (`Task.models`), their parameters by name are a third argument.
 
   The sums and weights of the task's ratios, and the gradient of the sum of 'loss', are added over
   examples, micro-batches and devices. They are divided once, by the weight of 'loss'. So the loss
@@ -78,10 +84,12 @@ def make_step(
   rate = x.optim.schedule_fn(x.steps)
   totals = _make_totals(x)
 
-  def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+  def step(
+    state: State, batch: Batch, constants: Constants = NONE
+  ) -> tuple[State, dict[str, jax.Array]]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
     trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
-    gradient = jax.value_and_grad(functools.partial(totals, frozen), has_aux=True)
+    gradient = jax.value_and_grad(functools.partial(totals, frozen, constants), has_aux=True)
     (total, (ratios, load)), grads = accumulate(gradient, x.optim.accumulate)(trained, batch, key)
     share = _inverse(ratios['loss'].weight)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
@@ -109,13 +117,15 @@ def make_step(
 def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str, Ratio], Any]]]:
   """Return the function to differentiate.
 
-  `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`
+  `(frozen, constants, trained, batch, key) -> (sum of the minimised loss, (ratios of the task,
+  expert load))`
   """
 
   def totals(
-    frozen: Any, trained: Any, batch: Batch, key: jax.Array | None
+    frozen: Any, constants: Constants, trained: Any, batch: Batch, key: jax.Array | None
   ) -> tuple[jax.Array, tuple[dict[str, Ratio], Any]]:
-    forward = Forward(x.model, merged(trained, frozen), x.run(), key)
+    models = _with_specs(x, constants)
+    forward = Forward(x.model, merged(trained, frozen), x.run(), key, models)
     ratios = x.task.loss(forward, batch, forward.task_key)
     loss = ratios['loss']
     return loss.sum + forward.aux * loss.weight, (ratios, forward.expert_load)
@@ -123,13 +133,21 @@ def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str
   return totals
 
 
-def make_eval(x: Experiment) -> Callable[[Any, Batch], dict[str, Ratio]]:
-  """Return `(params, batch) -> ratios` of the task, without dropout."""
+def make_eval(x: Experiment) -> Callable[..., dict[str, Ratio]]:
+  """Return `(params, batch) -> ratios` of the task, without dropout.
 
-  def ratios(params: Any, batch: Batch) -> dict[str, Ratio]:
-    return x.task.loss(Forward(x.model, params, x.run()), batch, None)
+  The parameters of further models by name are a third argument, as in `make_step`.
+  """
+
+  def ratios(params: Any, batch: Batch, constants: Constants = NONE) -> dict[str, Ratio]:
+    forward = Forward(x.model, params, x.run(), models=_with_specs(x, constants))
+    return x.task.loss(forward, batch, None)
 
   return ratios
+
+
+def _with_specs(x: Experiment, constants: Constants) -> Models:
+  return {name: (x.models[name], params) for name, params in constants.items()}
 
 
 def make_outputs(x: Experiment) -> Callable[[Any, Batch], dict[str, Any]]:
