@@ -69,14 +69,15 @@ def main() -> int:
 
   topology = topology_lib.parse(TOPOLOGY.value)
   _prepare(topology)
+  experiment: Experiment = CONFIG.resolve().config
   from tfm.cli import planned
   from tfm.cli.train import read_model
   from tfm.train.constants import described
 
-  experiment: Experiment = described(CONFIG.resolve().config, read_model)
 
   wanted = [name for name in ('fit', 'max_batch', 'max_context') if FLAGS[name].value]
   planned.check_flags(experiment, wanted, STEP.value, SAVE.value)
+  experiment = described(experiment, read_model)
   if not wanted:
     return _show(_plan(experiment, topology))
   if wanted == ['fit']:

@@ -13,6 +13,8 @@ from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
 from tfm.data.pairs import PairCorpus, Pairs
+from tfm.data.preferences import Preferences
+from tfm.data.records import RecordData, Records
 from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
@@ -24,6 +26,7 @@ __all__ = [
   'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
   'SeveralSources', 'Stdlib',
   'Text', 'TextData', 'Tfds',
+  'Preferences', 'RecordData', 'Records',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -40,4 +43,5 @@ TABLE = Table(
   text=Text,
   stdlib=Stdlib,
   tfds=Tfds,
+  preferences=Preferences,
 )

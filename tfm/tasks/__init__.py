@@ -7,6 +7,7 @@ from tfm.tasks.classify import Classify
 from tfm.tasks.contrastive import Contrastive
 from tfm.tasks.ctc import Ctc
 from tfm.tasks.distill import Distill
+from tfm.tasks.dpo import Dpo
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
@@ -24,6 +25,7 @@ __all__ = [
   'Contrastive',
   'Ctc',
   'Distill',
+  'Dpo',
   'Features',
   'Forward',
   'MaskedLM',
@@ -48,6 +50,7 @@ TABLE = Table(
   contrastive=Contrastive,
   ctc=Ctc,
   distill=Distill,
+  dpo=Dpo,
   masked_lm=MaskedLM,
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,

@@ -227,6 +227,25 @@ def with_head(task: str, model: TaskModel) -> Iterator[str]:
     )
 
 
+def causal_decoder(task: str, model: TaskModel, other: str = '') -> Iterator[str]:
+  """Yield a message if `model` is no causal decoder with a language-model head.
+
+  Args:
+    task: Name of the task.
+    model: The model.
+    other: Further advice for a model that attends to later tokens.
+
+  Yields:
+    One message for each reason.
+  """
+  yield from one_stack(task, model)
+  if model.encoder is None and not model.causal:
+    yield (
+      f'task: {task} needs a causal model, but a mask or a router of the model leaks later '
+      f'tokens, which are its labels. Expected mask=causal and router=top_k{other}.'
+    )
+
+
 def one_stack(task: str, model: TaskModel) -> Iterator[str]:
   """Yield a message if `model` has no language-model head, or has an encoder."""
   yield from with_head(task, model)
