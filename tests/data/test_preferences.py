@@ -26,9 +26,7 @@ def rows():
 
 @pytest.fixture
 def source(tmp_path):
-  return Preferences(
-    files=write(tmp_path / 'p.jsonl', rows()), tokenizer=Byte(), length=8, batch=4
-  )
+  return Preferences(files=write(tmp_path / 'p.jsonl', rows()), tokenizer=Byte(), length=8, batch=4)
 
 
 def text(ids):
@@ -82,5 +80,5 @@ def test_missing_and_empty_files_are_errors(tmp_path):
   with pytest.raises(UserError, match=r'data.files: no file matches .* Expected a path or a glob'):
     Preferences(files=str(tmp_path / '*.jsonl')).check_sources()
   (tmp_path / 'e.jsonl').write_text('')
-  with pytest.raises(UserError, match="has no lines. Expected JSON lines with 'prompt' and"):
+  with pytest.raises(UserError, match=r"has no lines. Expected JSON lines with 'prompt' and"):
     Preferences(files=str(tmp_path / 'e.jsonl'), tokenizer=Byte()).open(TASK)

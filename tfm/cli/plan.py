@@ -74,7 +74,6 @@ def main() -> int:
   from tfm.cli.train import read_model
   from tfm.train.constants import described
 
-
   wanted = [name for name in ('fit', 'max_batch', 'max_context') if FLAGS[name].value]
   planned.check_flags(experiment, wanted, STEP.value, SAVE.value)
   experiment = described(experiment, read_model)

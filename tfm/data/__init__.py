@@ -14,6 +14,7 @@ from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
 from tfm.data.pairs import PairCorpus, Pairs
 from tfm.data.preferences import Preferences
+from tfm.data.problems import Problems
 from tfm.data.records import RecordData, Records
 from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
@@ -26,7 +27,7 @@ __all__ = [
   'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
   'SeveralSources', 'Stdlib',
   'Text', 'TextData', 'Tfds',
-  'Preferences', 'RecordData', 'Records',
+  'Preferences', 'Problems', 'RecordData', 'Records',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -44,4 +45,5 @@ TABLE = Table(
   stdlib=Stdlib,
   tfds=Tfds,
   preferences=Preferences,
+  problems=Problems,
 )

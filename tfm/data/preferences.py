@@ -5,12 +5,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tfm.data.dataset import ArraySpec, Raw
-from tfm.data.records import RecordData, Records, encoded_prompts, encoded_responses
-
-Ids = NDArray[np.int32]
+from tfm.data.records import Ids, RecordData, Records, encoded_prompts, encoded_responses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,12 +111,14 @@ class Records:
     collate: Returns the arrays of some examples.
     vocabulary: The vocabulary of the texts.
     batch_size: The size of the global training batch.
+    texts: The lines that examples refer to.
   """
 
   parts: Mapping[str, Sequence[Any]]
   collate: Callable[[Sequence[Any]], Raw]
   vocabulary: Vocabulary
   batch_size: int
+  texts: Sequence[Record] = ()
 
   @property
   def names(self) -> Sequence[str]:
@@ -194,7 +196,7 @@ def _paths(where: str, files: str) -> list[Path]:
     path = Path(item).expanduser()
     paths = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not (paths := [p for p in paths if p.is_file()]):
-      raise UserError(f'{where}: no file matches {item!r}. Expected a path or a glob of JSON lines.')
+      raise UserError(f'{where}: no file matches {item!r}. Expected a path or a glob.')
     found += paths
   return found
 

@@ -18,6 +18,14 @@ Batch = dict[str, jax.Array]
 Outputs = dict[str, Any]
 
 
+class Generate(Protocol):
+  """Sampling from the current parameters. The random key is the same for equal calls."""
+
+  def __call__(self, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+    """Return the new tokens of each prompt, with options of `tfm.generate`."""
+    ...
+
+
 class Forward(Protocol):
   """The forward passes of a step. `tfm.train.forward.Forward` is one."""
 
@@ -75,6 +83,9 @@ class Task(Part):
   #: be accumulated over micro-batches.
   loss_per_example: ClassVar[bool] = True
 
+  #: Whether batches are made from samples of the current parameters (`rollout`), not by `features`.
+  samples: ClassVar[bool] = False
+
   #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an
   #: evaluation batch.
   picture: ClassVar[Callable[..., list[tuple[NDArray[Any], str]]] | None] = None
@@ -94,7 +105,7 @@ class Task(Part):
     return {}
 
   def fits_models(self, model: TaskModel, models: Mapping[str, TaskModel]) -> Iterator[str]:
-    """Yield a message for each reason why the task cannot use one of its further `models`."""
+    """Yield a message for each error in the further `models` of the task."""
     for name, other in models.items():
       if other.vocab != model.vocab:
         yield (
@@ -115,6 +126,29 @@ class Task(Part):
     last batch.
     """
     raise NotImplementedError
+
+  @property
+  def steps_per_rollout(self) -> int:
+    """Updates with the same samples, if the task `samples`."""
+    return 1
+
+  def rollout(self, raw: Raw, dataset: Dataset, generate: Generate) -> Features:
+    """Return the features of a raw batch, with samples of the current parameters.
+
+    Args:
+      raw: The raw batch.
+      dataset: The open data.
+      generate: Returns new tokens of the model for prompts.
+
+    Returns:
+      The features.
+    """
+    raise NotImplementedError
+
+  def measure_rollout(self, forward: Forward, batch: Batch) -> Batch:
+    """Return further features of a rollout, from the parameters that generated it."""
+    del forward, batch
+    return {}
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return the metrics of a batch. 'loss' is required, and minimised.

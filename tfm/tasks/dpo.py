@@ -1,6 +1,6 @@
 """Direct preference optimisation: learn from pairs of responses, without a reward model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec, Dataset, Raw
 from tfm.data.preferences import Preferences
-from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.base import Batch, Features, Forward, Outputs, Ratio, Shown, Task, weighted_sum
 from tfm.tasks.logprobs import token_logprobs
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import causal_decoder
@@ -114,7 +114,7 @@ class Dpo(Task):
     e = self.label_smoothing
     return -(1 - e) * jax.nn.log_sigmoid(margin_B) - e * jax.nn.log_sigmoid(-margin_B)
 
-  def _logprobs(self, forward: Any, batch: Batch) -> jax.Array:
+  def _logprobs(self, forward: Callable[..., Outputs], batch: Batch) -> jax.Array:
     """Return the log-probability of each response, float32 [B, 2]."""
     logits = forward(**self.inputs(batch), factored_logits=self.loss_chunk != 0)['logits']
     logprobs = token_logprobs(logits, _flat(batch['labels']), self.loss_chunk)

@@ -44,6 +44,7 @@ class Built(NamedTuple):
     eval: `(params, batch) -> ratios` of the task. If the task has further models, `constants` is
       the third argument of `step` and `eval`.
     outputs: `(params, batch) -> outputs` of the model.
+    measure_rollout: `(params, batch) -> further features` of a batch of samples.
   """
 
   mesh: jax.sharding.Mesh
@@ -59,6 +60,7 @@ class Built(NamedTuple):
   step: jax.stages.Wrapped
   eval: jax.stages.Wrapped
   outputs: Callable[..., Any]
+  measure_rollout: Callable[..., Any]
 
   @property
   def arguments(self) -> tuple[Any, ...]:
@@ -128,6 +130,7 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
     ),
     eval=jax.jit(with_rules(step_lib.make_eval(x)), out_shardings=replicated),
     outputs=jax.jit(with_rules(step_lib.make_outputs(x)), out_shardings=replicated),
+    measure_rollout=jax.jit(with_rules(step_lib.make_measure_rollout(x))),
   )
 
 

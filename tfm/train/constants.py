@@ -81,7 +81,7 @@ def _reader(read_model: ReadModel | None) -> ReadModel:
 def _check_vocabulary(
   where: str, folder: str, old: Vocabulary | None, new: Vocabulary | None
 ) -> None:
-  """Raise an error if both vocabularies are known and differ."""
+  """Raise an error if there are two vocabularies, and they differ."""
   if old is not None and new is not None and not old.same(new):
     raise errors.UserError(
       f'{where}: {folder} has another vocabulary ({old.kind}, {old.size} tokens) than the data '
@@ -131,6 +131,6 @@ def check_unchanged(folder: Path, now: Mapping[str, str]) -> None:
   for name, mark in stored.items():
     if name in now and now[name] != mark:
       raise errors.UserError(
-        f'task.{name}: its parameters are not those of {folder.parent}, so the objective has '
+        f'task.{name}: has other parameters than for {folder.parent}, so the objective has '
         'changed. Expected the same model, or another --workdir.'
       )

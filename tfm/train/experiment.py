@@ -201,6 +201,11 @@ class Experiment:
         'Expected nearest, or precision.param=bfloat16.'
       )
     yield from self._models()
+    if self.save_every % (updates := self.task.steps_per_rollout):
+      yield (
+        f'save_every: {self.save_every} is not divisible by the {updates} updates with the same '
+        f'samples (task.updates). Expected a multiple, since checkpoints have no samples.'
+      )
     yield from self.task.fits(self.model)
     unusable = list(self.task.fits_data(self.data))
     yield from unusable

@@ -32,6 +32,7 @@ from tfm.train import (
   report,
   resume,
   retry,
+  rollout,
   shard,
 )
 from tfm.train import step as step_lib
@@ -80,6 +81,7 @@ def train(
   warm_start: WarmStart | None = None,
   executable_file: str | Path | None = None,
   read_model: constants.ReadModel | None = None,
+  complete: rollout.Complete | None = None,
 ) -> Trained:
   """Train a model for `x.steps` updates in total.
 
@@ -94,6 +96,7 @@ def train(
     warm_start: Reads the parameters of `x.init_from`.
     executable_file: The compiled step of `executable.save`. None compiles it here.
     read_model: Reads the further models of the task, such as a teacher.
+    complete: Generates samples, for a task that learns from them.
 
   Returns:
     The final state, and the metrics of the last evaluation.
@@ -105,6 +108,7 @@ def train(
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
+  rollout.check(x, complete)
   x = constants.described(x, read_model)
   workdir = workdir_of(workdir)
 
@@ -150,7 +154,18 @@ def train(
           metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
         clock.step = first
         loop = _Loop(
-          x, built, dataset, phases, models, checkpoints, audit, metrics, sample, holds, heart
+          x,
+          built,
+          dataset,
+          phases,
+          models,
+          checkpoints,
+          audit,
+          metrics,
+          sample,
+          complete,
+          holds,
+          heart,
         )
         with contextlib.suppress(Rewound), heart.naming_lost_processes():
           trained = loop.run(state)
@@ -210,6 +225,7 @@ class _Loop:
   audit: Audit
   metrics: Metrics
   sample: Sampler | None
+  complete: rollout.Complete | None
   holds: Callable[[], None]
   heart: Heartbeat
 
@@ -220,6 +236,9 @@ class _Loop:
     self.eval_fn = evaluate.measured(
       self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh), self.constants
     )
+    self.rollouts: rollout.Rollouts | None = None
+    if self.x.task.samples and self.complete is not None:
+      self.rollouts = rollout.Rollouts(self.x, self.built, self.dataset, self.complete)
     self.guard = Guard(self.x, self.phases, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
@@ -237,10 +256,12 @@ class _Loop:
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
       stopping = closing.enter_context(recover.Preemption())
-      batches = cast(Generator[step_lib.Batch], prefetch(self.batch, first, x.steps))
+      batches = cast(Generator[Any], prefetch(self.batch, first, x.steps))
       closing.enter_context(contextlib.closing(batches))
       self.clock.write()
       for step, batch in enumerate(self.clock.waits(batches), first + 1):
+        if self.rollouts is not None:
+          batch = self.rollouts.batch(step - 1, state['params'], batch)
         if (shapes := {name: array.shape for name, array in batch.items()}) not in self.compiled:
           self.compiled.append(shapes)
           self.compile(state, batch)
@@ -249,6 +270,7 @@ class _Loop:
         self.read(_IN_FLIGHT)
         self.clock.write(now=False)
         stop, last = stopping.at(step), step == x.steps
+        stop = stop and step % x.task.steps_per_rollout == 0
         evals = last or step % x.eval_every == 0
         saves = last or stop or step % x.save_every == 0
         if evals or saves:
@@ -296,13 +318,15 @@ class _Loop:
       self.checkpoints.save(step, state, self.x, self.dataset.vocabulary)
     self.clock.write()
 
-  def batch(self, step: int) -> step_lib.Batch:
-    """Return the batch of the update after `step` on the devices."""
-    index = step + self.audit.skipped_batches(step)
+  def batch(self, step: int) -> Any:
+    """Return the batch of the update after `step` on the devices, or a raw batch for rollouts."""
+    index = (step + self.audit.skipped_batches(step)) // self.x.task.steps_per_rollout
     size = self.phases.at(index).data.batch
     local = shard.local_slice(self.built.batch_axis, size)
     read = lambda: self.phases.batch('train', self.x.seed, index, local)
     raw = retry.retried(read, f'data of step {step + 1}', print)
+    if self.rollouts is not None:
+      return raw
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, size, local)
 
@@ -337,7 +361,10 @@ class _Loop:
       return {}
     params = step_lib.averaged(state)
     most = None if step == x.steps else x.record.eval_batches
-    batches = evaluate.batches(x, dataset, self.built.batch, self.built.batch_axis, most=most)
+    features = rollout.scored(x, dataset, self.complete, params)
+    batches = evaluate.batches(
+      x, dataset, self.built.batch, self.built.batch_axis, most=most, features=features
+    )
     batches = map(self.clock.tick, batches)
     scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
     parts = evaluate.parts(x, dataset, most=most)

@@ -150,6 +150,11 @@ def _with_specs(x: Experiment, constants: Constants) -> Models:
   return {name: (x.models[name], params) for name, params in constants.items()}
 
 
+def make_measure_rollout(x: Experiment) -> Callable[[Any, Batch], Batch]:
+  """Return `(params, batch) -> further features` of a batch of samples."""
+  return lambda params, batch: x.task.measure_rollout(Forward(x.model, params, x.run()), batch)
+
+
 def make_outputs(x: Experiment) -> Callable[[Any, Batch], dict[str, Any]]:
   """Return `(params, batch) -> outputs` of the model."""
   return lambda params, batch: Forward(x.model, params, x.run())(**x.task.inputs(batch))
@@ -168,6 +173,21 @@ def init_key(seed: int) -> jax.Array:
 def dropout_key(seed: int) -> jax.Array:
   """Return the dropout key of a run. Each step folds its number into it."""
   return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def rollout_key(seed: int, sample: int, training: bool = True) -> jax.Array:
+  """Return the key of the samples for a batch.
+
+  Args:
+    seed: The seed of the run.
+    sample: The number of the first example of the batch.
+    training: Whether it is a training batch.
+
+  Returns:
+    A key.
+  """
+  kind = jax.random.fold_in(jax.random.key(seed), 2 if training else 3)
+  return jax.random.fold_in(kind, sample)
 
 
 def averaged(state: State) -> Any:
