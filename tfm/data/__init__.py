@@ -21,13 +21,14 @@ from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
+from tfm.data.weighted import Weighted
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
   'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
   'SeveralSources', 'Stdlib',
   'Text', 'TextData', 'Tfds',
-  'Preferences', 'Problems', 'RecordData', 'Records',
+  'Preferences', 'Problems', 'RecordData', 'Records', 'Weighted',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -46,4 +47,5 @@ TABLE = Table(
   tfds=Tfds,
   preferences=Preferences,
   problems=Problems,
+  weighted=Weighted,
 )

@@ -33,7 +33,7 @@ class Problems(RecordData):
       if not part:
         raise UserError(
           f'data.length: {self.length} tokens leave {room} for a prompt, and the shortest prompt '
-          f'of the {split} split has {min(map(len, prompts))}. Expected a larger length, or a smaller '
+          f'of the {split} split has {min(map(len, prompts))}. Expected a larger length, or fewer '
           'task.tokens.'
         )
       if left_out := len(prompts) - len(part):

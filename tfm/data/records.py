@@ -48,9 +48,9 @@ class RecordData(Data):
     Raises:
       UserError: A file is missing or damaged, or a line lacks a field.
     """
-    splits = {'train': _read('data.files', self.files, self.columns)}
+    splits = {'train': read_records('data.files', self.files, self.columns)}
     if self.val_files:
-      splits['val'] = _read('data.val_files', self.val_files, self.columns)
+      splits['val'] = read_records('data.val_files', self.val_files, self.columns)
     return splits
 
   def vocabulary(self, splits: Mapping[str, Sequence[Record]]) -> Vocabulary:
@@ -73,7 +73,7 @@ class RecordData(Data):
   def check_sources(self) -> None:
     for name in ('files', 'val_files'):
       if value := getattr(self, name):
-        _paths(f'data.{name}', value)
+        record_paths(f'data.{name}', value)
 
   def check(self) -> Iterator[str]:
     yield from super().check()
@@ -190,7 +190,12 @@ class Records:
     return self.parts[split]
 
 
-def _paths(where: str, files: str) -> list[Path]:
+def record_paths(where: str, files: str) -> list[Path]:
+  """Return the files of a path, a glob, or several of them with commas.
+
+  Raises:
+    UserError: No file matches.
+  """
   found: list[Path] = []
   for item in filter(None, map(str.strip, files.split(','))):
     path = Path(item).expanduser()
@@ -201,10 +206,22 @@ def _paths(where: str, files: str) -> list[Path]:
   return found
 
 
-def _read(where: str, files: str, fields: Sequence[str]) -> list[dict[str, str]]:
-  """Return the lines of files, with the texts of `fields`."""
+def read_records(where: str, files: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+  """Return the lines of files.
+
+  Args:
+    where: The config field, for errors.
+    files: A path, a glob, or several of them with commas.
+    fields: The names of texts that each line needs.
+
+  Returns:
+    The objects.
+
+  Raises:
+    UserError: A file is missing or empty, a line is no object, or lacks a text.
+  """
   found = []
-  for path in _paths(where, files):
+  for path in record_paths(where, files):
     with open(path, encoding='utf-8') as file:
       for number, line in enumerate(file, 1):
         if line.strip():
@@ -214,14 +231,14 @@ def _read(where: str, files: str, fields: Sequence[str]) -> list[dict[str, str]]
   return found
 
 
-def _record(where: str, line: str, fields: Sequence[str]) -> dict[str, str]:
+def _record(where: str, line: str, fields: Sequence[str]) -> dict[str, Any]:
   try:
     value = json.loads(line)
   except ValueError as error:
     raise UserError(f'{where}: is not JSON ({error}). Expected an object in each line.') from error
   if not isinstance(value, dict) or not all(isinstance(value.get(f), str) for f in fields):
     raise UserError(f'{where}: is {line.strip()!r:.80}. Expected texts {_listed(fields)}.')
-  return {name: value[name] for name in fields}
+  return value
 
 
 def _listed(fields: Sequence[str]) -> str:

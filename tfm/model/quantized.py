@@ -63,6 +63,38 @@ def quantize(spec: Model, params: Params, to: str | Quantize = 'int4') -> Params
   return jax.tree.map_with_path(functools.partial(_quantized, how), params, letters)
 
 
+def quantized_letters(letters: Any, params: Params) -> Any:
+  """Return the axis letters of every array of quantized parameters.
+
+  Args:
+    letters: The axis letters of the parameters before they were quantized.
+    params: The quantized parameters, or their shapes.
+
+  Returns:
+    A tree with the structure of `params`. Axes that were joined have the letter of the first one.
+  """
+
+  def of(path: Any, w: Any, letters: str) -> Any:
+    if not isinstance(w, Stored):
+      return letters
+    stack, one = ('L', letters[1:]) if letters.startswith('L') else ('', letters)
+    if not isinstance(w, QuantizedExperts):
+      n_in = n_inputs(one)
+      # The rows of a table are its outputs.
+      one = one if [entry.key for entry in path[-2:]] == ['embed', 'table'] else one[n_in] + one[0]
+    largest = max(jax.tree.leaves(w), key=lambda array: array.size).shape
+
+    def mark(array: jax.Array) -> str:
+      # Scales have one entry for several inputs.
+      sizes = zip(stack + one, array.shape, largest, strict=True)
+      return ''.join(letter if n == whole else '-' for letter, n, whole in sizes)
+
+    return jax.tree.map(mark, w)
+
+  is_leaf = lambda w: not isinstance(w, dict)
+  return jax.tree.map_with_path(of, params, letters, is_leaf=is_leaf)
+
+
 def _quantized(how: LowPrecision, path: Any, w: jax.Array, letters: str) -> Any:
   """Return a parameter in the format of its role."""
   names = [entry.key for entry in path]

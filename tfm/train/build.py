@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 
 from tfm.core import errors
 from tfm.model import transformer
+from tfm.parts.quantize.base import Quantize
 from tfm.train import offload, shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
@@ -35,6 +36,7 @@ class Built(NamedTuple):
     notes: Messages about axes that are replicated because their size is not divisible.
     shapes: The training state as `jax.ShapeDtypeStruct`s.
     shardings: The sharding of every array of the state.
+    loaded: The shardings of parameters before those of `x.frozen` are quantized, for `start`.
     constants: The parameters of the further models of the task as sharded shapes, by name.
     batch: The layout of the features of a batch.
     batch_axis: The sharding of the batch axis.
@@ -52,6 +54,7 @@ class Built(NamedTuple):
   notes: list[str]
   shapes: step_lib.State
   shardings: step_lib.State
+  loaded: Any
   constants: dict[str, Any]
   batch: BatchLayout
   batch_axis: NamedSharding
@@ -117,6 +120,7 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
     notes=notes,
     shapes=shapes,
     shardings=shardings,
+    loaded=_loaded(x, mesh, shardings['params']),
     constants=constants,
     batch=batch,
     batch_axis=shard.batch_axis(mesh, rules),
@@ -132,6 +136,14 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
     outputs=jax.jit(with_rules(step_lib.make_outputs(x)), out_shardings=replicated),
     measure_rollout=jax.jit(with_rules(step_lib.make_measure_rollout(x))),
   )
+
+
+def _loaded(x: Experiment, mesh: jax.sharding.Mesh, stored: Any) -> Any:
+  """Return the shardings of the parameters as models are loaded, given the stored ones."""
+  if x.frozen == Quantize():
+    return stored
+  letters, shapes = transformer.param_letters(x.model), transformer.param_shapes(x.model, x.run())
+  return shard.shardings(mesh, x.mesh.table(), letters, shapes)[0]
 
 
 def constant_shapes(x: Experiment, mesh: jax.sharding.Mesh) -> dict[str, Any]:

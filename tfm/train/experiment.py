@@ -128,6 +128,8 @@ class Experiment:
     attend: The attention kernel.
     quantize: The number formats of projections, such as `int8` or `fp8`. Parameters and checkpoints
       keep their dtype.
+    frozen: The number format of stored parameters without training (`optim.only`), such as
+      `int4(weights=nf4)` for QLoRA (arXiv:2305.14314). Checkpoints have the same format.
     record: Metrics, checkpoints and samples.
     recover: What the run does about losses that are not finite, and about loss spikes.
     curriculum: Sequence lengths and batch sizes that change at given steps.
@@ -154,6 +156,7 @@ class Experiment:
   loop: str = 'scan'
   attend: Attend = Auto()
   quantize: Quantize = Quantize()
+  frozen: Quantize = Quantize()
   record: Record = Record()
   recover: Recover = Recover()
   curriculum: Curriculum = Curriculum()
@@ -201,6 +204,13 @@ class Experiment:
         'Expected nearest, or precision.param=bfloat16.'
       )
     yield from self._models()
+    if self.frozen != Quantize() and not self.optim.only:
+      yield (
+        'frozen: all parameters are trained, which needs floats. Expected optim.only, such as '
+        "'*/lora/*', or frozen=none."
+      )
+    if self.frozen != Quantize() and self.optim.ema is not None:
+      yield 'frozen: quantized parameters have no average. Expected optim.ema=none.'
     if self.save_every % (updates := self.task.steps_per_rollout):
       yield (
         f'save_every: {self.save_every} is not divisible by the {updates} updates with the same '

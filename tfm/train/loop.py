@@ -202,9 +202,7 @@ def _restore_or_start(
     return found
   if x.init_from:
     assert warm_start is not None, 'init_from needs the argument warm_start'
-    params, checkpoints.extra_files = warm_start(
-      x, dataset.vocabulary, built.shardings['params'], say
-    )
+    params, checkpoints.extra_files = warm_start(x, dataset.vocabulary, built.loaded, say)
     return built.start(params)
   return built.init(step_lib.init_key(x.seed))
 

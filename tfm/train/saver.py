@@ -18,6 +18,7 @@ from typing import Any
 import warnings
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from tfm.core import config, errors
@@ -159,7 +160,7 @@ class Checkpoints:
     self._end_previous(step)
     files = {**self.extra_files, **self.data_files}
     about = _AboutSave(experiment, vocabulary, self.names, files, self.models)
-    args = ocp.args.Composite(state=checksums.StateSave(state), about=about)
+    args = ocp.args.Composite(state=checksums.StateSave(on_disk(state)), about=about)
     self._saving = step
     with no_orbax_warnings():
       save = lambda: self._manager.save(step, args=args, force=True)
@@ -227,6 +228,20 @@ class Checkpoints:
     """Wait, and end the threads. Raise the error of a save that failed."""
     with no_orbax_warnings():
       self._manager.close()
+
+
+def on_disk(tree: Any) -> Any:
+  """Return arrays or their shapes with 4-bit integers as bytes, which TensorStore can store."""
+
+  def one(x: Any) -> Any:
+    if x.dtype not in (jnp.int4, jnp.uint4):
+      return x
+    dtype = jnp.dtype('int8' if x.dtype == jnp.int4 else 'uint8')
+    if isinstance(x, jax.ShapeDtypeStruct):
+      return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
+    return x.astype(dtype)
+
+  return jax.tree.map(one, tree)
 
 
 def _wait_for_all(what: str) -> None:

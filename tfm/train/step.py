@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from tfm.model import balance, transformer
+from tfm.model.quantized import quantize, quantized_letters
 from tfm.optim import ema
 from tfm.optim.accumulate import accumulate
 from tfm.optim.letters import state_letters
 from tfm.optim.subset import merged
+from tfm.parts.quantize.base import Quantize
 from tfm.tasks import Ratio
 from tfm.train.experiment import Experiment
 from tfm.train.forward import Forward, Models
@@ -36,6 +38,7 @@ def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
   """Return `params -> state` before the first update."""
 
   def start(params: Any) -> State:
+    params = stored(x, params)
     state = {
       'step': jnp.zeros((), jnp.int32),
       'params': params,
@@ -44,6 +47,13 @@ def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
     return state if x.optim.ema is None else state | {'ema': ema.init(params)}
 
   return start
+
+
+def stored(x: Experiment, params: Any) -> Any:
+  """Return parameters in which those that are not trained have the format of `x.frozen`."""
+  if x.frozen == Quantize():
+    return params
+  return merged(x.optim.trained(params), x.optim.frozen(quantize(x.model, params, x.frozen)))
 
 
 def shapes(x: Experiment, tx: optax.GradientTransformation) -> State:
@@ -56,6 +66,8 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
   params = transformer.param_letters(x.model)
   trained = [x.optim.trained(tree) for tree in (transformer.param_shapes(x.model, x.run()), params)]
   opt = state_letters(tx, *trained)
+  if x.frozen != Quantize():
+    params = quantized_letters(params, shapes(x, tx)['params'])
   out = {'step': '', 'params': params, 'opt': opt}
   return out if x.optim.ema is None else out | {'ema': params}
 
