@@ -6,8 +6,8 @@ r"""Train a published decoder on problems with verifiable answers, with its toke
 
 Each line of problems.jsonl is {"prompt": "...", "answer": "..."}. The reward is 1 if the last
 number of a response equals the last number of the answer, as in GSM8K. FOLDER holds a decoder with
-its tokenizer, such as Qwen2.5-0.5B-Instruct. Training takes 500 steps of 8 problems with 8 responses
-of up to 256 tokens. Time and rewards were not measured for a published model.
+its tokenizer, such as Qwen2.5-0.5B-Instruct. Training takes 500 steps of 8 problems with 8
+responses of up to 256 tokens. Time and rewards were not measured for a published model.
 """
 
 from tfm import hub

@@ -98,7 +98,7 @@ def test_teacher_is_an_argument_of_the_step_and_not_donated(tmp_path, teacher):
   assert not build(dataclasses.replace(x, task=CausalLM(), models={})).constants
 
 
-def test_fingerprint_changes_with_one_element_and_not_with_sharding():
+def test_fingerprint_changes_with_elements_not_with_sharding():
   x = jnp.arange(16.0).reshape(2, 8)
   mesh = jax.make_mesh((2,), ('a',), devices=jax.devices()[:2])
   rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('a'))

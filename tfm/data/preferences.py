@@ -27,9 +27,8 @@ class Preferences(RecordData):
     parts = {}
     for split, records in splits.items():
       prompts = encoded_prompts(vocabulary, [r['prompt'] for r in records])
-      chosen, rejected = (
-        encoded_responses(vocabulary, [r[name] for r in records]) for name in ('chosen', 'rejected')
-      )
+      chosen = encoded_responses(vocabulary, [r['chosen'] for r in records])
+      rejected = encoded_responses(vocabulary, [r['rejected'] for r in records])
       parts[split] = [*zip(prompts, chosen, rejected, strict=True)]
     return Records(parts, lambda pairs: _collate(pairs, window), vocabulary, self.batch)
 

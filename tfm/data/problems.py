@@ -57,10 +57,7 @@ class Problems(RecordData):
 def _collate(examples: Sequence[tuple[Ids, int]], length: int) -> Raw:
   """Return `tokens` int32 [b, length], their `ends`, and the number of each `record`."""
   tokens = np.zeros((len(examples), length), np.int32)
-  for i, (ids, _) in enumerate(examples):
-    tokens[i, : len(ids)] = ids
-  return {
-    'tokens': tokens,
-    'ends': np.array([len(ids) for ids, _ in examples], np.int32),
-    'record': np.array([record for _, record in examples], np.int64),
-  }
+  ends, records = np.zeros(len(examples), np.int32), np.zeros(len(examples), np.int64)
+  for i, (ids, record) in enumerate(examples):
+    tokens[i, : len(ids)], ends[i], records[i] = ids, len(ids), record
+  return {'tokens': tokens, 'ends': ends, 'record': records}

@@ -6,6 +6,7 @@ import functools
 import glob
 import hashlib
 import json
+import operator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,7 +62,8 @@ class RecordData(Data):
     """
     found = self.tokenizer.fixed()
     if found is None or not found.published:
-      texts = lambda split: ([record[n] for n in self.columns] for record in splits.get(split, ()))
+      parts = operator.itemgetter(*self.columns)
+      texts = lambda split: map(parts, splits.get(split, ()))
       return (found or self.tokenizer.learn(texts)).with_specials(('eos',))
     if found.eos is None:
       raise UserError(

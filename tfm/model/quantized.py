@@ -77,17 +77,19 @@ def quantized_letters(letters: Any, params: Params) -> Any:
   def of(path: Any, w: Any, letters: str) -> Any:
     if not isinstance(w, Stored):
       return letters
-    stack, one = ('L', letters[1:]) if letters.startswith('L') else ('', letters)
-    if not isinstance(w, QuantizedExperts):
-      n_in = n_inputs(one)
-      # The rows of a table are its outputs.
-      one = one if [entry.key for entry in path[-2:]] == ['embed', 'table'] else one[n_in] + one[0]
+    one = letters.removeprefix('L')
+    stack = letters[: len(letters) - len(one)]
+    is_table = [entry.key for entry in path[-2:]] == ['embed', 'table']
+    if not isinstance(w, QuantizedExperts) and not is_table:  # the rows of a table are its outputs
+      one = one[n_inputs(one)] + one[0]
     largest = max(jax.tree.leaves(w), key=lambda array: array.size).shape
 
     def mark(array: jax.Array) -> str:
-      # Scales have one entry for several inputs.
-      sizes = zip(stack + one, array.shape, largest, strict=True)
-      return ''.join(letter if n == whole else '-' for letter, n, whole in sizes)
+      marks = [*stack, *one]
+      for axis, size in enumerate(array.shape):
+        if size != largest[axis]:  # scales have one entry for several inputs
+          marks[axis] = '-'
+      return ''.join(marks)
 
     return jax.tree.map(mark, w)
 
