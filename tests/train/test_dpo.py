@@ -90,7 +90,7 @@ def test_losses_and_gradient_match_their_formulas(base, batch):
     ('hinge', 0.0): np.maximum(0, 1 - 0.5 * h),
   }
   for (kind, smoothing), value in expected.items():
-    found = Dpo(beta=0.5, kind=kind, label_smoothing=smoothing).pair_loss(jnp.asarray(0.5 * h))
+    found = Dpo(beta=0.5, objective=kind, label_smoothing=smoothing).pair_loss(jnp.asarray(0.5 * h))
     np.testing.assert_allclose(found, value, rtol=1e-5)
 
   value, grad = jax.value_and_grad(lambda p: loss(x, p, reference, batch)['loss'].sum)(params)
@@ -129,10 +129,11 @@ def test_messages(base):
     'task.reference: is empty. dpo compares the trained model with this one. Expected the folder '
     'of a model, or init_from, which task.reference defaults to.'
   ]
-  assert list(Dpo(beta=0.0, label_smoothing=0.5, kind='ipo').check()) == [
+  assert config.from_json(type(x), config.to_json(x)) == x
+  assert list(Dpo(beta=0.0, label_smoothing=0.5, objective='ipo').check()) == [
     'beta: is 0.0. Expected more than 0.',
     'label_smoothing: is 0.5. Expected 0 to below 0.5.',
-    'label_smoothing: has no effect on kind=ipo. Expected 0.',
+    'label_smoothing: has no effect on objective=ipo. Expected 0.',
   ]
   assert list(x.task.fits_data(Text())) == [
     'task: dpo needs pairs of responses. Expected data=preferences.'

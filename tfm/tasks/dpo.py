@@ -30,14 +30,14 @@ class Dpo(Task):
 
   Attributes:
     beta: Strength of the pull to the reference.
-    kind: The loss.
+    objective: The loss of a pair.
     label_smoothing: Probability that a pair is in the wrong order (sigmoid only).
     reference: The folder of the reference model. Defaults to `init_from`.
     loss_chunk: Entries of the vocabulary at a time, as in `TextTask`.
   """
 
   beta: float = 0.1
-  kind: Literal['sigmoid', 'ipo', 'hinge'] = 'sigmoid'
+  objective: Literal['sigmoid', 'ipo', 'hinge'] = 'sigmoid'
   label_smoothing: float = 0.0
   reference: str = ''
   loss_chunk: int | None = None
@@ -107,9 +107,9 @@ class Dpo(Task):
 
   def pair_loss(self, margin_B: jax.Array) -> jax.Array:
     """Return the loss of pairs with the margins beta h."""
-    if self.kind == 'ipo':
+    if self.objective == 'ipo':
       return jnp.square(margin_B / self.beta - 1 / (2 * self.beta))
-    if self.kind == 'hinge':
+    if self.objective == 'hinge':
       return jax.nn.relu(1 - margin_B)
     e = self.label_smoothing
     return -(1 - e) * jax.nn.log_sigmoid(margin_B) - e * jax.nn.log_sigmoid(-margin_B)
@@ -136,8 +136,8 @@ class Dpo(Task):
       yield f'beta: is {self.beta}. Expected more than 0.'
     if not 0 <= self.label_smoothing < 0.5:
       yield f'label_smoothing: is {self.label_smoothing}. Expected 0 to below 0.5.'
-    if self.label_smoothing and self.kind != 'sigmoid':
-      yield f'label_smoothing: has no effect on kind={self.kind}. Expected 0.'
+    if self.label_smoothing and self.objective != 'sigmoid':
+      yield f'label_smoothing: has no effect on objective={self.objective}. Expected 0.'
 
 
 def covers(model: TaskModel, dataset: Dataset) -> Iterator[str]:
