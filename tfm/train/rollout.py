@@ -70,7 +70,7 @@ def scored(
 ) -> Callable[[Raw], Features] | None:
   """Return `raw -> features` for the evaluation of a task with samples, else None.
 
-  The keys of the samples differ from those of training.
+  The samples have other keys than in training.
   """
   check(x, complete)
   if not x.task.samples or complete is None:

@@ -50,7 +50,7 @@ def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
 
 
 def stored(x: Experiment, params: Any) -> Any:
-  """Return parameters in which those that are not trained have the format of `x.frozen`."""
+  """Return the parameters, with frozen weights in the format `x.frozen`."""
   if x.frozen == Quantize():
     return params
   return merged(x.optim.trained(params), x.optim.frozen(quantize(x.model, params, x.frozen)))
