@@ -12,6 +12,7 @@ from tfm.core.errors import UserError
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.data.layout import Layout
+from tfm.data.layout import layout as layout_of
 from tfm.data.records import read_records, record_paths
 from tfm.data.store import Split
 from tfm.data.text import file_stamp
@@ -93,7 +94,7 @@ class WeightedCorpus(Corpus):
       plain.window,
       plain.overlap,
       batch=plain.batch_size,
-      isolate=plain.isolate,
+      packing=plain.packing,
     )
     self.weights = weights
 
@@ -117,5 +118,4 @@ class WeightedCorpus(Corpus):
     sizes = np.diff(known.starts)
     numbers = np.zeros(len(known.tokens), np.int32)
     numbers[known.starts[0] : known.starts[-1]] = np.repeat(np.arange(len(sizes)), sizes)
-    layout = self._layout(split)
-    return type(layout)(Split(numbers, known.starts, 0), self.window, self.overlap)  # type: ignore
+    return layout_of(self.packing, Split(numbers, known.starts, 0), self.window, self.overlap)
