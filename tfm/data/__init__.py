@@ -25,10 +25,9 @@ from tfm.data.weighted import Weighted
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
-  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
-  'SeveralSources', 'Stdlib',
-  'Text', 'TextData', 'Tfds',
-  'Preferences', 'Problems', 'RecordData', 'Records', 'Weighted',
+  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'Preferences',
+  'Problems', 'RawBatch', 'RecordData', 'Records', 'SeveralSources', 'Stdlib', 'Text', 'TextData',
+  'Tfds', 'Weighted',
 ]  # fmt: skip
 
 TABLE = Table(
