@@ -297,11 +297,9 @@ class _Loop:
     compiled: object = 'step read from a file'
     if hasattr(self.built.step, 'lower'):
       with self.clock.within('compile'), self.speed.paused():
-        compiled = compile_cache.compiled(self.built.step, state, batch)
+        compiled = compile_cache.compiled(self.built.step, state, batch, *self.constants)
     if len(self.compiled) > 1:  # a later phase of the curriculum
       return
-      with self.clock.within('compile'):
-        compiled = compile_cache.compiled(self.built.step, state, batch, *self.constants)
     setup = self.clock.seconds['setup']
     self.first = f'setup {setup:.1f} s, {compiled}', time.perf_counter()
     self.clock.enter('step')
