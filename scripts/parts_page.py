@@ -66,6 +66,7 @@ GROUPS: dict[str, dict[str, str]] = {
   },
   'Training': {
     'tfm.tasks': 'The objective: `--config.task=NAME`.',
+    'tfm.tasks.rewards': 'Verifiable rewards of responses: `--config.task.rewards=(NAME,)`.',
     'tfm.optim': 'The optimizer: `--config.optim=NAME`.',
     'tfm.optim.schedule': 'The learning rate over the run: `--config.optim.schedule=NAME`.',
   },

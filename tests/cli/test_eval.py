@@ -10,7 +10,7 @@ from tfm.train import evaluate
 def scored(monkeypatch):
   calls = []
 
-  def fake(path, split, change, most, load):
+  def fake(path, split, change, most, load, **readers):
     calls.append((path, split, change, most))
     return {'step': 7, 'val_loss_nats': 1.25, 'val_bits_per_byte': None}
 

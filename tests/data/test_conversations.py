@@ -191,7 +191,7 @@ def test_conversations_need_a_template_special_tokens_and_a_task(data, folder, t
   with pytest.raises(UserError, match='the tokenizer has no im_start, im_end'):
     without.open(CausalLM())
   assert list(MaskedLM().fits_data(data)) == [
-    'task: masked_lm would train on all messages of conversations. Expected causal_lm.'
+    'task: masked_lm ignores the token weights of this source. Expected causal_lm.'
   ]
   with pytest.raises(ConfigError) as error:
     validate(dataclasses.replace(data, files='', val_every=1, begin='never'))

@@ -107,9 +107,19 @@ def main() -> None:
     path, most = CHECKPOINT.value, BATCHES.value
     _print_scores(evaluate_losses(path, SPLIT.value, change, most, read, SEED.value), 4)
     return
+  from tfm.cli.train import complete
+  from tfm.hub import read_model
   from tfm.train.evaluate import evaluate_checkpoint
 
-  scores = evaluate_checkpoint(CHECKPOINT.value, SPLIT.value, change, BATCHES.value, read)
+  scores = evaluate_checkpoint(
+    CHECKPOINT.value,
+    SPLIT.value,
+    change,
+    BATCHES.value,
+    read,
+    read_model=read_model,
+    complete=complete,
+  )
   if JSON.value:
     print(json.dumps(scores))
     return

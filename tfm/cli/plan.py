@@ -71,9 +71,12 @@ def main() -> int:
   _prepare(topology)
   experiment: Experiment = CONFIG.resolve().config
   from tfm.cli import planned
+  from tfm.cli.train import read_model
+  from tfm.train.constants import described
 
   wanted = [name for name in ('fit', 'max_batch', 'max_context') if FLAGS[name].value]
   planned.check_flags(experiment, wanted, STEP.value, SAVE.value)
+  experiment = described(experiment, read_model)
   if not wanted:
     return _show(_plan(experiment, topology))
   if wanted == ['fit']:

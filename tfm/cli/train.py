@@ -56,6 +56,8 @@ def main() -> int:
       WORKDIR.value,
       sample=write,
       warm_start=warm_start,
+      read_model=read_model,
+      complete=complete,
       executable_file=EXECUTABLE.value,
     )
   except Stopped as e:
@@ -73,6 +75,30 @@ def warm_start(
   from tfm import hub
 
   return hub.warm_start(experiment, vocabulary, where, say)
+
+
+def read_model(folder: str, dtype: Any = None, where: Any = None) -> Any:
+  """Return a further model of a task (`hub.read_model`)."""
+  from tfm import hub
+
+  return hub.read_model(folder, dtype, where)
+
+
+def complete(
+  x: 'Experiment',
+  params: Any,
+  vocabulary: 'Vocabulary',
+  prompts: list[list[int]],
+  key: Any,
+  **options: Any,
+) -> list[list[int]]:
+  """Return new tokens of each prompt, sampled from the parameters in place."""
+  from tfm.generate import generate
+  from tfm.parts.context import Run
+
+  # With loop='scan', decoding reads the parameters of training and copies none.
+  run = Run(x.precision, loop='scan', attend=x.attend, quantize=x.quantize)
+  return generate(x.model, params, prompts, tokenizer=vocabulary, key=key, run=run, **options)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:

@@ -13,17 +13,21 @@ from tfm.data.images import Images
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
 from tfm.data.pairs import PairCorpus, Pairs
+from tfm.data.preferences import Preferences
+from tfm.data.problems import Problems
+from tfm.data.records import RecordData, Records
 from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
+from tfm.data.weighted import Weighted
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
-  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'RawBatch',
-  'SeveralSources', 'Stdlib',
-  'Text', 'TextData', 'Tfds',
+  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'Preferences',
+  'Problems', 'RawBatch', 'RecordData', 'Records', 'SeveralSources', 'Stdlib', 'Text', 'TextData',
+  'Tfds', 'Weighted',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -40,4 +44,7 @@ TABLE = Table(
   text=Text,
   stdlib=Stdlib,
   tfds=Tfds,
+  preferences=Preferences,
+  problems=Problems,
+  weighted=Weighted,
 )

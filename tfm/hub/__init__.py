@@ -17,4 +17,5 @@ from tfm.hub.loaded import Loaded as Loaded
 from tfm.hub.programs import export_programs as export_programs
 from tfm.hub.save import save as save
 from tfm.hub.speech import languages as languages
+from tfm.hub.warm_start import read_model as read_model
 from tfm.hub.warm_start import warm_start as warm_start

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.files import CONFIG, FolderFiles, without_ids
-from tfm.hub.load import is_published, load
+from tfm.hub.load import describe, is_published, load
 from tfm.hub.loaded import Loaded
 from tfm.hub.token_texts import Comparison, compare, rows_by_text
 from tfm.model import transformer
@@ -101,6 +101,27 @@ def warm_start(
     kept |= jax.jit(initialise, out_shardings=out)(init_key(x.seed))
   params = jax.tree.unflatten(jax.tree.structure(where), [kept[n] for n in shardings])
   return params, _checkpoint_files(loaded, ids.agree)
+
+
+def read_model(folder: str, dtype: Any = None, where: Any = None) -> Loaded:
+  """Return a model with its parameters placed on the devices of a run, or without parameters.
+
+  Args:
+    folder: A published folder, or a workdir or a checkpoint of tfm.
+    dtype: The dtype of the parameters. None is the stored one.
+    where: The tree of shardings of the parameters. None reads no parameters.
+
+  Returns:
+    The model with its tokenizer.
+
+  Raises:
+    UserError: `folder` holds no model.
+  """
+  if where is None:
+    return describe(folder)
+  mesh = jax.tree.leaves(where)[0].mesh if is_published(folder) else None
+  loaded = load(folder, dtype=dtype, mesh=mesh)
+  return loaded._replace(params=jax.tree.map(_placed, loaded.params, where))
 
 
 def _checkpoint_files(loaded: Loaded, agree: bool) -> dict[str, bytes]:

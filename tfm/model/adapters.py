@@ -12,6 +12,7 @@ from tfm.model.stack import Params
 from tfm.model.transformer import param_letters
 from tfm.parts.adapter.base import Adapter
 from tfm.parts.rounding.base import Rounding
+from tfm.parts.stored import Stored
 
 
 def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
@@ -25,7 +26,7 @@ def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
     (the spec without the adapter, parameters with the same outputs).
 
   Raises:
-    UserError: Weights are rounded in every forward pass, and adapters are not.
+    UserError: Weights are quantized, or rounded in every forward pass, and adapters are not.
 
   Example:
     `spec, params = merge_adapters(m.spec, m.params)`, then `tfm.export_hf(spec, params, path)`.
@@ -39,8 +40,17 @@ def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
       'forward pass, and an adapter is added without rounding. Expected rounding=none, or the '
       'model with its adapter (tfm.save, --to=peft).'
     )
+  if any(map(_is_stored, jax.tree.leaves(params, is_leaf=_is_stored))):
+    raise errors.UserError(
+      'merge_adapters: weights are quantized, and the sum would need another format. Expected '
+      'parameters in floats, or the model with its adapter (tfm convert --to=peft).'
+    )
   merged = _merged(spec.adapter, params, param_letters(spec))
   return dataclasses.replace(spec, adapter=Adapter()), merged
+
+
+def _is_stored(node: Any) -> bool:
+  return isinstance(node, Stored)
 
 
 def _merged(adapter: Adapter, node: Any, letters: Any) -> Any:

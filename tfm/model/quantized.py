@@ -63,6 +63,40 @@ def quantize(spec: Model, params: Params, to: str | Quantize = 'int4') -> Params
   return jax.tree.map_with_path(functools.partial(_quantized, how), params, letters)
 
 
+def quantized_letters(letters: Any, params: Params) -> Any:
+  """Return the axis letters of every array of quantized parameters.
+
+  Args:
+    letters: The axis letters of the parameters before they were quantized.
+    params: The quantized parameters, or their shapes.
+
+  Returns:
+    A tree with the structure of `params`. Axes that were joined have the letter of the first one.
+  """
+
+  def of(path: Any, w: Any, letters: str) -> Any:
+    if not isinstance(w, Stored):
+      return letters
+    one = letters.removeprefix('L')
+    stack = letters[: len(letters) - len(one)]
+    is_table = [entry.key for entry in path[-2:]] == ['embed', 'table']
+    if not isinstance(w, QuantizedExperts) and not is_table:  # the rows of a table are its outputs
+      one = one[n_inputs(one)] + one[0]
+    largest = max(jax.tree.leaves(w), key=lambda array: array.size).shape
+
+    def mark(array: jax.Array) -> str:
+      marks = [*stack, *one]
+      for axis, size in enumerate(array.shape):
+        if size != largest[axis]:  # scales have one entry for several inputs
+          marks[axis] = '-'
+      return ''.join(marks)
+
+    return jax.tree.map(mark, w)
+
+  is_leaf = lambda w: not isinstance(w, dict)
+  return jax.tree.map_with_path(of, params, letters, is_leaf=is_leaf)
+
+
 def _quantized(how: LowPrecision, path: Any, w: jax.Array, letters: str) -> Any:
   """Return a parameter in the format of its role."""
   names = [entry.key for entry in path]

@@ -149,7 +149,9 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
     UserError: A glob matches no parameter.
   """
   path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator='/')
-  paths = [path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
+  # A quantized weight is one parameter of several arrays.
+  is_leaf = lambda node: not isinstance(node, dict)
+  paths = [path(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(tree, is_leaf)]
   for glob in globs:
     if not any(fnmatch.fnmatchcase(p, glob) for p in paths):
       near = difflib.get_close_matches(glob, paths, n=3, cutoff=0) or paths
@@ -158,7 +160,7 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
         f'{", ".join(map(repr, near))}.'
       )
   return jax.tree_util.tree_map_with_path(
-    lambda keys, _: any(fnmatch.fnmatchcase(path(keys), g) for g in globs), tree
+    lambda keys, _: any(fnmatch.fnmatchcase(path(keys), g) for g in globs), tree, is_leaf=is_leaf
   )
 
 

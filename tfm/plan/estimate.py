@@ -17,6 +17,7 @@ from tfm.plan.programs import bytes_per_chip
 from tfm.plan.topology import Topology
 from tfm.train import shard
 from tfm.train import step as step_lib
+from tfm.train.build import constant_shapes
 from tfm.train.experiment import Experiment
 from tfm.train.forward import Forward
 from tfm.train.mesh import NAMES, Mesh
@@ -149,13 +150,14 @@ class Estimator:
     """Return (bytes of the state, of the gradients) on a chip; None if a mesh axis divides none."""
     new = sized(self.x.mesh, mesh)
     try:
-      where = shard.shardings(
-        shard.make_mesh(new, self._devices), new.table(), self._letters, self._shapes
-      )[0]
+      chips = shard.make_mesh(new, self._devices)
+      where = shard.shardings(chips, new.table(), self._letters, self._shapes)[0]
+      constants = constant_shapes(self.x, chips)
     except errors.UserError:
       return None
     state = shard.sharded_shapes(self._shapes, where)
-    return bytes_per_chip(state), bytes_per_chip(self.x.optim.trained(state['params']))
+    trained = bytes_per_chip(self.x.optim.trained(state['params']))
+    return bytes_per_chip((state, constants)), trained
 
   @functools.cache
   def saved(self, remat: str) -> int:
@@ -164,15 +166,19 @@ class Estimator:
     batch = x.task.shapes(x.model, x.data)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
-    def residuals(params: Any, batch: Any, key: Any) -> Any:
+    constants = {name: transformer.param_shapes(m, x.run()) for name, m in x.models.items()}
+
+    def residuals(params: Any, batch: Any, key: Any, constants: Any) -> Any:
       def loss(params: Any) -> Any:
-        forward = Forward(x.model, params, x.run(), key)
+        models = {name: (x.models[name], values) for name, values in constants.items()}
+        forward = Forward(x.model, params, x.run(), key, models)
         return x.task.loss(forward, batch, forward.task_key)['loss'].sum
 
       return jax.vjp(loss, params)[1]
 
     with traced_for(self.topology.chip.platform):
-      arrays = jax.tree.leaves(jax.eval_shape(residuals, self._shapes['params'], batch, key))
+      saved = jax.eval_shape(residuals, self._shapes['params'], batch, key, constants)
+      arrays = jax.tree.leaves(saved)
     given = [(a.shape, a.dtype) for a in jax.tree.leaves(self._shapes['params'])]
     total = 0
     for array in arrays:

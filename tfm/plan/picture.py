@@ -11,6 +11,7 @@ _COLOURS = {
   'parameters': '#08519c',
   'optimizer': '#3182bd',
   'average': '#6baed6',
+  'models': '#756bb1',
   'cache': '#9ecae1',
   'batch': '#c6dbef',
   'gradients': '#31a354',

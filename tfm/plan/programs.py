@@ -25,8 +25,8 @@ class Program(NamedTuple):
   Attributes:
     trace: Traces it; no array is created.
     mesh: The device mesh.
-    arguments: The arguments by class, as shapes with shardings: 'parameters', 'optimizer', 'cache'
-      and others.
+    arguments: The arguments by class, as shapes with shardings: 'parameters', 'optimizer', 'cache',
+      'models' (further models of the task) and others.
     trained: The parameters with gradients; None outside training.
     model_flops: The FLOPs of the model in one call, over all chips, without recomputation; None if
       unknown.
@@ -52,9 +52,11 @@ def train(x: Experiment, devices: Sequence[jax.Device]) -> Program:
   arguments = {'parameters': state['params'], 'optimizer': state['opt'], 'batch': batch}
   if 'ema' in state:
     arguments['average'] = state['ema']
+  if built.constants:
+    arguments['models'] = built.constants
   unit, amount = x.task.per_step(x.data)
   return Program(
-    trace=lambda: built.step.trace(built.shapes, built.batch.shapes),
+    trace=lambda: built.step.trace(*built.arguments),
     mesh=built.mesh,
     arguments=arguments,
     trained=x.optim.trained(state['params']),
@@ -72,12 +74,15 @@ def evaluate(x: Experiment, devices: Sequence[jax.Device]) -> Program:
     built.like()['params'],
     shard.sharded_shapes(built.batch.shapes, built.batch.shardings),
   )
+  arguments = {'parameters': params, 'batch': batch}
+  if built.constants:
+    arguments['models'] = built.constants
   flops = flops_per_step(x)
   unit, amount = x.task.per_step(x.data)
   return Program(
-    trace=lambda: built.eval.trace(params, batch),
+    trace=lambda: built.eval.trace(params, batch, *built.extra(built.constants)),
     mesh=built.mesh,
-    arguments={'parameters': params, 'batch': batch},
+    arguments=arguments,
     trained=None,
     model_flops=None if flops is None else flops / 3,
     tokens=int(amount),

@@ -1,11 +1,14 @@
 """Training objectives."""
 
 from tfm.core.registry import Table
-from tfm.tasks.base import Features, Forward, Ratio, Shown, Task, mean
+from tfm.tasks.base import Features, Forward, Generate, Ratio, Shown, Task, mean
 from tfm.tasks.causal_lm import CausalLM
 from tfm.tasks.classify import Classify
 from tfm.tasks.contrastive import Contrastive
 from tfm.tasks.ctc import Ctc
+from tfm.tasks.distill import Distill
+from tfm.tasks.dpo import Dpo
+from tfm.tasks.grpo import Grpo
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
@@ -22,8 +25,12 @@ __all__ = [
   'Classify',
   'Contrastive',
   'Ctc',
+  'Distill',
+  'Dpo',
   'Features',
   'Forward',
+  'Generate',
+  'Grpo',
   'MaskedLM',
   'PermutationLM',
   'PrefixLM',
@@ -45,6 +52,9 @@ TABLE = Table(
   classify=Classify,
   contrastive=Contrastive,
   ctc=Ctc,
+  distill=Distill,
+  dpo=Dpo,
+  grpo=Grpo,
   masked_lm=MaskedLM,
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,

@@ -1,8 +1,8 @@
 """The interface of a training task: the features of a batch, its losses and metrics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,26 @@ from tfm.tasks.model import TaskModel
 Features = dict[str, NDArray[Any]]
 Batch = dict[str, jax.Array]
 Outputs = dict[str, Any]
-Forward = Callable[..., Outputs]
+
+
+class Generate(Protocol):
+  """Sampling from the current parameters. The random key is the same for equal calls."""
+
+  def __call__(self, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+    """Return the new tokens of each prompt, with options of `tfm.generate`."""
+    ...
+
+
+class Forward(Protocol):
+  """The forward passes of a step. `tfm.train.forward.Forward` is one."""
+
+  def __call__(self, **inputs: Any) -> Outputs:
+    """Return the outputs of `tfm.apply` for the trained model."""
+    ...
+
+  def model(self, name: str) -> Callable[..., Outputs]:
+    """Return the forward pass of a model of `Task.models`, without dropout or gradient."""
+    ...
 
 
 class Ratio(NamedTuple):
@@ -64,9 +83,35 @@ class Task(Part):
   #: be accumulated over micro-batches.
   loss_per_example: ClassVar[bool] = True
 
+  #: Whether batches are made from samples of the current parameters (`rollout`), not by `features`.
+  samples: ClassVar[bool] = False
+
   #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an
   #: evaluation batch.
   picture: ClassVar[Callable[..., list[tuple[NDArray[Any], str]]] | None] = None
+
+  def models(self, init_from: str) -> dict[str, str]:
+    """Return the folders of further models by name. `forward.model(name)` calls them.
+
+    Their parameters are constants of the run: they have no gradient and are not in checkpoints.
+
+    Args:
+      init_from: The folder of the model that training starts from, or ''.
+
+    Returns:
+      The folder of each model, '' where none is given. Empty by default.
+    """
+    del init_from
+    return {}
+
+  def fits_models(self, model: TaskModel, models: Mapping[str, TaskModel]) -> Iterator[str]:
+    """Yield a message for each error in the further `models` of the task."""
+    for name, other in models.items():
+      if other.vocab != model.vocab:
+        yield (
+          f'task.{name}: has a table of {other.vocab} tokens, and the model has {model.vocab}. '
+          'Expected models of one vocabulary.'
+        )
 
   @property
   def adds_special_tokens(self) -> bool:
@@ -81,6 +126,29 @@ class Task(Part):
     last batch.
     """
     raise NotImplementedError
+
+  @property
+  def steps_per_rollout(self) -> int:
+    """Updates with the same samples, if the task `samples`."""
+    return 1
+
+  def rollout(self, raw: Raw, dataset: Dataset, generate: Generate) -> Features:
+    """Return the features of a raw batch, with samples of the current parameters.
+
+    Args:
+      raw: The raw batch.
+      dataset: The open data.
+      generate: Returns new tokens of the model for prompts.
+
+    Returns:
+      The features.
+    """
+    raise NotImplementedError
+
+  def measure_rollout(self, forward: Forward, batch: Batch) -> Batch:
+    """Return further features of a rollout, from the parameters that generated it."""
+    del forward, batch
+    return {}
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return the metrics of a batch. 'loss' is required, and minimised.

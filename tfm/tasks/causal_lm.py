@@ -7,7 +7,7 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import Dataset
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
-from tfm.tasks.text import TextTask, next_token, one_stack
+from tfm.tasks.text import TextTask, causal_decoder, next_token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,6 @@ class CausalLM(TextTask):
     return next_token(raw, dataset.isolate)
 
   def fits(self, model: TaskModel) -> Iterator[str]:
-    yield from one_stack('causal_lm', model)
-    if model.encoder is None and not model.causal:
-      yield (
-        'task: causal_lm needs a causal model, but a mask or a router of the model leaks later '
-        'tokens, which are its labels. Expected mask=causal and router=top_k, task=masked_lm for '
-        'mask=full, or task=prefix_lm for mask=prefix.'
-      )
+    yield from causal_decoder(
+      'causal_lm', model, ', task=masked_lm for mask=full, or task=prefix_lm for mask=prefix'
+    )

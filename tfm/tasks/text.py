@@ -44,7 +44,7 @@ class TextTask(Task):
 
   shown = Shown('loss_nats', 'loss (nats per token)')
 
-  #: Whether the loss of a token is weighted by `loss` in the raw batch, as in conversations.
+  #: Whether the loss of a token is weighted by `loss` in the raw batch.
   weighs_tokens: ClassVar[bool] = False
 
   #: Tokens that consecutive raw sequences share: 1 if their last token is only a label.
@@ -137,7 +137,7 @@ class TextTask(Task):
     if not isinstance(data, TextData):
       yield f'task: {name} needs text. Expected a source of text, such as data=text.'
     elif 'loss' in data.specs() and not self.weighs_tokens:
-      yield f'task: {name} would train on all messages of conversations. Expected causal_lm.'
+      yield f'task: {name} ignores the token weights of this source. Expected causal_lm.'
     elif data.paired:
       yield f'task: {name} needs documents, and the data has pairs. Expected task=seq2seq.'
 
@@ -173,8 +173,8 @@ def _shifted(x_BT: jax.Array) -> jax.Array:
 def next_token(raw: RawBatch, isolate: bool) -> Features:
   """Return inputs, labels shifted by one, and weights.
 
-  The weight is 1 where the input and the label are in the same document, else 0. With `loss` in the
-  raw batch, it is also 0 where `loss` of the label is 0.
+  The weight is 1 where the input and the label are in the same document, else 0. It is multiplied
+  by `loss` of the label, if the raw batch has it.
   """
   tokens, segments = raw['tokens'], raw['segments']
   same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
@@ -224,6 +224,25 @@ def with_head(task: str, model: TaskModel) -> Iterator[str]:
     yield (
       f'task: {task} needs a language-model head, and the model has none. Expected '
       'model.heads.lm=lm, or task=classify.'
+    )
+
+
+def causal_decoder(task: str, model: TaskModel, other: str = '') -> Iterator[str]:
+  """Yield a message if `model` is no causal decoder with a language-model head.
+
+  Args:
+    task: Name of the task.
+    model: The model.
+    other: Further advice for a model that attends to later tokens.
+
+  Yields:
+    One message for each reason.
+  """
+  yield from one_stack(task, model)
+  if model.encoder is None and not model.causal:
+    yield (
+      f'task: {task} needs a causal model, but a mask or a router of the model leaks later '
+      f'tokens, which are its labels. Expected mask=causal and router=top_k{other}.'
     )
 
 

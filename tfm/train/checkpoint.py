@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from tfm.core import config, errors, json_text
@@ -19,7 +20,7 @@ from tfm.train import checksums, retry, shard
 from tfm.train import step as step_lib
 from tfm.train.checksums import Broken
 from tfm.train.experiment import Experiment
-from tfm.train.saver import CLASSES, EXPERIMENT, FOLDER, no_orbax_warnings
+from tfm.train.saver import CLASSES, EXPERIMENT, FOLDER, no_orbax_warnings, on_disk
 
 T = TypeVar('T')
 
@@ -168,12 +169,15 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Any:
-  name, letters = 'params' if x.optim.ema is None else 'ema', transformer.param_letters(x.model)
-  shapes = step_lib.shapes(x, x.optim.make(x.steps, letters))[name]
+  name = 'params' if x.optim.ema is None else 'ema'
+  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
+  shapes, letters = step_lib.shapes(x, tx)[name], step_lib.letters(x, tx)[name]
   shardings = shard.placed(mesh, x.mesh.table(), letters, shapes)
 
   def target(array: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> Any:
-    return jax.ShapeDtypeStruct(array.shape, dtype or array.dtype, sharding=sharding)
+    wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize > 1
+    kept = dtype if dtype and wide else array.dtype
+    return jax.ShapeDtypeStruct(array.shape, kept, sharding=sharding)
 
   return read_state(folder, {name: jax.tree.map(target, shapes, shardings)})[name]
 
@@ -193,7 +197,9 @@ def read_state(folder: Path, like: Any) -> Any:
   """
   path = folder / 'state'
   checksums.verify(path)
-  restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-  args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+  stored = on_disk(like)
+  restore_args = ocp.checkpoint_utils.construct_restore_args(stored)
+  args = ocp.args.PyTreeRestore(stored, restore_args=restore_args, partial_restore=True)
   with no_orbax_warnings():
-    return ocp.PyTreeCheckpointHandler().restore(epath.Path(path), args=args)
+    found = ocp.PyTreeCheckpointHandler().restore(epath.Path(path), args=args)
+  return jax.tree.map(lambda x, to: x if x.dtype == to.dtype else x.astype(to.dtype), found, like)

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.data.base import Data
-from tfm.data.dataset import Dataset, Grouped
+from tfm.data.dataset import Dataset, Grouped, Raw
 from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
@@ -22,6 +22,7 @@ from tfm.model.outputs import no_language_model
 from tfm.tasks import (
   CausalLM,
   Classify,
+  Features,
   MaskedLM,
   PermutationLM,
   PrefixLM,
@@ -29,8 +30,8 @@ from tfm.tasks import (
   SpanCorruption,
   Task,
 )
-from tfm.train import shard
-from tfm.train.build import BatchLayout, build_eval
+from tfm.train import constants, rollout, shard
+from tfm.train.build import BatchLayout, Built, build_eval, constant_shapes
 from tfm.train.experiment import Experiment
 from tfm.train.step import Batch
 
@@ -41,20 +42,27 @@ Ratios = dict[str, Ratio]
 EvalFn = Callable[[Any, Batch], Ratios]
 
 
-def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, replicated: NamedSharding) -> EvalFn:
+def measured(
+  eval_fn: Callable[..., Ratios],
+  task: Task,
+  dataset: Dataset,
+  replicated: NamedSharding,
+  extra: tuple[Any, ...] = (),
+) -> EvalFn:
   """Extend `eval_fn` by the metrics of `Task.measures`.
 
   Args:
-    eval_fn: `(params, batch) -> ratios`.
+    eval_fn: `(params, batch, *extra) -> ratios`.
     task: The task.
     dataset: The open data.
     replicated: The sharding of the ratios.
+    extra: The further models of the task, from `Built.extra`.
 
   Returns:
     `(params, batch) -> ratios` with the additional ratios.
   """
   measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=replicated)
-  return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
+  return lambda params, batch: {**eval_fn(params, batch, *extra), **measures(batch)}
 
 
 def evaluate(
@@ -114,6 +122,7 @@ def batches(
   batch_axis: NamedSharding,
   split: str = 'val',
   most: int | None = None,
+  features: Callable[[Raw], Features] | None = None,
 ) -> Iterator[Batch]:
   """Yield the batches of a split on the devices.
 
@@ -124,6 +133,7 @@ def batches(
     batch_axis: The sharding of the batch axis, from `build`.
     split: Name of the split.
     most: The maximum number of batches, spread evenly over the split. Defaults to all.
+    features: Returns the features of a raw batch. Defaults to those of the task.
 
   Yields:
     The features by name, as global arrays.
@@ -131,8 +141,9 @@ def batches(
   batch = x.data.batch
   local = shard.local_slice(batch_axis, batch)
   n, stride = count(x, dataset, split, most)
+  features = features or (lambda raw: x.task.features(raw, dataset))
   for raw in itertools.islice(dataset.eval_batches(split, batch, local, stride), n):
-    yield shard.put(x.task.features(raw, dataset), layout.shardings, batch, local)
+    yield shard.put(features(raw), layout.shardings, batch, local)
 
 
 def count(
@@ -223,6 +234,8 @@ def evaluate_checkpoint(
   change: Callable[[Experiment], Experiment] = lambda x: x,
   most: int | None = None,
   load: Callable[[str | Path], Any] | None = None,
+  read_model: constants.ReadModel | None = None,
+  complete: rollout.Complete | None = None,
 ) -> dict[str, Any]:
   """Evaluate a model on a split of data.
 
@@ -234,6 +247,8 @@ def evaluate_checkpoint(
     change: See `open_checkpoint`.
     most: The maximum number of batches, spread evenly over the split. Defaults to all.
     load: See `open_checkpoint`.
+    read_model: Reads the further models of the task, such as a teacher.
+    complete: Generates samples, for a task that learns from them.
 
   Returns:
     `step`, and the metrics of the task named `val_...`. None where a metric is unknown. Tasks with
@@ -245,11 +260,16 @@ def evaluate_checkpoint(
   """
   loaded, x, stored = open_checkpoint(path, change, load)
   dataset = open_dataset(path, loaded, x, stored)
+  x = constants.described(x, read_model)
   layout, batch_axis, eval_fn = build_eval(x, jax.devices()[:1])
+  assert isinstance(batch_axis.mesh, jax.sharding.Mesh)
+  shapes = constant_shapes(x, batch_axis.mesh)
+  extra = Built.extra(constants.read(x, shapes, dataset, read_model))
   replicated = NamedSharding(batch_axis.mesh, PartitionSpec())
-  eval_fn = measured(eval_fn, x.task, dataset, replicated)
+  eval_fn = measured(eval_fn, x.task, dataset, replicated, extra)
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
-    scored = progress.track(batches(x, dataset, layout, batch_axis, split, most))
+    features = rollout.scored(x, dataset, complete, loaded.params)
+    scored = progress.track(batches(x, dataset, layout, batch_axis, split, most, features))
     of_parts = parts(x, dataset, split, most)
     scores = evaluate(x.task, eval_fn, loaded.params, scored, of_parts)
   if (nats := scores.get('val_loss_nats')) is not None:

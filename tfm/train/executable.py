@@ -68,14 +68,14 @@ def load(path: str | Path, x: Experiment, built: Built) -> Any:
       message lists the differences.
   """
   about, payload = _read(Path(path))
-  lowered = built.step.lower(built.shapes, built.batch.shapes)
+  lowered = built.step.lower(*built.arguments)
   if lines := _differences(about, fingerprint(lowered), x):
     listed = '\n'.join(f'  {line}' for line in lines)
     raise errors.UserError(
       f'{path}: was compiled for another program:\n{listed}\n'
       'Expected the same config, jax, compiler and flags. Write it again with tfm plan --save.'
     )
-  trees = jax.tree.structure(((built.shapes, built.batch.shapes), {})), lowered.out_tree
+  trees = jax.tree.structure((built.arguments, {})), lowered.out_tree
   return serialize_executable.deserialize_and_load(
     payload, *trees, execution_devices=list(built.mesh.devices.flat)
   )

@@ -1,10 +1,11 @@
 """The config of a training run. Read next: `train/loop.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import math
 from typing import Literal
 
+from tfm.core.frozen import FrozenMap
 from tfm.core.precision import Precision
 from tfm.data.base import Data
 from tfm.data.stdlib import Stdlib
@@ -127,10 +128,14 @@ class Experiment:
     attend: The attention kernel.
     quantize: The number formats of projections, such as `int8` or `fp8`. Parameters and checkpoints
       keep their dtype.
+    frozen: The number format of stored parameters without training (`optim.only`), such as
+      `int4(weights=nf4)` for QLoRA (arXiv:2305.14314). Checkpoints have the same format.
     record: Metrics, checkpoints and samples.
     recover: What the run does about losses that are not finite, and about loss spikes.
     curriculum: Sequence lengths and batch sizes that change at given steps.
     init_from: A model folder, published or of tfm. Training starts from its matching parameters.
+    models: The architectures of the further models of the task, by name. They are read from the
+      folders that the task names (`tfm.train.constants`); do not set them.
     init_vocab: What to do if the token ids of `init_from` differ from those of the data. 'same'
       raises an error, 'keep' keeps the rows of token tables by id, 'remap' moves them by token
       text, and 'new' initialises the tables and the language-model head.
@@ -151,11 +156,16 @@ class Experiment:
   loop: str = 'scan'
   attend: Attend = Auto()
   quantize: Quantize = Quantize()
+  frozen: Quantize = Quantize()
   record: Record = Record()
   recover: Recover = Recover()
   curriculum: Curriculum = Curriculum()
   init_from: str = ''
+  models: Mapping[str, Model] = FrozenMap()
   init_vocab: Literal['same', 'keep', 'remap', 'new'] = 'same'
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, 'models', FrozenMap(self.models))
 
   def run(self) -> Run:
     """Return the static arguments of the model."""
@@ -193,6 +203,19 @@ class Experiment:
         f'optim.rounding: is {self.optim.rounding}, but parameters are {self.precision.param}. '
         'Expected nearest, or precision.param=bfloat16.'
       )
+    yield from self._models()
+    if self.frozen != Quantize() and not self.optim.only:
+      yield (
+        'frozen: all parameters are trained, which needs floats. Expected optim.only, such as '
+        "'*/lora/*', or frozen=none."
+      )
+    if self.frozen != Quantize() and self.optim.ema is not None:
+      yield 'frozen: quantized parameters have no average. Expected optim.ema=none.'
+    if self.save_every % (updates := self.task.steps_per_rollout):
+      yield (
+        f'save_every: {self.save_every} is not divisible by the {updates} updates with the same '
+        f'samples (task.updates). Expected a multiple, since checkpoints have no samples.'
+      )
     yield from self.task.fits(self.model)
     unusable = list(self.task.fits_data(self.data))
     yield from unusable
@@ -210,6 +233,17 @@ class Experiment:
       if x.data != self.data:
         for message in (*x.data.check(), *x.task.fits_data(x.data), *x._batch()):
           yield f'curriculum: from step {start}: {message}'
+
+  def _models(self) -> Iterator[str]:
+    defaults = self.task.models('a folder')
+    for name, folder in self.task.models(self.init_from).items():
+      if not folder:
+        task = self.task.table().name_of(self.task)
+        also = f', or init_from, which task.{name} defaults to' if defaults[name] else ''
+        yield (
+          f'task.{name}: is empty. {task} compares the trained model with this one. Expected the '
+          f'folder of a model{also}.'
+        )
 
   def _lengths(self) -> Iterator[str]:
     encoder = () if self.model.encoder is None else (self.model.encoder.max_positions,)

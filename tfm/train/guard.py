@@ -104,7 +104,7 @@ class Guard:
     """Return the intervals of the sample numbers of steps `first` to `last`."""
     found: list[int] = []
     for before in range(first - 1, last):
-      index = before + self._audit.skipped_batches(before)
+      index = (before + self._audit.skipped_batches(before)) // self._x.task.steps_per_rollout
       found += self._dataset.batch('train', self._x.seed, index)['sample'].tolist()
     return intervals(found)
 

@@ -21,6 +21,7 @@ from tfm.model.spec import Model
 from tfm.train import (
   claim,
   compile_cache,
+  constants,
   curriculum,
   evaluate,
   executable,
@@ -31,6 +32,7 @@ from tfm.train import (
   report,
   resume,
   retry,
+  rollout,
   shard,
 )
 from tfm.train import step as step_lib
@@ -78,6 +80,8 @@ def train(
   devices: Sequence[jax.Device] | None = None,
   warm_start: WarmStart | None = None,
   executable_file: str | Path | None = None,
+  read_model: constants.ReadModel | None = None,
+  complete: rollout.Complete | None = None,
 ) -> Trained:
   """Train a model for `x.steps` updates in total.
 
@@ -91,6 +95,8 @@ def train(
     devices: The devices of the mesh. Defaults to all devices.
     warm_start: Reads the parameters of `x.init_from`.
     executable_file: The compiled step of `executable.save`. None compiles it here.
+    read_model: Reads the further models of the task, such as a teacher.
+    complete: Generates samples, for a task that learns from them.
 
   Returns:
     The final state, and the metrics of the last evaluation.
@@ -102,6 +108,8 @@ def train(
   """
   memory.keep_freed_memory()
   preflight.check(x, devices)
+  rollout.check(x, complete)
+  x = constants.described(x, read_model)
   workdir = workdir_of(workdir)
 
   clock = goodput.Goodput(workdir)
@@ -129,6 +137,8 @@ def train(
     checkpoints = Checkpoints(workdir, x.record.keep)
     checkpoints.names = dataset.names
     checkpoints.data_files = getattr(dataset, 'files', {})
+    models = constants.read(x, built.constants, dataset, read_model)
+    checkpoints.models = constants.fingerprints(models)
     closing.callback(checkpoints.close)
     closing.callback(clock.write)
     audit = Audit(workdir)
@@ -143,7 +153,20 @@ def train(
         if first >= x.steps:
           metrics.say(f'{workdir}: is already trained for {first} steps (steps={x.steps}).')
         clock.step = first
-        loop = _Loop(x, built, dataset, phases, checkpoints, audit, metrics, sample, holds, heart)
+        loop = _Loop(
+          x,
+          built,
+          dataset,
+          phases,
+          models,
+          checkpoints,
+          audit,
+          metrics,
+          sample,
+          complete,
+          holds,
+          heart,
+        )
         with contextlib.suppress(Rewound), heart.naming_lost_processes():
           trained = loop.run(state)
         # Everything is on disk when this returns.
@@ -179,9 +202,7 @@ def _restore_or_start(
     return found
   if x.init_from:
     assert warm_start is not None, 'init_from needs the argument warm_start'
-    params, checkpoints.extra_files = warm_start(
-      x, dataset.vocabulary, built.shardings['params'], say
-    )
+    params, checkpoints.extra_files = warm_start(x, dataset.vocabulary, built.loaded, say)
     return built.start(params)
   return built.init(step_lib.init_key(x.seed))
 
@@ -197,19 +218,25 @@ class _Loop:
   built: Built
   dataset: Dataset
   phases: curriculum.Phases
+  models: dict[str, Any]
   checkpoints: Checkpoints
   audit: Audit
   metrics: Metrics
   sample: Sampler | None
+  complete: rollout.Complete | None
   holds: Callable[[], None]
   heart: Heartbeat
 
   def __post_init__(self) -> None:
     self.clock = self.heart.clock
     self.local = shard.local_slice(self.built.batch_axis, self.x.data.batch)
+    self.constants = self.built.extra(self.models)
     self.eval_fn = evaluate.measured(
-      self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh)
+      self.built.eval, self.x.task, self.dataset, shard.replicated(self.built.mesh), self.constants
     )
+    self.rollouts: rollout.Rollouts | None = None
+    if self.x.task.samples and self.complete is not None:
+      self.rollouts = rollout.Rollouts(self.x, self.built, self.dataset, self.complete)
     self.guard = Guard(self.x, self.phases, self.audit, self.metrics.say)
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
@@ -227,18 +254,21 @@ class _Loop:
     x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
     with contextlib.ExitStack() as closing:
       stopping = closing.enter_context(recover.Preemption())
-      batches = cast(Generator[step_lib.Batch], prefetch(self.batch, first, x.steps))
+      batches = cast(Generator[Any], prefetch(self.batch, first, x.steps))
       closing.enter_context(contextlib.closing(batches))
       self.clock.write()
       for step, batch in enumerate(self.clock.waits(batches), first + 1):
+        if self.rollouts is not None:
+          batch = self.rollouts.batch(step - 1, state['params'], batch)
         if (shapes := {name: array.shape for name, array in batch.items()}) not in self.compiled:
           self.compiled.append(shapes)
           self.compile(state, batch)
-        state, values = self.built.step(state, batch)
+        state, values = self.built.step(state, batch, *self.constants)
         self.pending.append((step, values))
         self.read(_IN_FLIGHT)
         self.clock.write(now=False)
         stop, last = stopping.at(step), step == x.steps
+        stop = stop and step % x.task.steps_per_rollout == 0
         evals = last or step % x.eval_every == 0
         saves = last or stop or step % x.save_every == 0
         if evals or saves:
@@ -267,7 +297,7 @@ class _Loop:
     compiled: object = 'step read from a file'
     if hasattr(self.built.step, 'lower'):
       with self.clock.within('compile'), self.speed.paused():
-        compiled = compile_cache.compiled(self.built.step, state, batch)
+        compiled = compile_cache.compiled(self.built.step, state, batch, *self.constants)
     if len(self.compiled) > 1:  # a later phase of the curriculum
       return
     setup = self.clock.seconds['setup']
@@ -284,13 +314,15 @@ class _Loop:
       self.checkpoints.save(step, state, self.x, self.dataset.vocabulary)
     self.clock.write()
 
-  def batch(self, step: int) -> step_lib.Batch:
-    """Return the batch of the update after `step` on the devices."""
-    index = step + self.audit.skipped_batches(step)
+  def batch(self, step: int) -> Any:
+    """Return the batch of the update after `step` on the devices, or a raw batch for rollouts."""
+    index = (step + self.audit.skipped_batches(step)) // self.x.task.steps_per_rollout
     size = self.phases.at(index).data.batch
     local = shard.local_slice(self.built.batch_axis, size)
     read = lambda: self.phases.batch('train', self.x.seed, index, local)
     raw = retry.retried(read, f'data of step {step + 1}', print)
+    if self.rollouts is not None:
+      return raw
     features = self.x.task.features(raw, self.dataset)
     return shard.put(features, self.built.batch.shardings, size, local)
 
@@ -325,7 +357,10 @@ class _Loop:
       return {}
     params = step_lib.averaged(state)
     most = None if step == x.steps else x.record.eval_batches
-    batches = evaluate.batches(x, dataset, self.built.batch, self.built.batch_axis, most=most)
+    features = rollout.scored(x, dataset, self.complete, params)
+    batches = evaluate.batches(
+      x, dataset, self.built.batch, self.built.batch_axis, most=most, features=features
+    )
     batches = map(self.clock.tick, batches)
     scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
     parts = evaluate.parts(x, dataset, most=most)

@@ -45,14 +45,14 @@ def fetching(step: Callable[..., Any], opt_shardings: Any) -> Callable[..., Any]
   """Return a train step that first copies its optimizer state to the devices.
 
   Args:
-    step: `(state, batch) -> (state, metrics)`.
+    step: `(state, batch, ...) -> (state, metrics)`.
     opt_shardings: The shardings of the optimizer state on the devices.
 
   Returns:
     A function with the same arguments and results.
   """
 
-  def fetched(state: dict[str, Any], batch: Any) -> Any:
-    return step(state | {'opt': jax.device_put(state['opt'], opt_shardings)}, batch)
+  def fetched(state: dict[str, Any], *rest: Any) -> Any:
+    return step(state | {'opt': jax.device_put(state['opt'], opt_shardings)}, *rest)
 
   return fetched

@@ -12,7 +12,7 @@ import numpy as np
 from tfm.core import config, errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
-from tfm.train import checksums, retry
+from tfm.train import checksums, constants, retry
 from tfm.train import step as step_lib
 from tfm.train.checkpoint import about, read_state
 from tfm.train.experiment import Experiment
@@ -102,6 +102,7 @@ def _attempt(
     stored, stored_vocabulary = about(folder)
     notes.clear()
     compare(folder, stored, x, stored_vocabulary, vocabulary, notes.append)
+    constants.check_unchanged(folder / 'about', checkpoints.models)
     state = read_state(folder, like)
     checkpoints.extra_files = read_extra_files(folder / 'about')
     return state

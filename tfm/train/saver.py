@@ -18,11 +18,12 @@ from typing import Any
 import warnings
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from tfm.core import config, errors
 from tfm.data.tokenizer import Vocabulary
-from tfm.train import checksums, recover, retry
+from tfm.train import checksums, constants, recover, retry
 from tfm.train.experiment import Experiment
 from tfm.train.step import State
 
@@ -38,7 +39,9 @@ class _AboutHandler(ocp.CheckpointHandler):
 
   def save(self, directory: Any, args: '_AboutSave') -> None:
     if jax.process_index() == 0:
-      write_about(Path(directory), args.experiment, args.vocabulary, args.names, args.extra_files)
+      write_about(
+        Path(directory), args.experiment, args.vocabulary, args.names, args.extra_files, args.models
+      )
 
   def restore(self, directory: Any, args: Any = None) -> None:
     raise AssertionError('about/ is read as plain files, by checkpoint.py')
@@ -51,6 +54,7 @@ class _AboutSave(ocp.args.CheckpointArgs):
   vocabulary: Vocabulary | None
   names: Sequence[str]
   extra_files: Mapping[str, bytes]
+  models: Mapping[str, str]
 
 
 def write_about(
@@ -59,6 +63,7 @@ def write_about(
   vocabulary: Vocabulary | None,
   names: Sequence[str] = (),
   extra_files: Mapping[str, bytes] = MappingProxyType({}),
+  models: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
   """Write the folder `about` of a checkpoint.
 
@@ -68,6 +73,7 @@ def write_about(
     vocabulary: The vocabulary of text, or None.
     names: The class names, in the order of the labels.
     extra_files: The contents of further files, by name.
+    models: The fingerprints of the further models of the task, by name.
   """
   path.mkdir(parents=True, exist_ok=True)
   (path / EXPERIMENT).write_text(json.dumps(config.to_json(experiment), indent=1), 'utf-8')
@@ -75,6 +81,8 @@ def write_about(
     vocabulary.save(path)
   if names:
     (path / CLASSES).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), 'utf-8')
+  if models:
+    (path / constants.FILE).write_text(json.dumps(dict(models), indent=1), 'utf-8')
   if extra_files:
     (path / EXTRA_FILES).write_text(json.dumps(sorted(extra_files), indent=1), 'utf-8')
   for name, content in extra_files.items():
@@ -103,6 +111,7 @@ class Checkpoints:
     names: The class names that every checkpoint stores.
     extra_files: The contents of files that every checkpoint stores, by name.
     data_files: Such files of the data, which replace those of the same name.
+    models: The fingerprints of the further models of the task, by name.
     half_written: The names of incomplete checkpoints, which were removed.
     failed: The step that the last finished save did not store, or None.
   """
@@ -113,6 +122,7 @@ class Checkpoints:
     self.names: Sequence[str] = ()
     self.extra_files: Mapping[str, bytes] = {}
     self.data_files: Mapping[str, bytes] = {}
+    self.models: Mapping[str, str] = {}
     self.failed: int | None = None
     self._saving = 0
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
@@ -149,8 +159,8 @@ class Checkpoints:
       return
     self._end_previous(step)
     files = {**self.extra_files, **self.data_files}
-    about = _AboutSave(experiment, vocabulary, self.names, files)
-    args = ocp.args.Composite(state=checksums.StateSave(state), about=about)
+    about = _AboutSave(experiment, vocabulary, self.names, files, self.models)
+    args = ocp.args.Composite(state=checksums.StateSave(on_disk(state)), about=about)
     self._saving = step
     with no_orbax_warnings():
       save = lambda: self._manager.save(step, args=args, force=True)
@@ -218,6 +228,20 @@ class Checkpoints:
     """Wait, and end the threads. Raise the error of a save that failed."""
     with no_orbax_warnings():
       self._manager.close()
+
+
+def on_disk(tree: Any) -> Any:
+  """Return arrays or their shapes with 4-bit integers as bytes, which TensorStore can store."""
+
+  def one(x: Any) -> Any:
+    if x.dtype not in (jnp.int4, jnp.uint4):
+      return x
+    dtype = jnp.dtype('int8' if x.dtype == jnp.int4 else 'uint8')
+    if isinstance(x, jax.ShapeDtypeStruct):
+      return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
+    return x.astype(dtype)
+
+  return jax.tree.map(one, tree)
 
 
 def _wait_for_all(what: str) -> None:

@@ -93,7 +93,8 @@ def flops_per_step(x: Experiment) -> float | None:
     return 3 * x.data.batch * count.flops_of_document(x.model, 0) if _of_model_size(x) else None
   *encoder, decoder = lengths
   ahead = decoder * count.mtp_flops(x.model, decoder, sum(encoder))
-  return 3 * x.data.batch * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)
+  sequences = x.task.per_step(x.data)[1] / sum(lengths)
+  return 3 * sequences * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)
 
 
 def _of_model_size(x: Experiment) -> bool:

@@ -1,7 +1,8 @@
 """The train step: a pure function of state and batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,17 +10,22 @@ import jax.numpy as jnp
 import optax
 
 from tfm.model import balance, transformer
+from tfm.model.quantized import quantize, quantized_letters
 from tfm.optim import ema
 from tfm.optim.accumulate import accumulate
 from tfm.optim.letters import state_letters
 from tfm.optim.subset import merged
+from tfm.parts.quantize.base import Quantize
 from tfm.tasks import Ratio
 from tfm.train.experiment import Experiment
-from tfm.train.forward import Forward
+from tfm.train.forward import Forward, Models
 
 #: `step` (updates made), `params`, `opt`, and `ema` if the optimizer keeps an average.
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
+#: The parameters of the further models of a task, by name.
+Constants = Mapping[str, Any]
+NONE: Constants = MappingProxyType({})
 
 
 def make_init(x: Experiment, tx: optax.GradientTransformation) -> Callable[[jax.Array], State]:
@@ -32,6 +38,7 @@ def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
   """Return `params -> state` before the first update."""
 
   def start(params: Any) -> State:
+    params = stored(x, params)
     state = {
       'step': jnp.zeros((), jnp.int32),
       'params': params,
@@ -40,6 +47,13 @@ def make_start(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
     return state if x.optim.ema is None else state | {'ema': ema.init(params)}
 
   return start
+
+
+def stored(x: Experiment, params: Any) -> Any:
+  """Return the parameters, with frozen weights in the format `x.frozen`."""
+  if x.frozen == Quantize():
+    return params
+  return merged(x.optim.trained(params), x.optim.frozen(quantize(x.model, params, x.frozen)))
 
 
 def shapes(x: Experiment, tx: optax.GradientTransformation) -> State:
@@ -52,14 +66,18 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
   params = transformer.param_letters(x.model)
   trained = [x.optim.trained(tree) for tree in (transformer.param_shapes(x.model, x.run()), params)]
   opt = state_letters(tx, *trained)
+  if x.frozen != Quantize():
+    params = quantized_letters(params, shapes(x, tx)['params'])
   out = {'step': '', 'params': params, 'opt': opt}
   return out if x.optim.ema is None else out | {'ema': params}
 
 
 def make_step(
   x: Experiment, tx: optax.GradientTransformation
-) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
   """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
+
+  If the task has further models (`Task.models`), their parameters by name are a third argument.
 
   The sums and weights of the task's ratios, and the gradient of the sum of 'loss', are added over
   examples, micro-batches and devices. They are divided once, by the weight of 'loss'. So the loss
@@ -78,10 +96,12 @@ def make_step(
   rate = x.optim.schedule_fn(x.steps)
   totals = _make_totals(x)
 
-  def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+  def step(
+    state: State, batch: Batch, constants: Constants = NONE
+  ) -> tuple[State, dict[str, jax.Array]]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
     trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
-    gradient = jax.value_and_grad(functools.partial(totals, frozen), has_aux=True)
+    gradient = jax.value_and_grad(functools.partial(totals, frozen, constants), has_aux=True)
     (total, (ratios, load)), grads = accumulate(gradient, x.optim.accumulate)(trained, batch, key)
     share = _inverse(ratios['loss'].weight)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
@@ -109,13 +129,15 @@ def make_step(
 def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str, Ratio], Any]]]:
   """Return the function to differentiate.
 
-  `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`
+  `(frozen, constants, trained, batch, key) -> (sum of the minimised loss, (ratios of the task,
+  expert load))`
   """
 
   def totals(
-    frozen: Any, trained: Any, batch: Batch, key: jax.Array | None
+    frozen: Any, constants: Constants, trained: Any, batch: Batch, key: jax.Array | None
   ) -> tuple[jax.Array, tuple[dict[str, Ratio], Any]]:
-    forward = Forward(x.model, merged(trained, frozen), x.run(), key)
+    models = _with_specs(x, constants)
+    forward = Forward(x.model, merged(trained, frozen), x.run(), key, models)
     ratios = x.task.loss(forward, batch, forward.task_key)
     loss = ratios['loss']
     return loss.sum + forward.aux * loss.weight, (ratios, forward.expert_load)
@@ -123,13 +145,26 @@ def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str
   return totals
 
 
-def make_eval(x: Experiment) -> Callable[[Any, Batch], dict[str, Ratio]]:
-  """Return `(params, batch) -> ratios` of the task, without dropout."""
+def make_eval(x: Experiment) -> Callable[..., dict[str, Ratio]]:
+  """Return `(params, batch) -> ratios` of the task, without dropout.
 
-  def ratios(params: Any, batch: Batch) -> dict[str, Ratio]:
-    return x.task.loss(Forward(x.model, params, x.run()), batch, None)
+  The parameters of further models by name are a third argument, as in `make_step`.
+  """
+
+  def ratios(params: Any, batch: Batch, constants: Constants = NONE) -> dict[str, Ratio]:
+    forward = Forward(x.model, params, x.run(), models=_with_specs(x, constants))
+    return x.task.loss(forward, batch, None)
 
   return ratios
+
+
+def _with_specs(x: Experiment, constants: Constants) -> Models:
+  return {name: (x.models[name], params) for name, params in constants.items()}
+
+
+def make_measure_rollout(x: Experiment) -> Callable[[Any, Batch], Batch]:
+  """Return `(params, batch) -> further features` of a batch of samples."""
+  return lambda params, batch: x.task.measure_rollout(Forward(x.model, params, x.run()), batch)
 
 
 def make_outputs(x: Experiment) -> Callable[[Any, Batch], dict[str, Any]]:
@@ -150,6 +185,21 @@ def init_key(seed: int) -> jax.Array:
 def dropout_key(seed: int) -> jax.Array:
   """Return the dropout key of a run. Each step folds its number into it."""
   return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def rollout_key(seed: int, sample: int, training: bool = True) -> jax.Array:
+  """Return the key of the samples for a batch.
+
+  Args:
+    seed: The seed of the run.
+    sample: The number of the first example of the batch.
+    training: Whether it is a training batch.
+
+  Returns:
+    A key.
+  """
+  kind = jax.random.fold_in(jax.random.key(seed), 2 if training else 3)
+  return jax.random.fold_in(kind, sample)
 
 
 def averaged(state: State) -> Any:
