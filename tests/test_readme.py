@@ -63,7 +63,8 @@ def test_show_commands_print(words, capsys, tmp_path, monkeypatch):
 def test_checkpoint_commands_need_the_checkpoint(name, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   question = {'question': '1+1', 'choices': ['2', '3'], 'answer': 0}
-  (tmp_path / 'questions.jsonl').write_text(8 * (json.dumps(question) + '\n'))
+  for file in re.findall(r'--choices=(\S+)', '\n'.join(blocks('bash', PAGES))):
+    (tmp_path / file).write_text(8 * (json.dumps(question) + '\n'))
   for words in commands(name):
     assert main.run([name, *words]) == 2
     assert 'holds no checkpoint' in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import gc
 import json
+import math
 import os
 import re
 import subprocess
@@ -216,6 +217,7 @@ def test_checkpoint_is_loaded_sharded_onto_a_mesh(whole):
 
 def test_checkpoint_evaluation_matches_training(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
+  assert scores.pop('val_perplexity') == pytest.approx(math.exp(scores['val_loss_nats']))
   assert scores == {
     'step': 6,
     **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import functools
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -115,11 +115,11 @@ def descend(
   loss: Callable[..., jax.Array], theta: Theta, eta: float, *sequences: jax.Array
 ) -> Theta:
   """Return theta - eta grad(loss), with the gradient by theta."""
-  gradient = _gradient(loss)(theta, *sequences)
+  gradient: Theta = _gradient(loss)(theta, *sequences)
   return jax.tree.map(lambda p, g: p - eta * g, theta, gradient)
 
 
 @functools.cache
-def _gradient(loss: Callable[..., jax.Array]) -> Callable[..., Theta]:
+def _gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
   """Return the compiled gradient of a loss, one function for all steps."""
   return jax.jit(jax.grad(loss))

@@ -21,12 +21,12 @@ class Contrastive(Task):
   Each example of a batch is a pair. The model outputs the scaled similarities (with SigLIP's bias).
 
   Attributes:
-    kind: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of a
+    objective: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of a
       text (CLIP, arXiv:2103.00020). 'sigmoid' is a binary decision for each pair (SigLIP,
       arXiv:2303.15343).
   """
 
-  kind: Literal['softmax', 'sigmoid'] = 'softmax'
+  objective: Literal['softmax', 'sigmoid'] = 'softmax'
 
   targets = ('weights',)
   shown = Shown('loss', 'loss (nats per pair)')
@@ -56,7 +56,7 @@ class Contrastive(Task):
     right = jnp.arange(len(logits_IT))
     # The logits of a padding example are all -inf. Its argmax and its loss have weight 0.
     to_text, to_image = jnp.argmax(matched_IT, 1) == right, jnp.argmax(matched_IT, 0) == right
-    loss_fn = _softmax if self.kind == 'softmax' else _sigmoid
+    loss_fn = _softmax if self.objective == 'softmax' else _sigmoid
     loss_B = loss_fn(logits_IT, pair_IT)
     return {
       'loss': Ratio(weighted_sum(loss_B, weights_B), weight),
