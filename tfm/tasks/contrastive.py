@@ -21,8 +21,8 @@ class Contrastive(Task):
   Each example of a batch is a pair. The model outputs the scaled similarities (with SigLIP's bias).
 
   Attributes:
-    objective: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of a
-      text (CLIP, arXiv:2103.00020). 'sigmoid' is a binary decision for each pair (SigLIP,
+    objective: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of
+      a text (CLIP, arXiv:2103.00020). 'sigmoid' is a binary decision for each pair (SigLIP,
       arXiv:2303.15343).
   """
 
