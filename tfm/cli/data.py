@@ -48,8 +48,9 @@ def main() -> None:
   for split, row in rows.items():
     for line in summary.rejected_lines(row):
       print(f'{split}: {line}')
+  checked = ', every file as it was written' if CHECK.value else ''
   for path in paths:
-    print(f'stored in {path}')
+    print(f'stored in {path}{checked}')
   if text is not None:
     print(f'first sequence: {text!r}')
 
