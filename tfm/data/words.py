@@ -94,6 +94,6 @@ def _mark(vocabulary: FileVocabulary, begins: NDArray[np.bool_], ends: NDArray[n
 
 def _no_words() -> UserError:
   return UserError(
-    'task.whole_word: the tokens have no marks of words. Expected a tokenizer with ## inside words, '
-    'with spaces before words, or with </w> after them; or whole_word=False.'
+    'task.whole_word: the tokens have no marks of words. Expected a tokenizer with ## inside '
+    'words, with spaces before words, or with </w> after them; or whole_word=False.'
   )

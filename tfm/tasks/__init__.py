@@ -6,9 +6,11 @@ from tfm.tasks.causal_lm import CausalLM
 from tfm.tasks.classify import Classify
 from tfm.tasks.contrastive import Contrastive
 from tfm.tasks.ctc import Ctc
+from tfm.tasks.denoising_mixture import Denoiser, DenoisingMixture
 from tfm.tasks.distill import Distill
 from tfm.tasks.dpo import Dpo
 from tfm.tasks.grpo import Grpo
+from tfm.tasks.infill import Infill
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
@@ -25,12 +27,15 @@ __all__ = [
   'Classify',
   'Contrastive',
   'Ctc',
+  'Denoiser',
+  'DenoisingMixture',
   'Distill',
   'Dpo',
   'Features',
   'Forward',
   'Generate',
   'Grpo',
+  'Infill',
   'MaskedLM',
   'PermutationLM',
   'PrefixLM',
@@ -52,9 +57,11 @@ TABLE = Table(
   classify=Classify,
   contrastive=Contrastive,
   ctc=Ctc,
+  denoising_mixture=DenoisingMixture,
   distill=Distill,
   dpo=Dpo,
   grpo=Grpo,
+  infill=Infill,
   masked_lm=MaskedLM,
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,
