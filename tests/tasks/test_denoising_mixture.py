@@ -20,7 +20,8 @@ COUNTS = [
 def test_seven_denoisers_of_ul2():
   assert [(d.mode, *d.counts(512)) for d in UL2] == COUNTS
   # T5's lengths, with a mode token.
-  assert [d.encoded(raw) for d, raw in zip(UL2, (568, 588, 512, 766, 908, 600, 1006), strict=True)] == [
+  raw = (568, 588, 512, 766, 908, 600, 1006)
+  assert [d.encoded(n) for d, n in zip(UL2, raw, strict=True)] == [
     (513, 114), (513, 100), (387, 130), (513, 512), (513, 512), (513, 92), (513, 512),
   ]  # fmt: skip
 

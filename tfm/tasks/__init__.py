@@ -16,9 +16,12 @@ from tfm.tasks.model import TaskModel
 from tfm.tasks.permutation_lm import PermutationLM
 from tfm.tasks.prefix_lm import PrefixLM
 from tfm.tasks.regress import Regress
+from tfm.tasks.replaced_token import ReplacedToken
+from tfm.tasks.sentence_pairs import SentencePairs
 from tfm.tasks.seq2seq import Seq2Seq
 from tfm.tasks.several import SeveralTasks
 from tfm.tasks.span_corruption import SpanCorruption
+from tfm.tasks.tagging import Tagging
 from tfm.tasks.text import TextTask
 
 __all__ = [
@@ -41,10 +44,13 @@ __all__ = [
   'PrefixLM',
   'Ratio',
   'Regress',
+  'ReplacedToken',
+  'SentencePairs',
   'Seq2Seq',
   'SeveralTasks',
   'Shown',
   'SpanCorruption',
+  'Tagging',
   'Task',
   'TaskModel',
   'TextTask',
@@ -66,7 +72,10 @@ TABLE = Table(
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,
   regress=Regress,
+  replaced_token=ReplacedToken,
+  sentence_pairs=SentencePairs,
   seq2seq=Seq2Seq,
   several=SeveralTasks,
   span_corruption=SpanCorruption,
+  tagging=Tagging,
 )

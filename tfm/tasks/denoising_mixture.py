@@ -81,7 +81,8 @@ class DenoisingMixture(TextTask):
 
   Each example draws one denoiser, and its inputs begin with a mode token. Inputs and targets are
   those of `span_corruption`. All denoisers read raw sequences of the same length, which is the
-  longest that fits for each of them. Shorter inputs and targets are padded.
+  longest that fits for each of them. Shorter inputs and targets are padded: of 512 inputs 81% are
+  text, and of 380 targets 54%. Joined sequences have `length` tokens, or up to two fewer.
 
   Attributes:
     denoisers: The denoisers. The default is UL2's seven, in equal shares.
@@ -128,8 +129,8 @@ class DenoisingMixture(TextTask):
     for number, tokens in np.unique(np.stack([drawn, size])[:, size > 1], axis=1).T.tolist():
       denoiser = self.denoisers[number]
       rows = (drawn == number) & (size == tokens)
-      begin = (vocabulary.special(denoiser.mode),)
-      groups.append(Group(rows, tokens, *denoiser.counts(tokens), begin))
+      noise, spans = denoiser.counts(tokens)
+      groups.append(Group(rows, tokens, noise, spans, (vocabulary.special(denoiser.mode),)))
     inputs, targets, both = self.longest(n)
     corrupted = corrupt(raw, vocabulary, (inputs, targets), groups)
     if self.joined:
@@ -146,7 +147,7 @@ class DenoisingMixture(TextTask):
     assert isinstance(data, TextData)
     lengths = self.lengths(data.length)
     if self.joined:
-      return text_specs(data.batch, *lengths, 'input_ids', 'labels', 'prefix_mask')
+      return text_specs(data.batch, lengths[0], 'input_ids', 'labels', 'prefix_mask')
     return encoder_decoder_specs(data.batch, lengths)
 
   def fits(self, model: TaskModel) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,8 +110,8 @@ def text_runs(segments: NDArray[np.int32], special: NDArray[np.bool_]) -> list[R
   runs = []
   for row, column in enumerate(kind):
     edges = np.flatnonzero(column[1:] != column[:-1]).tolist()
-    bounds = zip(edges, edges[1:], strict=False)
-    inside = [(start, stop) for start, stop in bounds if column[start + 1]]
+    pairs = itertools.pairwise(edges)
+    inside = [(start, stop) for start, stop in pairs if column[start + 1]]
     runs += [Run(row, number, *bound) for number, bound in enumerate(inside)]
   return runs
 

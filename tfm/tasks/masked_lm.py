@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm.core.errors import UserError
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
-from tfm.data.words import word_bounds
 from tfm.tasks import next_sentence
 from tfm.tasks.base import Batch, Features, Forward, Ratio, Task, mean, weighted_sum
 from tfm.tasks.masking import Masking, content_keys
@@ -129,11 +127,7 @@ class MaskedLM(TextTask):
     assert isinstance(dataset, Corpus)
     if self.next_sentence:
       yield from next_sentence.suits(dataset)
-    if self.whole_word:
-      try:
-        word_bounds(dataset.vocabulary)
-      except UserError as error:
-        yield str(error)
+    yield from self.masking.suits(dataset.vocabulary)
 
   def check(self) -> Iterator[str]:
     yield from super().check()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tfm.core.errors import UserError
 from tfm.data import stateless_rng
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.words import word_bounds, word_numbers
@@ -71,6 +72,14 @@ class Masking:
     replaced = ~masked & (draw < self.masked + self.random)
     out = np.where(chosen & masked, np.int32(vocabulary.special('mask')), tokens)
     return Masked(np.where(chosen & replaced, random, out), chosen)
+
+  def suits(self, vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield a message if words are chosen, and the tokens have no marks of words."""
+    if self.whole_word:
+      try:
+        word_bounds(vocabulary)
+      except UserError as error:
+        yield str(error)
 
   def check(self) -> Iterator[str]:
     """Yield a message for each impossible share."""
