@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -234,14 +235,16 @@ def _sentences(path: Path, columns: tuple[int, int]) -> Iterator[list[Word]]:
 def _names(data: Tagged, identity: str) -> tuple[str, ...]:
   """Return the tags of both splits. A changed file has another `identity`."""
   del identity
-  sentences = (s for split in ('train', 'val') for s in data.sentences(split))
+  sentences = itertools.chain(data.sentences('train'), data.sentences('val'))
   tags = {word.tag for sentence in sentences for word in sentence}
-  if all(tag == 'O' or tag[:2] in ('B-', 'I-') for tag in tags):
-    return tuple(span_tags(tags))
-  return tuple(sorted(tags))
+  spans = span_tags(tags)
+  return tuple(spans) if tags <= set(spans) else tuple(sorted(tags))
 
 
 def span_tags(tags: Iterable[str]) -> list[str]:
   """Return the tags O, B-X, I-X, B-Y, I-Y, ... of the kinds X, Y, ... of spans, sorted by name."""
   kinds = sorted({tag[2:] for tag in tags if tag[:2] in ('B-', 'I-')})
-  return ['O', *(f'{part}-{kind}' for kind in kinds for part in 'BI')]
+  found = ['O']
+  for kind in kinds:
+    found += [f'B-{kind}', f'I-{kind}']
+  return found

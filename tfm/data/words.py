@@ -74,7 +74,7 @@ def word_numbers(
 
 
 def _mark(vocabulary: FileVocabulary, begins: NDArray[np.bool_], ends: NDArray[np.bool_]) -> None:
-  """Fill the tables for a vocabulary whose tokens are not bytes of the text."""
+  """Fill both tables from the spelling of tokens with marks of words."""
   model = vocabulary.inner.model
   kind = type(model).__name__
   inside = getattr(model, 'continuing_subword_prefix', None) or ''

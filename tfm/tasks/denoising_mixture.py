@@ -81,8 +81,8 @@ class DenoisingMixture(TextTask):
 
   Each example draws one denoiser, and its inputs begin with a mode token. Inputs and targets are
   those of `span_corruption`. All denoisers read raw sequences of the same length, which is the
-  longest that fits for each of them. Shorter inputs and targets are padded: of 512 inputs 81% are
-  text, and of 380 targets 54%. Joined sequences have `length` tokens, or up to two fewer.
+  longest that fits for each of them. Shorter inputs and targets are padded: 81% of 512 inputs and
+  54% of 380 targets are no padding. Joined sequences have `length` tokens, or up to two fewer.
 
   Attributes:
     denoisers: The denoisers. The default is UL2's seven, in equal shares.

@@ -76,11 +76,11 @@ class ReplacedToken(TextTask):
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return 'loss', and the metrics of the generator and the detection.
 
-    'loss_nats' and 'accuracy' are those of the generator, per masked token. 'detection_nats' and
+    'loss_nats' and 'accuracy' measure the generator, per masked token. 'detection_nats' and
     'detection_accuracy' are per token, and 'replaced' is the share of replaced tokens. The mean
     detection loss of each micro-batch is added to 'loss'. Evaluation always draws the same samples.
     """
-    own = super().inputs(batch)  # without those of the generator
+    own = super().inputs(batch)
     outputs: dict[str, jax.Array] = {}
 
     def generate(**inputs: Any) -> dict[str, jax.Array]:

@@ -114,11 +114,11 @@ class SpanCorruption(TextTask):
 
 
 class Group(NamedTuple):
-  """Sequences of a batch that are corrupted alike.
+  """Sequences of a batch with the same counts.
 
   Attributes:
     rows: Which sequences, bool [b].
-    size: Their number of tokens.
+    size: The tokens of a sequence.
     noise: The number of removed tokens.
     spans: The number of removed spans.
     begin: Ids before the inputs.

@@ -43,8 +43,9 @@ class Tagging(FramedTask):
     out = self.text_features(raw, dataset)
     begin = len(dataset.frame.begin) if self.framed else 0
     end = out['input_ids'].shape[1] - begin - raw['labels'].shape[1]
-    labels = np.pad(raw['labels'], ((0, 0), (begin, end)), constant_values=-1)
-    labels = np.where(out['attention_mask'] > 0, labels, -1).astype(np.int32)
+    # Padding examples still have the labels of a real one.
+    labels = np.where(raw['segments'] > 0, raw['labels'], -1)
+    labels = np.pad(labels, ((0, 0), (begin, end)), constant_values=-1).astype(np.int32)
     weights = (labels >= 0).astype(np.float32)
     return out | {'labels': np.maximum(labels, 0), 'weights': weights}
 
