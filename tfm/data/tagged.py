@@ -222,7 +222,7 @@ def _sentences(path: Path, columns: tuple[int, int]) -> Iterator[list[Word]]:
       sentence = []
       continue
     try:
-      word, tag = (cells[c - 1 if c > 0 else c] for c in columns)
+      word, tag = (cells[column - (column > 0)] for column in columns)
     except IndexError as error:
       raise UserError(
         f'data.columns: line {number} of {path} has {len(cells)} columns. Expected columns '
