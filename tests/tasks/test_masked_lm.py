@@ -9,6 +9,7 @@ import pytest
 from tests.data.tokenizer.folders import SLOW
 from tfm import hub
 from tfm.core.errors import UserError
+from tfm.data import Mixture
 from tfm.data.framing import Framing
 from tfm.data.tokenizer import Byte, File
 from tfm.data.words import word_bounds, word_numbers
@@ -276,3 +277,10 @@ def test_next_sentence_loss_matches_bert_for_pretraining(tmp_path, data):
   sums = {name: (float(r.sum), float(r.weight)) for name, r in ratios.items()}
   scores = task.score(sums | {'bytes': (1.0, 1.0)})
   assert {'loss_nats', 'next_sentence_nats', 'next_sentence_accuracy'} <= set(scores)
+
+
+def test_static_mixtures_keep_the_windows_of_every_part(data):
+  corpus = Mixture(parts=(data, data), length=64, batch=8, cache=data.cache).open(
+    MaskedLM(static=True)
+  )
+  assert not any(part.shifts for part in corpus.corpora.values())

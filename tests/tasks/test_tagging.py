@@ -161,5 +161,5 @@ def test_lines_without_the_columns_are_an_error(source, tmp_path):
     dataclasses.replace(source, columns=(2, -1)).names()
   messages = list(Tagged(columns=(0, 1), val_every=1, isolate=True, end='always').check())
   assert [message.partition(':')[0] for message in messages] == [
-    'files', 'end', 'isolate', 'columns', 'val_every',
+    'files', 'end', 'packing', 'columns', 'val_every',
   ]  # fmt: skip

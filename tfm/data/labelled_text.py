@@ -16,7 +16,7 @@ from tfm.data.dataset import ArraySpec
 from tfm.data.folders import LabelledCorpus
 from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
-from tfm.data.text import Text, file_stamp
+from tfm.data.paths import expand, file_stamp
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 
@@ -125,7 +125,7 @@ class LabelledText(TextData):
       yield f'val_every: is {self.val_every}. Expected 2 or more, or 0 for no validation.'
 
   def _paths(self, name: str) -> list[Path]:
-    return Text(files=getattr(self, name))._paths('files')
+    return expand(getattr(self, name), f'data.{name}')
 
 
 class RowCorpus(LabelledCorpus):

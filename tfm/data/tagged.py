@@ -15,8 +15,8 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
+from tfm.data.paths import expand, file_stamp
 from tfm.data.store import Split
-from tfm.data.text import Text, file_stamp
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 
@@ -129,15 +129,15 @@ class Tagged(TextData):
     for name in ('begin', 'end'):
       if (value := getattr(self, name)) != 'auto':
         yield f'{name}: is {value}, but the task adds special tokens to sentences. Expected auto.'
-    if self.isolate:
-      yield 'isolate: is True, but each sequence has one sentence. Expected False.'
+    if self.packed in ('stream_segments', 'best_fit'):
+      yield f'packing: is {self.packed}, but each sequence has one sentence. Expected none or auto.'
     if len(self.columns) != 2 or 0 in self.columns:
       yield f'columns: is {self.columns}. Expected two columns from 1, or negative from the last.'
     if self.val_every == 1 or self.val_every < 0:
       yield f'val_every: is {self.val_every}. Expected 2 or more, or 0 for no validation.'
 
   def _paths(self, name: str) -> list[Path]:
-    return Text(files=getattr(self, name))._paths('files')
+    return expand(getattr(self, name), f'data.{name}')
 
 
 class TaggedCorpus(Corpus):

@@ -22,7 +22,7 @@ from tfm.tasks.span_corruption import (
   encoder_decoder,
   encoder_decoder_specs,
 )
-from tfm.tasks.text import TextTask, text_specs, with_head
+from tfm.tasks.text import TextTask, one_document, text_specs, with_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +166,7 @@ class DenoisingMixture(TextTask):
     yield from super().fits_data(data)
     if not isinstance(data, TextData):
       return
-    if data.isolate:
-      yield (
-        'data.isolate: is True, but denoising_mixture cannot isolate the documents of a sequence. '
-        'Expected False.'
-      )
+    yield from one_document(data, 'denoising_mixture cannot isolate the documents of a sequence')
     if not self._fits(2, data.length):
       yield (
         f'data.length: is {data.length}, too short for two tokens, a mode token, a sentinel and '

@@ -9,6 +9,7 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.textdata import TextData
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
+from tfm.tasks.text import one_document
 
 #: Special tokens of a pair, [CLS] A [SEP] B [SEP].
 SPECIALS = 3
@@ -73,10 +74,7 @@ def fits(model: TaskModel) -> Iterator[str]:
 
 def fits_data(data: TextData) -> Iterator[str]:
   """Yield a message for each reason why `data` has no pairs."""
-  if data.isolate:
-    yield (
-      'data.isolate: is True, but a pair has text of two places in one sequence. Expected False.'
-    )
+  yield from one_document(data, 'a pair has text of two places in one sequence')
   if data.length < SPECIALS + 2:
     yield (
       f'data.length: is {data.length}, too short for two texts and {SPECIALS} special tokens. '

@@ -18,7 +18,7 @@ from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, weighted_sum
 from tfm.tasks.contrastive import choice_loss
 from tfm.tasks.framed import FramedTask, framed_specs
 from tfm.tasks.model import TaskModel
-from tfm.tasks.text import vocabulary_fits
+from tfm.tasks.text import one_document, vocabulary_fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +113,7 @@ class SentencePairs(FramedTask):
     if not isinstance(data, TextData):
       yield 'task: sentence_pairs needs text. Expected data=pairs, or another source of text.'
       return
-    if data.isolate:
-      yield 'data.isolate: is True, but each sequence has one embedding. Expected False.'
+    yield from one_document(data, 'each sequence has one embedding')
     if data.length < 3:
       yield (
         f'data.length: {data.length} tokens do not fit a text and its special tokens. Expected 3 '

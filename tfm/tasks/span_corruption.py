@@ -15,7 +15,7 @@ from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
 from tfm.tasks.base import Features
 from tfm.tasks.model import TaskModel
-from tfm.tasks.text import TextTask, text_specs, with_head
+from tfm.tasks.text import TextTask, one_document, text_specs, with_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +93,7 @@ class SpanCorruption(TextTask):
     yield from super().fits_data(data)
     if not isinstance(data, TextData):
       return
-    if data.packed in ('stream_segments', 'best_fit'):
-      field = 'isolate: is True' if data.isolate else f'packing: is {data.packing}'
-      yield (
-        f'data.{field}, but span_corruption cannot isolate the documents of a sequence. Expected '
-        'packing=stream or none.'
-      )
+    yield from one_document(data, 'span_corruption cannot isolate the documents of a sequence')
     if data.length < 4:
       yield (
         f'data.length: is {data.length}, too short for two tokens, a sentinel and an end token. '
