@@ -56,8 +56,9 @@ def test_array_features_keep_inputs_and_mark_padding(images):
 
 def test_tasks_refuse_data_without_their_arrays(images):
   text = Text(files='x')
-  for task in (Regress(), Ctc(), Contrastive()):
+  for task in (Ctc(), Contrastive()):
     assert 'cannot use text' in next(task.fits_data(text))
+  assert 'regress needs a number for each text' in next(Regress().fits_data(text))
   assert 'needs input_ids, but the data has pixel_values, labels' in next(
     Contrastive().fits_data(images)
   )

@@ -34,14 +34,14 @@ def test_inputs_have_exactly_the_length(length):
   assert task.encoded(task.window(length))[0] == length
 
 
-def _restored(inputs, labels, vocabulary):
-  """Return the text of the inputs and targets of an example."""
+def restored(inputs, labels, vocabulary):
+  """Return the text of inputs and targets without their end tokens."""
   order = {int(s): i for i, s in enumerate(vocabulary.sentinels)}
   spans, out = {}, []
   for token in labels.tolist():
     if token in order:
       spans[token] = current = []
-    elif token != vocabulary.eos:
+    else:
       current.append(token)
   for token in inputs.tolist():
     out += spans[token] if token in order else [token]
@@ -61,7 +61,9 @@ def test_inserting_the_spans_restores_the_text(tmp_path, data, rate, span):
       labels = batch['labels'][row][batch['weights'][row] > 0]
       if segments.any():
         assert inputs[-1] == labels[-1] == corpus.vocabulary.eos
-        assert _restored(inputs[:-1], labels, corpus.vocabulary) == tokens[segments > 0].tolist()
+        assert (
+          restored(inputs[:-1], labels[:-1], corpus.vocabulary) == tokens[segments > 0].tolist()
+        )
       else:
         assert not len(inputs)
 

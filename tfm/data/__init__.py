@@ -10,6 +10,7 @@ from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.hf_dataset import HfDataset
 from tfm.data.images import Images
+from tfm.data.labelled_text import LabelledText
 from tfm.data.listops import ListOps
 from tfm.data.mixture import Mixture
 from tfm.data.pairs import PairCorpus, Pairs
@@ -18,6 +19,7 @@ from tfm.data.problems import Problems
 from tfm.data.records import RecordData, Records
 from tfm.data.several import SeveralSources
 from tfm.data.stdlib import Stdlib
+from tfm.data.tagged import Tagged
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
@@ -25,9 +27,9 @@ from tfm.data.weighted import Weighted
 
 __all__ = [
   'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Conversations', 'Corpus', 'Data', 'Dataset',
-  'Folders', 'HfDataset', 'Images', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs', 'Preferences',
-  'Problems', 'RawBatch', 'RecordData', 'Records', 'SeveralSources', 'Stdlib', 'Text', 'TextData',
-  'Tfds', 'Weighted',
+  'Folders', 'HfDataset', 'Images', 'LabelledText', 'ListOps', 'Mixture', 'PairCorpus', 'Pairs',
+  'Preferences', 'Problems', 'RawBatch', 'RecordData', 'Records', 'SeveralSources', 'Stdlib',
+  'Tagged', 'Text', 'TextData', 'Tfds', 'Weighted',
 ]  # fmt: skip
 
 TABLE = Table(
@@ -37,12 +39,14 @@ TABLE = Table(
   folders=Folders,
   hf_dataset=HfDataset,
   images=Images,
+  labelled_text=LabelledText,
   listops=ListOps,
   mixture=Mixture,
   pairs=Pairs,
   several=SeveralSources,
   text=Text,
   stdlib=Stdlib,
+  tagged=Tagged,
   tfds=Tfds,
   preferences=Preferences,
   problems=Problems,

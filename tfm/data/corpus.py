@@ -1,6 +1,7 @@
 """Token sequences as a dataset. Batches are pure functions of (seed, step)."""
 
 from collections.abc import Iterator
+import copy
 import functools
 from typing import Any
 
@@ -46,6 +47,16 @@ class Corpus:
     assert 0 <= overlap < window
     self.store, self.vocabulary = store, vocabulary
     self.window, self.overlap, self.batch_size, self.packing = window, overlap, batch, packing
+    self.shifts = True
+
+  def without_shifts(self) -> 'Corpus':
+    """Return this corpus with the same sequences in every epoch.
+
+    By default, windows of a stream start at other tokens in every epoch after the first.
+    """
+    fixed = copy.copy(self)
+    fixed.shifts = False
+    return fixed
 
   @property
   def isolate(self) -> bool:
@@ -133,7 +144,8 @@ class Corpus:
     within = np.arange(self.batch_size, dtype=np.int64)[examples or slice(None)]
     sample = within + step * self.batch_size
     index, epoch_keys = stateless_rng.shuffled(sample, n, seed, split)
-    phase = np.where(sample < n, 0, epoch_keys % np.uint64(layout.phases)).astype(np.int64)
+    moves = (sample >= n) & self.shifts
+    phase = np.where(moves, epoch_keys % np.uint64(layout.phases), 0).astype(np.int64)
     return self._raw(layout, index, phase, sample, stateless_rng.example_keys(sample, seed, split))
 
   def eval_steps(self, split: str, batch: int) -> int:

@@ -110,15 +110,15 @@ class Folders(TextData):
 
 
 class LabelledCorpus(Corpus):
-  """A corpus of document pieces with `labels`, int32 [b].
+  """A corpus of document pieces with `labels` [b].
 
   Args:
     plain: The corpus without labels.
-    labels: The class of each document, by split.
+    labels: The label of each document, by split.
     names: The class names.
   """
 
-  def __init__(self, plain: Corpus, labels: dict[str, NDArray[np.int32]], names: list[str]):
+  def __init__(self, plain: Corpus, labels: dict[str, NDArray[Any]], names: list[str]):
     super().__init__(plain.store, plain.vocabulary, plain.window, 0, batch=plain.batch_size)
     self.labels, self._names = labels, names
 

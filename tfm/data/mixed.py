@@ -1,6 +1,7 @@
 """Several datasets as one. Batches are pure functions of (seed, step)."""
 
 from collections.abc import Iterator, Sequence
+import copy
 import functools
 import hashlib
 
@@ -40,6 +41,11 @@ class MixedCorpus(Corpus):
     )
     self.corpora, self.weights = corpora, weights
     self.interleaving = Interleaving(weights, limits)
+
+  def without_shifts(self) -> 'MixedCorpus':
+    fixed = copy.copy(self)
+    fixed.corpora = {name: corpus.without_shifts() for name, corpus in self.corpora.items()}
+    return fixed
 
   @property
   def splits(self) -> tuple[str, ...]:

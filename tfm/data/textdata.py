@@ -89,7 +89,8 @@ class TextData(Data):
   def open(self, task: Any) -> Corpus:
     published = self._published()
     if published is None or not task.adds_special_tokens:
-      return self.corpus(task.window(self.length), task.overlap, task.specials(self.length))
+      corpus = self.corpus(task.window(self.length), task.overlap, task.specials(self.length))
+      return corpus.without_shifts() if getattr(task, 'static', False) else corpus
     frame = framing_lib.prompt_frame(published)
     window = self.length - len(frame.begin) - len(frame.end)
     if window < 1:

@@ -14,7 +14,8 @@ from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec, Dataset, Raw
 from tfm.data.textdata import TextData
 from tfm.tasks.arrays import array_features, array_specs
-from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, weighted_sum
+from tfm.tasks.framed import FramedTask, framed_specs
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import vocabulary_fits
 from tfm.tasks.xent import CrossEntropy, cross_entropy
@@ -24,24 +25,19 @@ _PICTURES = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Classify(Task):
+class Classify(FramedTask):
   """Cross-entropy of one class per example.
 
   Labels are class numbers int [B], or probabilities [B, classes] (from mixup).
 
   Attributes:
     label_smoothing: Probability spread evenly over all classes.
-    framed: Add the special tokens of a published tokenizer's prompts to texts: [CLS] ... [SEP] for
-      BERT, only the begin token for Llama. With a learnt tokenizer, texts begin with 'cls' and
-      end with 'eos'.
   """
 
   label_smoothing: float = 0.0
-  framed: bool = True
 
   shown = Shown('loss_nats', 'loss (nats per example)')
   logged = ('accuracy',)
-  overlap = 0
 
   @staticmethod
   def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
@@ -51,52 +47,16 @@ class Classify(Task):
     changed = {n: stored[n] for n, default in unused.items() if stored.get(n, default) != default}
     return used | changed
 
-  @property
-  def adds_special_tokens(self) -> bool:
-    return self.framed
-
-  def window(self, length: int) -> int:
-    """Return the raw tokens of a sequence of `length` tokens, with a learnt tokenizer."""
-    return length - 2 * self.framed
-
-  def lengths(self, length: int) -> tuple[int, ...]:
-    """Return the tokens of a text in each tower."""
-    return (length,)
-
-  def specials(self, length: int) -> tuple[str, ...]:
-    """Return the names of the special tokens in texts."""
-    del length
-    return ('cls', 'eos') if self.framed else ()
-
-  def sequence_lengths(self, data: Data) -> tuple[int, ...]:
-    return self.lengths(data.length) if isinstance(data, TextData) else ()
-
   def features(self, raw: Raw, dataset: Dataset) -> Features:
     if 'tokens' not in raw:
       return array_features(raw)
-    tokens, mask = raw['tokens'], (raw['segments'] > 0).astype(np.int32)
-    weights = (mask[:, 0] > 0).astype(np.float32)
-    if self.framed:
-      assert isinstance(dataset, Corpus)
-      tokens, mask = _framed(tokens, mask, *dataset.frame)
-    return {
-      'input_ids': tokens * mask,
-      'attention_mask': mask,
-      'labels': raw['labels'],
-      'weights': weights,
-    }
+    return self.text_features(raw, dataset) | {'labels': raw['labels']}
 
   def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
+    del model
     if not isinstance(data, TextData):
       return array_specs(data)
-    tokens = ArraySpec((data.batch, data.length), np.int32, 'BT')
-    labels = data.specs()['labels']
-    return {
-      'input_ids': tokens,
-      'attention_mask': tokens,
-      'labels': labels,
-      'weights': labels._replace(dtype=np.float32),
-    }
+    return framed_specs(data) | {'labels': data.specs()['labels']}
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return 'loss' (minimised), 'loss_nats' (without label smoothing) and 'accuracy' (top-1).
@@ -154,10 +114,16 @@ class Classify(Task):
       )
 
   def fits_data(self, data: Data) -> Iterator[str]:
-    if 'labels' not in data.specs():
+    labels = data.specs().get('labels')
+    if labels is None:
       yield (
         'task: classify needs labels, and the data has none. Expected a source with labels, such '
         'as data=folders.'
+      )
+    elif len(labels.shape) == 1 and np.issubdtype(labels.dtype, np.floating):
+      yield (
+        'task: classify needs classes, and the labels of the data are numbers. Expected '
+        'task=regress, or data.numbers=False.'
       )
     if isinstance(data, TextData) and data.length < 3:
       yield (
@@ -199,20 +165,6 @@ def soft_cross_entropy(
   correct_B = jnp.argmax(logits_BV, -1) == jnp.argmax(target_BV, -1)
   nll_B = jax.lax.stop_gradient(-jnp.sum(target_BV * log_p_BV, -1))
   return CrossEntropy(-jnp.sum(smooth_BV * log_p_BV, -1), nll_B, correct_B.astype(jnp.float32))
-
-
-def _framed(
-  tokens_BT: NDArray[Any], mask_BT: NDArray[Any], begin: tuple[int, ...], end: tuple[int, ...]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-  """Return sequences with special tokens before and after the text, and their attention mask."""
-  B, T = len(tokens_BT), tokens_BT.shape[1] + len(begin) + len(end)
-  framed_BT = np.zeros((B, T), np.int32)
-  framed_BT[:, : len(begin)] = begin
-  framed_BT[:, len(begin) : len(begin) + tokens_BT.shape[1]] = tokens_BT
-  after_B = len(begin) + mask_BT.sum(1)
-  for i, token in enumerate(end):
-    framed_BT[np.arange(B), after_B + i] = token
-  return framed_BT, (np.arange(T) < (after_B + len(end))[:, None]).astype(np.int32)
 
 
 def _visible(pixels_CHW: NDArray[Any]) -> NDArray[Any]:

@@ -75,14 +75,24 @@ class Contrastive(Task):
     yield from has_arrays('contrastive', data, 'pixel_values', 'input_ids')
 
 
-def _softmax(logits_IT: jax.Array, pair_IT: jax.Array) -> jax.Array:
-  """Return the mean of both cross-entropies for each pair, [B]."""
+def choice_loss(logits_IT: jax.Array, pair_IT: jax.Array) -> jax.Array:
+  """Return the cross-entropy of choosing the text of each image, [B].
+
+  Args:
+    logits_IT: The similarities. Matching pairs are on the diagonal.
+    pair_IT: 0 for pairs with a padding example, which cannot be chosen.
+
+  Returns:
+    The loss of each image. Swap the axes for the loss of each text.
+  """
   # With -inf, padding examples would have NaN gradients.
   masked_IT = jnp.where(pair_IT > 0, logits_IT, -1e30)
-  right_B = jnp.diagonal(logits_IT)
-  to_text_B = jax.nn.logsumexp(masked_IT, 1) - right_B
-  to_image_B = jax.nn.logsumexp(masked_IT, 0) - right_B
-  return (to_text_B + to_image_B) / 2
+  return jax.nn.logsumexp(masked_IT, 1) - jnp.diagonal(logits_IT)
+
+
+def _softmax(logits_IT: jax.Array, pair_IT: jax.Array) -> jax.Array:
+  """Return the mean of both cross-entropies for each pair, [B]."""
+  return (choice_loss(logits_IT, pair_IT) + choice_loss(logits_IT.T, pair_IT.T)) / 2
 
 
 def _sigmoid(logits_IT: jax.Array, pair_IT: jax.Array) -> jax.Array:

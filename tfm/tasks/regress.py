@@ -5,19 +5,25 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.data.base import Data
+from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec, Dataset, Raw
+from tfm.data.textdata import TextData
 from tfm.tasks.arrays import array_features, array_specs, has_arrays
-from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, weighted_sum
+from tfm.tasks.framed import FramedTask, framed_specs
 from tfm.tasks.model import TaskModel
+from tfm.tasks.text import vocabulary_fits
 
 
 @dataclasses.dataclass(frozen=True)
-class Regress(Task):
+class Regress(FramedTask):
   """Mean squared error of float `labels` with the shape of the model's output.
 
-  The labels may lack a last axis of size 1: [B] for an output [B, 1].
+  Examples are arrays, or texts with a number each (`data=labelled_text(numbers=true)`) for a head
+  such as `classify(labels=1)`. The labels may lack a last axis of size 1: [B] for an output [B, 1].
 
   Attributes:
     output: Name of the model output that holds the predictions.
@@ -29,12 +35,15 @@ class Regress(Task):
   logged = ('mean_absolute_error',)
 
   def features(self, raw: Raw, dataset: Dataset) -> Features:
-    del dataset
-    return array_features(raw)
+    if 'tokens' not in raw:
+      return array_features(raw)
+    return self.text_features(raw, dataset) | {'labels': raw['labels']}
 
   def specs(self, model: TaskModel, data: Data) -> dict[str, ArraySpec]:
     del model
-    return array_specs(data)
+    if not isinstance(data, TextData):
+      return array_specs(data)
+    return framed_specs(data) | {'labels': data.specs()['labels']}
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return 'loss' (mean squared error) and 'mean_absolute_error' per number.
@@ -65,4 +74,16 @@ class Regress(Task):
       )
 
   def fits_data(self, data: Data) -> Iterator[str]:
-    yield from has_arrays('regress', data, 'labels')
+    if not isinstance(data, TextData):
+      yield from has_arrays('regress', data, 'labels')
+      return
+    labels = data.specs().get('labels')
+    if labels is None or not np.issubdtype(labels.dtype, np.floating):
+      yield (
+        'task: regress needs a number for each text, and the data has none. Expected '
+        'data=labelled_text(numbers=true).'
+      )
+
+  def suits(self, model: TaskModel, dataset: Dataset) -> Iterator[str]:
+    if isinstance(dataset, Corpus):
+      yield from vocabulary_fits(model, dataset)

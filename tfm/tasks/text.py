@@ -218,6 +218,21 @@ def document_specs(data: TextData) -> dict[str, ArraySpec]:
   return {'segment_ids': tokens, 'position_ids': tokens} if data.isolated else {}
 
 
+def one_document(data: TextData, why: str) -> Iterator[str]:
+  """Yield a message if sequences of `data` have several isolated documents.
+
+  Args:
+    data: The source.
+    why: Why the task cannot use them.
+
+  Yields:
+    At most one message.
+  """
+  if data.packed in ('stream_segments', 'best_fit'):
+    field = 'isolate: is True' if data.isolate else f'packing: is {data.packing}'
+    yield f'data.{field}, but {why}. Expected packing=stream or none.'
+
+
 def with_head(task: str, model: TaskModel) -> Iterator[str]:
   """Yield a message if `model` has no language-model head."""
   if model.lm is None:

@@ -8,6 +8,12 @@ NAMES = {
   'mask': ('<|mask|>', '<mask>', '[MASK]'),
   'im_start': ('<|im_start|>',),
   'im_end': ('<|im_end|>',),
+  'fim_prefix': ('<|fim_prefix|>', '<fim_prefix>', '▁<PRE>', '<｜fim▁begin｜>'),
+  'fim_suffix': ('<|fim_suffix|>', '<fim_suffix>', '▁<SUF>', '<｜fim▁hole｜>'),
+  'fim_middle': ('<|fim_middle|>', '<fim_middle>', '▁<MID>', '<｜fim▁end｜>'),
+  'nlu': ('[NLU]',),
+  's2s': ('[S2S]',),
+  'nlg': ('[NLG]',),
 }
 
 
