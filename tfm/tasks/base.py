@@ -38,6 +38,31 @@ class Forward(Protocol):
     ...
 
 
+class Recorder:
+  """The forward passes of a step, which keeps the outputs of the last one.
+
+  Args:
+    forward: The forward passes.
+    call: Replaces the forward pass of the trained model. None keeps it.
+
+  Attributes:
+    out: The outputs of the last forward pass of the trained model.
+  """
+
+  def __init__(self, forward: Forward, call: Callable[..., Outputs] | None = None):
+    self._forward = forward
+    self._call = forward if call is None else call
+    self.out: Outputs = {}
+
+  def __call__(self, **inputs: Any) -> Outputs:
+    self.out = self._call(**inputs)
+    return self.out
+
+  def model(self, name: str) -> Callable[..., Outputs]:
+    """Return the forward pass of a model of `Task.models`."""
+    return self._forward.model(name)
+
+
 class Ratio(NamedTuple):
   """A metric as two scalars, with the value `sum / weight`.
 

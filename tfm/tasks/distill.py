@@ -9,7 +9,16 @@ import jax.numpy as jnp
 
 from tfm.data.base import Data
 from tfm.data.dataset import ArraySpec, Dataset, Raw
-from tfm.tasks.base import Batch, Features, Forward, Outputs, Ratio, Shown, Task, weighted_sum
+from tfm.tasks.base import (
+  Batch,
+  Features,
+  Forward,
+  Ratio,
+  Recorder,
+  Shown,
+  Task,
+  weighted_sum,
+)
 from tfm.tasks.causal_lm import CausalLM
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask
@@ -68,7 +77,7 @@ class Distill(Task):
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return 'loss' (minimised), 'kl' (nats per token) and the metrics of `of`."""
-    student = _Recorder(forward)
+    student = Recorder(forward)
     ratios = self.of.loss(student, batch, key)
     teacher = forward.model('teacher')(**self.inputs(batch))
     logits_BTV, weights_BT = whole(student.out['logits']), batch['weights'].astype(jnp.float32)
@@ -112,19 +121,6 @@ class Distill(Task):
   def _of(self) -> TextTask:
     assert isinstance(self.of, TextTask)
     return self.of
-
-
-class _Recorder:
-  """The forward passes of a step, which keeps the outputs of the last one."""
-
-  def __init__(self, forward: Forward):
-    self._forward = forward
-    self.model = forward.model
-    self.out: Outputs = {}
-
-  def __call__(self, **inputs: Any) -> Outputs:
-    self.out = self._forward(**inputs)
-    return self.out
 
 
 def whole(logits: Any) -> jax.Array:

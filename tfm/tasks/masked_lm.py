@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
 from tfm.tasks import next_sentence
-from tfm.tasks.base import Batch, Features, Forward, Ratio, Task, mean, weighted_sum
+from tfm.tasks.base import Batch, Features, Forward, Ratio, Recorder, Task, mean, weighted_sum
 from tfm.tasks.masking import Masking, content_keys
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_specs
@@ -87,20 +86,15 @@ class MaskedLM(TextTask):
     With `next_sentence` also 'next_sentence_nats' and 'next_sentence_accuracy', per sequence. The
     mean of 'next_sentence_nats' is added to 'loss', in micro-batches too.
     """
-    outputs: dict[str, Any] = {}
-
-    def kept(**inputs: Any) -> dict[str, Any]:
-      outputs.update(forward(**inputs))
-      return outputs
-
-    ratios = super().loss(kept, batch, key)
+    recorder = Recorder(forward)
+    ratios = super().loss(recorder, batch, key)
     real_B = jnp.any(batch['segment_ids'] > 0, 1).astype(jnp.float32)
     count = jnp.sum(real_B)
     if key is not None:
       unmasked_B = ~jnp.any(batch['weights'] > 0, 1)
       ratios['unmasked'] = Ratio(jnp.sum(unmasked_B * real_B), count)
     if self.next_sentence:
-      ce = cross_entropy(outputs['class_logits'], batch['next_sentence_label'])
+      ce = cross_entropy(recorder.out['class_logits'], batch['next_sentence_label'])
       loss = ratios['loss']
       average = mean(weighted_sum(ce.loss, real_B), count)
       ratios['loss'] = Ratio(loss.sum + average * loss.weight, loss.weight)

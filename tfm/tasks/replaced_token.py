@@ -12,7 +12,7 @@ from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.textdata import TextData
-from tfm.tasks.base import Batch, Features, Forward, Ratio, Task, mean, weighted_sum
+from tfm.tasks.base import Batch, Features, Forward, Ratio, Recorder, Task, mean, weighted_sum
 from tfm.tasks.masking import Masking
 from tfm.tasks.model import TaskModel
 from tfm.tasks.text import TextTask, document_specs, documents, text_specs
@@ -88,7 +88,7 @@ class ReplacedToken(TextTask):
       outputs.update(forward(tower=_GENERATOR, **given))
       return {'logits': outputs[_LOGITS]}
 
-    ratios = super().loss(generate, batch, key)
+    ratios = super().loss(Recorder(forward, generate), batch, key)
     logits_BTV = jax.lax.stop_gradient(outputs[_LOGITS].astype(jnp.float32))
     sampled_BT = jax.random.categorical(jax.random.key(0) if key is None else key, logits_BTV)
     labels_BT = batch['labels']
