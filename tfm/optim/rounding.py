@@ -25,7 +25,7 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Return a random number below 2^16 for each entry of an array, as uint32.
 
   It is a hash (lowbias32, github.com/skeeto/hash-prospector) of the index and the key. XLA fuses it
-  with the rounding; `jax.random.bits` takes an array of its own on CPUs, and more operations.
+  with the rounding. On CPUs, `jax.random.bits` needs a temporary array and more operations.
 
   Args:
     key: A key of `jax.random`.

@@ -165,7 +165,7 @@ def _add_crc32c() -> None:
     metadata, array = stored['metadata'], self.metadata
     shape = chunk_shape(tuple(array.chunk_shape), array.dtype.itemsize)
     metadata['chunk_grid']['configuration']['chunk_shape'] = shape
-    # Orbax puts every chunk into a shard of its own.
+    # Orbax stores one chunk per shard. The shard only adds a second lookup.
     (shard,) = metadata['codecs']
     metadata['codecs'] = [*shard['configuration']['codecs'], {'name': 'crc32c'}]
     self._metadata = dataclasses.replace(array, chunk_shape=shape)
