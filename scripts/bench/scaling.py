@@ -11,6 +11,7 @@ their formulas. `depth` prints the CPU time and size of programs with scanned an
 import argparse
 import dataclasses
 import os
+from pathlib import Path
 import time
 from typing import Any
 
@@ -141,7 +142,7 @@ def main() -> None:
   parser.add_argument('--layers', type=int, default=2)
   parser.add_argument('--sizes', default='1,2,4,8')
   parser.add_argument('--depths', default='2,8,32')
-  parser.add_argument('--out', help='write the numbers as JSON to this file, with the part before')
+  parser.add_argument('--out', help='write the numbers as JSON to OUT.axes.json and OUT.depth.json')
   args = parser.parse_args()
   parts = args.parts.split(',')
   numbers = lambda text: [int(n) for n in text.split(',')]
@@ -151,8 +152,8 @@ def main() -> None:
   if 'depth' in parts:
     tables['depth'] = depth(args.width, numbers(args.depths))
   for name, rows in tables.items():
-    out = f'{name}-{args.out}' if args.out else None
-    harness.report(f'{name}, width {args.width}', rows, out)
+    out = Path(args.out).with_suffix(f'.{name}.json') if args.out else None
+    harness.report(f'{name}, width {args.width}', rows, out and str(out))
   print(f'{time.process_time():.0f} s of CPU time')
 
 
