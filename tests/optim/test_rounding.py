@@ -82,7 +82,9 @@ def test_second_moment_in_bfloat16_follows_float32():
   exact, _ = _run(AdamW(1e-2, Constant(0), b2=0.999), 300, params)
   got, state = _run(AdamW(1e-2, Constant(0), b2=0.999, v_dtype='bfloat16'), 300, params)
   assert state['rule'].nu['w'].dtype == jnp.bfloat16
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2), got, exact)
+  for name in exact:
+    np.testing.assert_allclose(got[name], exact[name], atol=0.1)
+    np.testing.assert_allclose(got[name].mean(), exact[name].mean(), atol=0.01)
 
 
 def test_rounding_is_refused_for_float32_parameters():

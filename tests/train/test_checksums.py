@@ -134,6 +134,22 @@ def test_each_flipped_byte_is_named_or_changes_no_number(run, tmp_path):
   assert noticed > 25
 
 
+@pytest.mark.parametrize(
+  ('shape', 'chunk'),
+  [
+    ((), ()),
+    ((300,), (300,)),
+    ((4096, 4096), (64, 4096)),
+    ((32, 4096, 14336), (1, 16, 14336)),
+    ((2, 3, 1 << 19), (1, 1, 1 << 18)),
+    ((1031, 768), (1, 768)),
+    ((0, 8), (0, 8)),
+  ],
+)
+def test_chunks_are_contiguous_and_divide_the_array(shape, chunk):
+  assert checksums.chunk_shape(shape, 4) == chunk
+
+
 def test_damage_names_the_array_and_both_checksums(run, workdir):
   folder = workdir / 'checkpoints' / '4'
   flip(largest(folder), 5000)

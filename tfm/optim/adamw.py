@@ -6,7 +6,7 @@ import dataclasses
 import optax
 
 from tfm.optim.base import Letters, Optim, check_decay, check_dtype
-from tfm.optim.rounding import small_second_moment
+from tfm.optim.moments import in_dtypes, optax_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,9 @@ class AdamW(Optim):
     b1: Decay of m.
     b2: Decay of v.
     eps: Added to the denominator.
-    m_dtype: The dtype of m. Defaults to that of the parameter.
-    v_dtype: The dtype of v. Defaults to that of the parameter. bfloat16 is rounded at random.
+    m_dtype: The dtype of m: float32, bfloat16 or int8. Defaults to that of the parameter.
+    v_dtype: The dtype of v, as `m_dtype`. bfloat16 and int8 are rounded at random. int8 is in
+      blocks with scales; vectors and small arrays are then float32 (`tfm.optim.moments`).
   """
 
   b1: float = 0.9
@@ -31,9 +32,9 @@ class AdamW(Optim):
   v_dtype: str | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
-    del letters
-    adam = optax.scale_by_adam(self.b1, self.b2, self.eps, mu_dtype=self.m_dtype)
-    return small_second_moment(adam) if self.v_dtype == 'bfloat16' else adam
+    m_dtype = optax_dtype(self.m_dtype)
+    adam = optax.scale_by_adam(self.b1, self.b2, self.eps, mu_dtype=m_dtype)
+    return in_dtypes(adam, letters, mu=self.m_dtype, nu=self.v_dtype)
 
   def check(self) -> Iterator[str]:
     yield from super().check()

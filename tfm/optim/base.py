@@ -20,6 +20,8 @@ from tfm.optim.schedule.base import StepToRate
 from tfm.optim.subset import select
 
 Letters = Any  #: the tree of axis letters ('LDNH') of a tree of parameters
+#: The dtypes of moments.
+DTYPES = ('float32', 'bfloat16', 'int8')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,5 +174,5 @@ def check_decay(name: str, value: float) -> Iterator[str]:
 
 def check_dtype(name: str, value: str | None) -> Iterator[str]:
   """Yield a message if `value` is not a supported dtype of a moment."""
-  if value not in (None, 'float32', 'bfloat16'):
-    yield f'{name}: {errors.unknown("dtype", value, ("float32", "bfloat16"))}'
+  if value not in (None, *DTYPES):
+    yield f'{name}: {errors.unknown("dtype", value, DTYPES)}'

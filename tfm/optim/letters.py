@@ -14,7 +14,9 @@ def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letter
 
   A leaf of the state belongs to the parameter with the longest path that ends its own path, and has
   the letters of that parameter. Factors of a second moment (`.rows`, `.cols`) lack the letters of
-  their averaged axes. Counts and constants are replicated, with letters ''.
+  their averaged axes. Scales of moments in 8 bits (`.scales`) have a lower-case last letter, for
+  blocks of that axis: they are sharded like it if their number is divisible. Counts and constants
+  are replicated, with letters ''.
 
   Args:
     tx: The optimizer.
@@ -31,7 +33,7 @@ def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letter
 
   def of_leaf(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> str:
     field = getattr(path[-1], 'name', '') if path else ''
-    if field in ('rows', 'cols'):
+    if field in ('rows', 'cols', 'codes', 'scales'):
       path = path[:-1]
     owner = next((owners[path[i:]] for i in range(len(path)) if path[i:] in owners), None)
     if owner is None:
@@ -44,6 +46,9 @@ def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letter
         f'{path}: letters {letter!r} do not match the shape {leaf.shape}'
       )
       return letter
+    if field == 'scales':
+      assert leaf.shape[:-1] == shape[:-1], f'{path}: {leaf.shape} are no scales of {shape}'
+      return letter[:-1] + letter[-1].lower()
     assert leaf.shape == shape, (
       f'{path}: the state has shape {leaf.shape}, but the parameter has shape {shape}'
     )

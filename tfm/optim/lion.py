@@ -6,6 +6,7 @@ import dataclasses
 import optax
 
 from tfm.optim.base import Letters, Optim, check_decay, check_dtype
+from tfm.optim.moments import in_dtypes, optax_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Lion(Optim):
   Attributes:
     b1: Weight of m in the update.
     b2: Decay of m.
-    m_dtype: The dtype of m. Defaults to that of the parameter.
+    m_dtype: The dtype of m: float32, bfloat16 or int8 (`tfm.optim.moments`). Defaults to that of
+      the parameter.
   """
 
   lr: float = 1e-4
@@ -28,8 +30,8 @@ class Lion(Optim):
   m_dtype: str | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
-    del letters
-    return optax.scale_by_lion(self.b1, self.b2, mu_dtype=self.m_dtype)
+    lion = optax.scale_by_lion(self.b1, self.b2, mu_dtype=optax_dtype(self.m_dtype))
+    return in_dtypes(lion, letters, mu=self.m_dtype)
 
   def check(self) -> Iterator[str]:
     yield from super().check()

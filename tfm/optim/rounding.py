@@ -1,4 +1,4 @@
-"""Updates of 16-bit parameters and moments in float32."""
+"""Updates of 16-bit parameters in float32."""
 
 from typing import Any, NamedTuple
 
@@ -21,13 +21,40 @@ class WideState(NamedTuple):
   master: Any
 
 
+def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Return a random number below 2^16 for each entry of an array, as uint32.
+
+  It is a hash (lowbias32, github.com/skeeto/hash-prospector) of the index and the key. XLA fuses it
+  with the rounding. On CPUs, `jax.random.bits` needs a temporary array and more operations.
+
+  Args:
+    key: A key of `jax.random`.
+    shape: The shape of the array.
+
+  Returns:
+    The numbers. They do not depend on the sharding.
+  """
+  first, second = jnp.ravel(jax.random.key_data(key))[:2]
+  index, stride = jnp.full(shape, first), 1
+  for axis in reversed(range(len(shape))):
+    step = jnp.uint32(stride % 2**32)
+    index = index + step * jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    stride *= shape[axis]
+  return _hashed(_hashed(index) ^ second) >> 16
+
+
+def _hashed(x: jax.Array) -> jax.Array:
+  x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+  x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+  return x ^ (x >> 16)
+
+
 def stochastic_round(x: jax.Array, key: jax.Array) -> jax.Array:
   """Return float32 numbers as bfloat16, rounded up or down at random (arXiv:1502.02551).
 
   The expected value is x. Numbers that are not finite stay as they are.
   """
-  noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
-  bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
+  bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + random_bits(key, x.shape)
   down = jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFF0000), jnp.float32)
   return jnp.where(jnp.isfinite(x), down, x).astype(jnp.bfloat16)
 
@@ -69,26 +96,5 @@ def in_float32(inner: optax.GradientTransformation, rounding: str) -> optax.Grad
     change = jax.tree.map(jnp.subtract, wide(rounded), wide(params))
     master = new if rounding == 'master' else ()
     return change, WideState(inner_state, state.step + 1, master)
-
-  return optax.GradientTransformation(init, update)
-
-
-def small_second_moment(
-  adam: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-  """Return Adam with v in bfloat16, rounded at random.
-
-  With rounding to the nearest number, v would never fall: b2 changes it by less than half the
-  distance of two numbers.
-  """
-
-  def init(params: Any) -> Any:
-    state = adam.init(params)
-    return state._replace(nu=jax.tree.map(lambda v: v.astype(jnp.bfloat16), state.nu))
-
-  def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-    wide = jax.tree.map(lambda v: v.astype(jnp.float32), state.nu)
-    updates, new = adam.update(grads, state._replace(nu=wide), params)
-    return updates, new._replace(nu=round_tree(new.nu, state.count, seed=1))
 
   return optax.GradientTransformation(init, update)

@@ -1,13 +1,16 @@
 """Checksums of checkpoints, which are verified by every read.
 
 Arrays are stored in chunks. Each has a CRC-32C, which TensorStore compares when it reads the chunk,
-whatever the mesh and the dtype of the reader. OCDBT does the same for its indices. `checksums.json`
-lists the SHA-256 of the other files of a folder.
+whatever the mesh and the dtype of the reader. Chunks are small, so that a core computes the CRC of
+bytes that are still in its cache. OCDBT does the same for its indices. `checksums.json` lists the
+SHA-256 of the other files of a folder.
 """
 
 from collections.abc import Iterator
+import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 import re
 from typing import Any
@@ -26,6 +29,9 @@ except ImportError as error:
   ) from error
 
 FILE = 'checksums.json'
+
+#: The most bytes of a chunk.
+_CHUNK = 1 << 20
 
 # OCDBT has built-in checksums. The rest is not read.
 _UNLISTED = (
@@ -130,21 +136,41 @@ def _sha256(path: Path) -> str:
   return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+  """Return the shape of a chunk: contiguous, at most 1 MiB, a divisor of every axis.
+
+  Args:
+    shape: The part of an array that a device writes.
+    itemsize: The bytes of an element.
+  """
+  found, room = list(shape), _CHUNK // itemsize
+  for axis, size in enumerate(shape):
+    rest = math.prod(shape[axis + 1 :])
+    divisors = [n for n in range(1, size + 1) if size % n == 0 and n * rest <= room]
+    found[axis] = max(divisors, default=min(size, 1))
+    if rest <= room:
+      break
+  return tuple(found)
+
+
 def _add_crc32c() -> None:
-  """Add a CRC-32C to the chunks of arrays. Orbax has no option for it."""
-  json_of = ArrayWriteSpec.json.fget
+  """Store arrays in small chunks, each with a CRC-32C. Orbax has no option for it."""
+  init = ArrayWriteSpec.__init__
 
-  def with_crc32c(self: Any) -> Any:
-    spec = json_of(self)
-    stored = spec.get('base', spec)
-    if stored['driver'] == 'zarr3':
-      (shards,) = stored['metadata']['codecs']
-      codecs = shards['configuration']['codecs']
-      if codecs[-1]['name'] != 'crc32c':
-        codecs.append({'name': 'crc32c'})
-    return spec
+  def with_crc32c(self: Any, *args: Any, **kwargs: Any) -> None:
+    init(self, *args, **kwargs)
+    stored = self.json.get('base', self.json)
+    if stored['driver'] != 'zarr3':
+      return
+    metadata, array = stored['metadata'], self.metadata
+    shape = chunk_shape(tuple(array.chunk_shape), array.dtype.itemsize)
+    metadata['chunk_grid']['configuration']['chunk_shape'] = shape
+    # Orbax stores one chunk per shard. The shard only adds a second lookup.
+    (shard,) = metadata['codecs']
+    metadata['codecs'] = [*shard['configuration']['codecs'], {'name': 'crc32c'}]
+    self._metadata = dataclasses.replace(array, chunk_shape=shape)
 
-  ArrayWriteSpec.json = property(with_crc32c, doc=ArrayWriteSpec.json.__doc__)
+  ArrayWriteSpec.__init__ = with_crc32c
 
 
 _add_crc32c()

@@ -85,7 +85,8 @@ def shardings(
   Args:
     mesh: The device mesh.
     rules: The mesh axes of each axis letter.
-    letters: The axis letters of each array ('LDNH'); '' replicates an array.
+    letters: The axis letters of each array ('LDNH'); '' replicates an array. A lower-case letter
+      names blocks of an axis, which are replicated if their number is not divisible.
     shapes: `jax.ShapeDtypeStruct`s, a tree of the same structure.
 
   Returns:
@@ -100,10 +101,12 @@ def shardings(
 
   def split(axis: str, size: int, used: set[str]) -> tuple[str, ...]:
     """Return the mesh axes that shard an axis of `size`, without those in `used`."""
-    names = _mesh_axes(mesh, rules, axis, used)
+    names = _mesh_axes(mesh, rules, axis.upper(), used)
     ways = math.prod(mesh.shape[n] for n in names)
     if size % ways == 0:
       return names
+    if axis.islower():
+      return ()
     by = ' x '.join(f'{n}={mesh.shape[n]}' for n in names)
     problem = f'{axis} ({axes.AXES.get(axis, "data")}) of {size} is not divisible by {by}'
     if axis in MAY_STAY_WHOLE:
