@@ -49,7 +49,8 @@ def test_loss_is_the_weighted_sum_over_labelled_tokens(tmp_path, teacher, of):
   params = transformer.init(x.model, jax.random.key(0))
   ids = jax.random.randint(jax.random.key(1), (2, 8), 0, 256)
   weights = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 8)), jnp.float32)
-  batch = {'input_ids': ids, 'labels': ids, 'weights': weights}
+  segments = jnp.ones((2, 8), jnp.int32)
+  batch = {'input_ids': ids, 'labels': ids, 'weights': weights, 'segment_ids': segments}
   models = {'teacher': (spec, teacher_params)}
   forward = Forward(x.model, params, x.run(), models=models)
   found = Distill('', 2.0, 0.7, of).loss(forward, batch, None)
