@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tfm.data import Pairs
 from tfm.data.tokenizer import Byte
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
@@ -108,6 +109,26 @@ def test_pairs_become_two_inputs(data):
   assert calls == [(3, 3), (3, 2)]
   frame = task.frames(data.open(task).vocabulary.with_specials(('cls', 'eos')))
   assert [len(ids) for side in frame for ids in side] == [1, 1, 1, 1]
+
+
+def test_pairs_of_a_file_have_special_tokens(data, tmp_path):
+  (tmp_path / 'pairs.tsv').write_text('\n'.join(f'a{i}\tbb{i}' for i in range(40)))
+  pairs = Pairs(
+    files=str(tmp_path / 'pairs.tsv'), tokenizer=Byte(), length=8, target_length=9, batch=4,
+    cache=str(tmp_path),
+  )  # fmt: skip
+  task = SentencePairs()
+  assert not list(task.fits_data(pairs))
+  corpus = pairs.open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
+  assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {
+    n: (s.shape, s.dtype) for n, s in task.shapes(None, pairs).items()
+  }
+  vocabulary = corpus.vocabulary
+  for first, second in zip(batch['input_ids'], batch['second_input_ids'], strict=True):
+    assert first[0] == second[0] == vocabulary.special('cls')
+    a, b = (vocabulary.decode(ids[ids > 0]) for ids in (first, second))
+    assert b == f'bb{a[1:]}'
 
 
 def test_sentence_pairs_need_an_embedding_and_single_texts(data):
