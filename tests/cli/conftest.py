@@ -45,8 +45,9 @@ def trained(monkeypatch):
 
   calls = Calls()
 
-  def train(experiment, workdir, sample, warm_start, executable_file):
+  def train(experiment, workdir, sample, executable_file, **readers):
     assert executable_file is None
+    assert all(map(callable, readers.values()))
     calls.append((experiment, workdir, sample))
     if calls.error:
       raise calls.error

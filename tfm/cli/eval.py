@@ -1,4 +1,4 @@
-"""Score a model on held-out data, with the metrics of its task, of its outputs, or of choices.
+"""Score a model on held-out data, or by the choices that it prefers.
 
 Examples:
   tfm eval --checkpoint=runs/1
@@ -6,7 +6,7 @@ Examples:
   tfm eval --checkpoint=Llama-3.2-1B --split=train \\
     --config.data='text(files=a.txt, val_tail=0)'
   tfm eval --checkpoint=runs/translate --metrics=bleu,chrf --beams=4
-  tfm eval --checkpoint=Llama-3.2-1B --choices=questions.jsonl --shots=5 --normalise=bytes
+  tfm eval --checkpoint=Llama-3.2-1B --choices=questions.jsonl --shots=5
 
 --config.PATH=VALUE changes the experiment, but not its model or tokenizer."""
 
@@ -34,7 +34,7 @@ INTERVALS = flags.DEFINE_bool(
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object', flag_values=FLAGS)
 FLAGS.group('Generated texts')
 METRICS = flags.DEFINE_list(
-  'metrics', [], 'bleu, chrf, exact_match, f1, rouge, wer, per or cer of generated targets',
+  'metrics', [], 'bleu, chrf, exact_match, f1, rouge, wer, per, cer',
   flag_values=FLAGS,
 )  # fmt: skip
 BEAMS = flags.DEFINE_integer('beams', None, 'beam search with this many beams', flag_values=FLAGS)
@@ -58,7 +58,7 @@ OUTPUTS = flags.DEFINE_string(
 )
 FLAGS.group('Choices')
 CHOICES = flags.DEFINE_string(
-  'choices', '', 'JSON lines with question or prompt, choices and answer', flag_values=FLAGS
+  'choices', '', 'JSON lines of question, choices and answer', flag_values=FLAGS
 )
 NORMALISE = flags.DEFINE_string(
   'normalise', 'none', 'divide log-probabilities by: none, tokens, bytes', flag_values=FLAGS
@@ -67,19 +67,17 @@ SHOTS = flags.DEFINE_integer(
   'shots', 0, 'worked examples before each question', lower_bound=0, flag_values=FLAGS
 )
 SHOTS_FROM = flags.DEFINE_string(
-  'shots_from', '', 'draw them from this file; default: the other questions', flag_values=FLAGS
+  'shots_from', '', 'their file; default: the other questions', flag_values=FLAGS
 )
 FORM = flags.DEFINE_string('form', '', "the text of an example: 'Q: {}\\nA: {}'", flag_values=FLAGS)
 VOTE = flags.DEFINE_integer(
   'vote', None, 'answer by the majority of this many samples', lower_bound=1, flag_values=FLAGS
 )
 MARKER = flags.DEFINE_string(
-  'answer_after', '', '--vote: the text before an answer; default: its first line',
+  'answer_after', '', '--vote: the text before an answer',
   flag_values=FLAGS,
 )  # fmt: skip
-SEED = flags.DEFINE_integer(
-  'seed', 0, 'seeds samples, shots and the resampling of intervals', flag_values=FLAGS
-)
+SEED = flags.DEFINE_integer('seed', 0, 'seeds samples, shots and intervals', flag_values=FLAGS)
 FLAGS.group('Loading', hidden=True)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
