@@ -31,20 +31,26 @@ def product_by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
   """Return x q^T with x rounded to 15 bits and split into two int8 halves.
 
   x is approximately (128 high + low) scale; the rounding step is 1 / 16256 of the largest entry of
-  a row. The weight is the left operand, which XLA's CPU kernels read in place; they copy the right
-  operand into another layout. They also need two columns at least, so halves cost nothing for one
-  row.
+  a row. XLA's CPU kernels read the left operand in place and copy the right one into another
+  layout, so the weight is on the left if x has few rows. They also need two columns at least:
+  halves cost nothing for one row.
   """
   x32_ri = x_ri.astype(jnp.float32)
   scale_r1 = jnp.max(jnp.abs(x32_ri), axis=1, keepdims=True) / (127 * 128)
   whole_ri = jnp.round(x32_ri / jnp.where(scale_r1 > 0, scale_r1, 1))
   high_ri = jnp.round(whole_ri / 128)
   halves = jnp.concatenate([high_ri, whole_ri - 128 * high_ri]).astype(jnp.int8)
-  y = jax.lax.dot_general(q_oi, halves, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
-  # Otherwise the compiler swaps the operands, so that the result needs no transpose.
-  y = jax.lax.optimization_barrier(y).astype(jnp.float32)
-  high_or, low_or = jnp.split(y, 2, axis=1)
-  return ((128 * high_or + low_or) * scale_r1.T).T.astype(x_ri.dtype)
+  if len(x_ri) <= _FEW:
+    # The compiler swaps the operands of a transposed product unless there is a barrier.
+    y = jax.lax.optimization_barrier(_int32_product(q_oi, halves)).astype(jnp.float32)
+    high_or, low_or = jnp.split(y, 2, axis=1)
+    return ((128 * high_or + low_or) * scale_r1.T).T.astype(x_ri.dtype)
+  high_ro, low_ro = jnp.split(_int32_product(halves, q_oi).astype(jnp.float32), 2)
+  return ((128 * high_ro + low_ro) * scale_r1).astype(x_ri.dtype)
+
+
+def _int32_product(a_mk: jax.Array, b_nk: jax.Array) -> jax.Array:
+  return jax.lax.dot_general(a_mk, b_nk, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
 
 
 def product_in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
