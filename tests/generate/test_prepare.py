@@ -5,6 +5,7 @@ import functools
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -104,6 +105,16 @@ def test_weight_is_the_left_operand_of_small_batches(int8):
   columns = 8 if int8 else 4
   assert re.search(rf'\[80,{columns}\]\S* dot\(', text)
   assert not re.search(rf'\[{columns},80\]\S* dot\(', text)
+
+
+@pytest.mark.parametrize('tiles', [False, True])
+def test_prepared_weights_export_with_any_number_of_rows(tiles, monkeypatch):
+  monkeypatch.setattr(cpu_int8, '_has_int8_tiles', lambda: tiles)
+  rows = jax.export.symbolic_shape('b')[0]
+  x = jax.ShapeDtypeStruct((rows, 96), jnp.float32)
+  for w in (quantize(jnp.ones((96, 80)), 1), Rows.of(jnp.ones((96, 80)), 1)):
+    exported = jax.export.export(jax.jit(w.contract))(x)
+    np.testing.assert_allclose(exported.call(jnp.ones((3, 96))), 96, rtol=1e-4)
 
 
 def test_nan_and_inf_propagate_through_int8():

@@ -114,7 +114,7 @@ def matmul_transposed(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
   """
   if x_ri.shape[0] == 1:
     return (w_oi @ x_ri[0])[None]
-  if x_ri.shape[0] <= dense.FEW:
+  if dense.has_few_rows(x_ri):
     return jax.lax.platform_dependent(x_ri, w_oi, cpu=dense.product, default=_transposed)
   return _transposed(x_ri, w_oi)
 

@@ -2,8 +2,13 @@
 
 import jax
 
-#: `product` is at least as fast as the plain form for up to this number of rows.
-FEW = 32
+
+def has_few_rows(x_ri: jax.Array) -> bool:
+  """Return whether x has at most 32 rows, for which a weight on the left is faster.
+
+  An exported program may have a symbolic number of rows, which counts as many.
+  """
+  return isinstance(x_ri.shape[0], int) and x_ri.shape[0] <= 32
 
 
 def product(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:

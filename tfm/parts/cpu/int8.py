@@ -6,17 +6,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.cpu.dense import has_few_rows
 from tfm.parts.stored import matmul_transposed
 
-#: Number of rows up to which `product` rounds x to int8 on any CPU.
-_FEW = 32
 #: The number of outputs per piece of converted weights.
 _PIECE = 1024
 
 
 def product(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
   """Return x q^T in the dtype of x, by the faster method for the number of rows and the CPU."""
-  by_halves = len(x_ri) <= _FEW or _has_int8_tiles()
+  by_halves = has_few_rows(x_ri) or _has_int8_tiles()
   return (product_by_halves if by_halves else product_in_pieces)(x_ri, q_oi)
 
 
@@ -40,7 +39,7 @@ def product_by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
   whole_ri = jnp.round(x32_ri / jnp.where(scale_r1 > 0, scale_r1, 1))
   high_ri = jnp.round(whole_ri / 128)
   halves = jnp.concatenate([high_ri, whole_ri - 128 * high_ri]).astype(jnp.int8)
-  if len(x_ri) <= _FEW:
+  if has_few_rows(x_ri):
     # The compiler swaps the operands of a transposed product unless there is a barrier.
     y = jax.lax.optimization_barrier(_int32_product(q_oi, halves)).astype(jnp.float32)
     high_or, low_or = jnp.split(y, 2, axis=1)
@@ -69,4 +68,4 @@ def product_in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
     )
     return jax.lax.dynamic_update_slice_in_dim(y_ro, part_rn, start, 1)
 
-  return jax.lax.fori_loop(0, pieces, one, jnp.zeros((len(x_ri), O), x_ri.dtype))
+  return jax.lax.fori_loop(0, pieces, one, jnp.zeros((x_ri.shape[0], O), x_ri.dtype))
