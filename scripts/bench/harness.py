@@ -37,17 +37,19 @@ class OwnProcess:
     there.close()
     self._wait()
 
-  def __call__(self) -> None:
-    """Run the call one time in its process."""
+  def __call__(self) -> float:
+    """Run the call one time in its process, and return the CPU seconds of all its threads."""
     self._here.send(None)
-    self._wait()
+    return self._wait()
 
-  def _wait(self) -> None:
+  def _wait(self) -> float:
     if not self._here.poll(self._limit):
       self.close()
       raise RuntimeError(f'no answer after {self._limit:.0f} s')
-    if (error := self._here.recv()) is not None:
-      raise RuntimeError(error)
+    answer = self._here.recv()
+    if isinstance(answer, str):
+      raise RuntimeError(answer)
+    return float(answer)
 
   def close(self) -> None:
     """End the process."""
@@ -98,11 +100,12 @@ def _answer(pipe: Connection, fn: Callable[..., Any], args: tuple[Any, ...]) -> 
 def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> None:
   try:
     call = make(*args)
-    pipe.send(None)
+    pipe.send(0.0)
     while True:
       pipe.recv()
+      start = time.process_time()
       call()
-      pipe.send(None)
+      pipe.send(time.process_time() - start)
   except EOFError:
     pass
   except Exception as error:

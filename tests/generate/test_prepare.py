@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from tfm.generate import generate, prepare
 from tfm.model import mtp, transformer
 from tfm.model.cache import init_cache
 from tfm.parts.context import Run
+from tfm.parts.cpu import int8 as cpu_int8
 from tfm.parts.head.lm import Lm
 from tfm.parts.int8 import Int8, quantize
 from tfm.parts.mtp import SequentialMTP
+from tfm.parts.stored import Rows
 
 IDS = jnp.asarray([[5, 9, 2, 60, 1, 1, 7]], jnp.int32)
 PLAIN = MODELS['learned']
@@ -52,7 +56,8 @@ def test_prepared_parameters_give_the_same_outputs(name):
 
 
 @pytest.mark.parametrize(('shape', 'n_in'), [((16, 5, 3), 1), ((4, 8, 1500), 2), ((1024, 200), 1)])
-def test_int8_weight_is_rounded_and_multiplies_as_dequantized(shape, n_in):
+def test_int8_weight_is_rounded_and_multiplies_as_dequantized(shape, n_in, monkeypatch):
+  monkeypatch.setattr(cpu_int8, '_has_int8_tiles', lambda: False)
   w = np.random.default_rng(1).normal(size=shape).astype(np.float32)
   q = quantize(jnp.asarray(w), n_in)
   out = shape[n_in:]
@@ -73,19 +78,43 @@ def test_int8_table_rows_equal_dequantized_rows():
   np.testing.assert_allclose(q.rows(index, jnp.float32), dequantized(q)[index], rtol=1e-6)
 
 
-@pytest.mark.parametrize('rows', [1, 32, 33])
-def test_small_batches_round_activations_to_int16(rows):
+@pytest.mark.parametrize(('rows', 'tiles'), [(1, False), (32, False), (33, False), (34, True)])
+def test_int8_activations_are_rounded_to_15_bits(rows, tiles, monkeypatch):
+  monkeypatch.setattr(cpu_int8, '_has_int8_tiles', lambda: tiles)
   w = np.random.default_rng(1).normal(size=(300, 40)).astype(np.float32)
   x = np.random.default_rng(2).normal(size=(rows, 300)).astype(np.float32)
   x[0, 7] = 50.0  # an outlier reduces the precision of its row only
   q = quantize(jnp.asarray(w), 1)
   wide_io = np.asarray(dequantized(q)).T.astype(np.float64)
   error = np.abs(jax.jit(lambda x, q: q.contract(x))(x, q) - x @ wide_io)
-  half_a_step = np.abs(x).max(1, keepdims=True) / 16256 / 2 if rows <= 32 else np.zeros((rows, 1))
+  rounded = rows <= 32 or tiles
+  half_a_step = np.abs(x).max(1, keepdims=True) / 16256 / 2 if rounded else np.zeros((rows, 1))
   assert (
     error <= half_a_step * np.abs(wide_io).sum(0) + 1e-5 * np.abs(x).max(1, keepdims=True)
   ).all()
-  assert not rows <= 32 or error.max() > 1e-4
+  assert (error.max() > 1e-4) == rounded
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='compiles for the CPU')
+@pytest.mark.parametrize('int8', [False, True])
+def test_weight_is_the_left_operand_of_small_batches(int8):
+  w = jnp.ones((96, 80))
+  stored = quantize(w, 1) if int8 else Rows.of(w, 1)
+  contract = jax.jit(lambda w, x: w.contract(x)[:, None])
+  text = contract.lower(stored, jnp.ones((4, 96))).compile().as_text()
+  columns = 8 if int8 else 4
+  assert re.search(rf'\[80,{columns}\]\S* dot\(', text)
+  assert not re.search(rf'\[{columns},80\]\S* dot\(', text)
+
+
+@pytest.mark.parametrize('tiles', [False, True])
+def test_prepared_weights_export_with_any_number_of_rows(tiles, monkeypatch):
+  monkeypatch.setattr(cpu_int8, '_has_int8_tiles', lambda: tiles)
+  rows = jax.export.symbolic_shape('b')[0]
+  x = jax.ShapeDtypeStruct((rows, 96), jnp.float32)
+  for w in (quantize(jnp.ones((96, 80)), 1), Rows.of(jnp.ones((96, 80)), 1)):
+    exported = jax.export.export(jax.jit(w.contract))(x)
+    np.testing.assert_allclose(exported.call(jnp.ones((3, 96))), 96, rtol=1e-4)
 
 
 def test_nan_and_inf_propagate_through_int8():

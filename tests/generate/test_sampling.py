@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfm.generate.sampling import Sampling, sample, warp
+from tfm.parts.cpu.argmax import argmax
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 50)) * 3, jnp.float32)
 jitted_warp = jax.jit(warp)
@@ -99,3 +100,10 @@ def test_filtered_logits_equal_transformers(fields):
   np.testing.assert_allclose(
     jitted_warp(LOGITS, Sampling(**fields).sampling_values()), scores.numpy(), rtol=1e-6
   )
+
+
+def test_argmax_on_cpu_is_the_first_largest_index():
+  x_BV = np.random.default_rng(0).integers(0, 4, (6, 33)).astype(np.float32)
+  x_BV[0], x_BV[1, 5:] = -np.inf, -np.inf
+  x_BV[2, 32] = np.inf
+  np.testing.assert_array_equal(argmax(jnp.asarray(x_BV)), x_BV.argmax(1))

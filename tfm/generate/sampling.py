@@ -6,6 +6,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.cpu import argmax as cpu
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -66,7 +68,7 @@ def sample(logits_BV: jax.Array, keys_B: jax.Array, values: dict[str, jax.Array]
     Token ids, int32 `[B]`.
   """
   if not values:
-    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    return jax.lax.platform_dependent(logits_BV, cpu=cpu.argmax, default=_argmax)
   draw = jax.vmap(jax.random.categorical)
   return draw(keys_B, warp(logits_BV, values)).astype(jnp.int32)
 
@@ -111,3 +113,7 @@ def _ordered(x: jax.Array) -> jax.Array:
   nonnegative_zero = jnp.where(x == 0, 0.0, x)  # -0.0 equals 0.0, so it gets the same code
   bits = jax.lax.bitcast_convert_type(nonnegative_zero, jnp.int32)
   return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+
+
+def _argmax(logits_BV: jax.Array) -> jax.Array:
+  return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)

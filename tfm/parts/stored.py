@@ -9,6 +9,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.cpu import dense
+
 
 class Stored:
   """A weight in another layout or format, as `tfm.generate.prepare` or `tfm.quantize` makes it."""
@@ -107,10 +109,17 @@ class Rows(Stored):
 def matmul_transposed(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
   """Return x W^T.
 
-  A single row is multiplied as a vector, which XLA's CPU compiler does at memory bandwidth.
+  A single row is multiplied as a vector, which XLA's CPU compiler does at memory bandwidth. For a
+  few more rows a CPU has its own form.
   """
   if x_ri.shape[0] == 1:
     return (w_oi @ x_ri[0])[None]
+  if dense.has_few_rows(x_ri):
+    return jax.lax.platform_dependent(x_ri, w_oi, cpu=dense.product, default=_transposed)
+  return _transposed(x_ri, w_oi)
+
+
+def _transposed(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
   return jax.lax.dot_general(x_ri, w_oi, (((1,), (1,)), ((), ())))
 
 

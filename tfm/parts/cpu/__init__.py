@@ -1,5 +1,8 @@
 """Code that runs only on CPUs, where XLA compiles the plain form badly.
 
+- `argmax`: the most probable token, for decoding. The plain form is `jnp.argmax`.
+- `dense`: products of few rows with float weights, for decoding. The plain form is in
+  `tfm.parts.stored`.
 - `grouped`: the product of a mixture of experts. The plain form is in `tfm.parts.grouped`.
 - `int8`: products with int8 weights, for decoding. The plain form is in `tfm.parts.int8`.
 
