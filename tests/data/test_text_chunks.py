@@ -195,7 +195,7 @@ def test_unsplit_text_warns_once(caplog, monkeypatch):
 
 
 def test_bpe_learns_the_same_from_chunks(monkeypatch):
-  monkeypatch.setattr('tfm.data.tokenizer.bpe._CHUNK', 50)
+  monkeypatch.setattr('tfm.data.tokenizer.learnt._CHUNK', 50)
   parts = _parts(TEXT, range(0, 3000, 7))
   learn = lambda *documents: (
     Bpe(vocab=500, sample=1500).learn(lambda split: documents).inner.to_str()

@@ -16,15 +16,20 @@ def variables(jaxpr: Any) -> Iterator[Any]:
 
 
 def product_flops(jaxpr: Any) -> int:
-  """Return the FLOPs of all matrix products of a jaxpr, with those of each turn of a scan."""
+  """Return the FLOPs of all matrix products of a jaxpr, with those of each turn of a scan.
+
+  Of the branches of a condition, such as a choice by platform, the largest counts.
+  """
   total = 0
   for eqn in jaxpr.eqns:
     if eqn.primitive.name == 'dot_general':
       (contracted, _), _ = eqn.params['dimension_numbers']
       sizes = [eqn.invars[0].aval.shape[axis] for axis in contracted]
       total += 2 * math.prod(sizes) * eqn.outvars[0].aval.size
-    for inner in _nested(eqn):
-      total += eqn.params.get('length', 1) * product_flops(inner)
+    inner = [product_flops(nested) for nested in _nested(eqn)]
+    if eqn.primitive.name == 'cond':
+      inner = [max(inner)]
+    total += eqn.params.get('length', 1) * sum(inner)
   return total
 
 

@@ -252,5 +252,5 @@ def test_run_survives_a_data_error_but_no_removed_workdir(tmp_path, monkeypatch,
   monkeypatch.setattr(type(x.data), 'open', lambda self, task: dataset)
   with pytest.raises(recover.Stopped, match=r'w was removed or moved, or its mount is gone'):
     loop.train(x, workdir, devices=jax.devices()[:1])
-  assert 'data of step 1: [Errno 5] Input/output error. Try 2 of 2' in capsys.readouterr().out
+  assert 'data of step 6: [Errno 5] Input/output error. Try 2 of 2' in capsys.readouterr().out
   assert not workdir.exists()

@@ -13,7 +13,7 @@ from tfm.core.errors import UserError
 from tfm.data.progress import Progress
 from tfm.evaluate.bootstrap import Score, measure
 from tfm.evaluate.metrics import Floats, Measured
-from tfm.tasks import Task
+from tfm.tasks import Task, TextTask
 from tfm.train.build import build_eval
 from tfm.train.evaluate import batches, count, open_checkpoint, open_dataset
 from tfm.train.experiment import Experiment
@@ -85,6 +85,7 @@ def _scores(task: Task, names: list[str], sums: Floats) -> dict[str, float]:
   """Return the metrics of summed ratios, and the perplexity of text."""
   ratios = {name: (float(sums[2 * i]), float(sums[2 * i + 1])) for i, name in enumerate(names)}
   scores = {name: value for name, value in task.score(ratios).items() if value is not None}
-  if (nats := scores.get('loss_nats')) is not None:
+  if 'loss_nats' in scores and isinstance(task, TextTask):
+    nats = scores['loss_nats']
     scores['perplexity'] = math.exp(nats) if nats < 700 else math.inf
   return scores

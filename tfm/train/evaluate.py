@@ -29,6 +29,7 @@ from tfm.tasks import (
   Ratio,
   SpanCorruption,
   Task,
+  TextTask,
 )
 from tfm.train import constants, rollout, shard
 from tfm.train.build import BatchLayout, Built, build_eval, constant_shapes
@@ -251,8 +252,8 @@ def evaluate_checkpoint(
     complete: Generates samples, for a task that learns from them.
 
   Returns:
-    `step`, and the metrics of the task named `val_...`. None where a metric is unknown. Tasks with
-    a loss in nats per token also have `val_perplexity`.
+    `step`, and the metrics of the task named `val_...`. None where a metric is unknown. Language
+    modelling also has `val_perplexity`.
 
   Raises:
     UserError: There is no checkpoint, no data is given, or the change would replace the model
@@ -272,7 +273,8 @@ def evaluate_checkpoint(
     scored = progress.track(batches(x, dataset, layout, batch_axis, split, most, features))
     of_parts = parts(x, dataset, split, most)
     scores = evaluate(x.task, eval_fn, loaded.params, scored, of_parts)
-  if (nats := scores.get('val_loss_nats')) is not None:
+  nats = scores.get('val_loss_nats')
+  if nats is not None and isinstance(x.task, TextTask):
     scores['val_perplexity'] = math.exp(nats) if nats < 700 else math.inf
   return {'step': loaded.step, **scores}
 

@@ -124,7 +124,8 @@ def train(
       raise errors.UserError('\n'.join(wrong))
     phases = curriculum.Phases(x, dataset)
     # Data that ends before the last step is an error now, and not in that step.
-    phases.batch('train', x.seed, x.steps - 1)
+    final = lambda: phases.batch('train', x.seed, x.steps - 1)
+    retry.retried(final, f'data of step {x.steps}', print)
     built = build(x, devices)
     if executable_file is not None:
       if x.curriculum != curriculum.Curriculum():
