@@ -175,7 +175,7 @@ def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
     max(a.nbytes for a in jax.tree.leaves(m.params)) * 2
   )  # transformers has the gate and up projections in one tensor.
   expert = largest // 16
-  assert expert < peak < 4 * expert, (peak, expert)
+  assert expert < peak < 5 * expert, (peak, expert)
 
 
 FP8 = {
