@@ -152,7 +152,7 @@ def test_mxfp4_experts_load_onto_a_mesh_and_export(packed, tmp_path):
 
 
 def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
-  """Temporary memory is less than four of 16 experts."""
+  """Temporary memory is less than five of 16 experts."""
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
   one = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, experts=16))
