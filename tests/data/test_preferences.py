@@ -77,7 +77,9 @@ def test_damaged_lines_are_named(tmp_path, line):
 
 
 def test_missing_and_empty_files_are_errors(tmp_path):
-  with pytest.raises(UserError, match=r'data.files: no file matches .* Expected a path or a glob'):
+  with pytest.raises(
+    UserError, match=r'data.files: no file matches .* Expected a path, a glob or a folder'
+  ):
     Preferences(files=str(tmp_path / '*.jsonl')).check_sources()
   (tmp_path / 'e.jsonl').write_text('')
   with pytest.raises(UserError, match=r"has no lines. Expected JSON lines with 'prompt' and"):

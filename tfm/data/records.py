@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import glob
 import hashlib
 import json
 import operator
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
-from tfm.data import stateless_rng
+from tfm.data import pairfiles, stateless_rng
 from tfm.data.base import Data
 from tfm.data.dataset import Raw
 from tfm.data.framing import Framing, prompt_frame
+from tfm.data.paths import expand
 from tfm.data.tokenizer import Bpe, Tokenizer, Vocabulary
 
 Record = Mapping[str, Any]
@@ -193,18 +193,17 @@ class Records:
 
 
 def record_paths(where: str, files: str) -> list[Path]:
-  """Return the files of a path, a glob, or several of them with commas.
+  """Return the files of a path, a glob, a folder, or several of them with commas.
 
   Raises:
     UserError: No file matches.
   """
-  found: list[Path] = []
-  for item in filter(None, map(str.strip, files.split(','))):
-    path = Path(item).expanduser()
-    paths = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-    if not (paths := [p for p in paths if p.is_file()]):
-      raise UserError(f'{where}: no file matches {item!r}. Expected a path or a glob.')
-    found += paths
+  found = expand(files, where)
+  for path in found:
+    if not path.is_file():
+      raise UserError(
+        f'{where}: no file matches {str(path)!r}. Expected a path, a glob or a folder.'
+      )
   return found
 
 
@@ -224,10 +223,9 @@ def read_records(where: str, files: str, fields: Sequence[str]) -> list[dict[str
   """
   found = []
   for path in record_paths(where, files):
-    with open(path, encoding='utf-8') as file:
-      for number, line in enumerate(file, 1):
-        if line.strip():
-          found.append(_record(f'{where}: {path} line {number}', line, fields))
+    for number, line in enumerate(pairfiles.lines(path), 1):
+      if line.strip():
+        found.append(_record(f'{where}: {path} line {number}', line, fields))
   if not found:
     raise UserError(f'{where}: {files} has no lines. Expected JSON lines with {_listed(fields)}.')
   return found
